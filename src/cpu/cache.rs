@@ -1,0 +1,26 @@
+//! The size of the last-level cache: outputs that do not fit there go past it.
+
+use std::sync::OnceLock;
+
+/// Where the size cannot be read.
+const USUAL: usize = 16 << 20;
+
+/// Bytes of the largest cache that the processor reports.
+pub(crate) fn last_level() -> usize {
+    static BYTES: OnceLock<usize> = OnceLock::new();
+    *BYTES.get_or_init(|| read().filter(|bytes| *bytes > 0).unwrap_or(USUAL))
+}
+
+#[cfg(all(any(target_arch = "x86", target_arch = "x86_64"), not(miri)))]
+fn read() -> Option<usize> {
+    let caches = raw_cpuid::CpuId::new().get_cache_parameters()?;
+    let bytes = |c: raw_cpuid::CacheParameter| {
+        c.associativity() * c.physical_line_partitions() * c.coherency_line_size() * c.sets()
+    };
+    caches.map(bytes).max()
+}
+
+#[cfg(not(all(any(target_arch = "x86", target_arch = "x86_64"), not(miri))))]
+const fn read() -> Option<usize> {
+    None
+}

@@ -1,0 +1,139 @@
+//! How kernels reach memory: whole vectors, and the ragged ends of rows through a padded copy.
+
+use crate::cpu::simd::{Lanes, Simd};
+use crate::dtype::Storage;
+
+/// The lanes of the widest level.
+pub(crate) const MAX_LANES: usize = 16;
+
+const IOTA: [f32; MAX_LANES] =
+    [0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0, 11.0, 12.0, 13.0, 14.0, 15.0];
+
+/// How many lanes of a vector lie in memory, so that a kernel's body is written once for whole and ragged vectors.
+pub(crate) trait Extent: Copy {
+    /// Loads the lanes that are there; the others are 0.
+    ///
+    /// # Safety
+    /// `p` is valid for reads of as many values.
+    unsafe fn load<S: Simd, T: Storage>(self, simd: S, p: *const T) -> S::F;
+    /// Stores the lanes that are there.
+    ///
+    /// # Safety
+    /// `p` is valid for writes of as many values, and aligned to the stored vector if `stream`.
+    unsafe fn store<S: Simd, T: Storage>(self, simd: S, p: *mut T, v: S::F, stream: bool);
+    /// `v` with 0 in the lanes that are not there.
+    fn keep<S: Simd>(self, simd: S, v: S::F) -> S::F;
+}
+
+/// Every lane.
+#[derive(Clone, Copy)]
+pub(crate) struct Full;
+
+impl Extent for Full {
+    #[inline(always)]
+    unsafe fn load<S: Simd, T: Storage>(self, simd: S, p: *const T) -> S::F {
+        // SAFETY: the caller's promise.
+        unsafe { T::load(simd, p) }
+    }
+    #[inline(always)]
+    unsafe fn store<S: Simd, T: Storage>(self, simd: S, p: *mut T, v: S::F, stream: bool) {
+        // SAFETY: the caller's promise.
+        unsafe { T::store(simd, p, v, stream) }
+    }
+    #[inline(always)]
+    fn keep<S: Simd>(self, _: S, v: S::F) -> S::F {
+        v
+    }
+}
+
+/// The first so many lanes: at least 1, fewer than `S::LANES`.
+#[derive(Clone, Copy)]
+pub(crate) struct Tail(pub(crate) usize);
+
+impl Extent for Tail {
+    #[inline(always)]
+    unsafe fn load<S: Simd, T: Storage>(self, simd: S, p: *const T) -> S::F {
+        let mut padded = [T::ZERO; MAX_LANES];
+        // SAFETY: the caller promises as many values at `p`, fewer than the copy holds; the copy holds a vector.
+        unsafe {
+            copy_few(p, padded.as_mut_ptr(), self.0);
+            T::load(simd, padded.as_ptr())
+        }
+    }
+    #[inline(always)]
+    unsafe fn store<S: Simd, T: Storage>(self, simd: S, p: *mut T, v: S::F, _: bool) {
+        let mut padded = [T::ZERO; MAX_LANES];
+        // SAFETY: the copy holds a vector; the caller promises room for as many values at `p`, fewer than that.
+        unsafe {
+            T::store(simd, padded.as_mut_ptr(), v, false);
+            copy_few(padded.as_ptr(), p, self.0);
+        }
+    }
+    #[inline(always)]
+    fn keep<S: Simd>(self, simd: S, v: S::F) -> S::F {
+        // SAFETY: the table holds as many values as the widest vector.
+        let lane = unsafe { simd.load_f32(IOTA.as_ptr()) };
+        #[expect(clippy::cast_precision_loss, reason = "fewer than 16")]
+        S::F::select(lane.lt(simd.splat(self.0 as f32)), v, simd.splat(0.0))
+    }
+}
+
+/// Copies fewer than [`MAX_LANES`] values.
+///
+/// # Safety
+/// `from` is valid for reads and `to` for writes of `n` values.
+#[inline(always)]
+unsafe fn copy_few<T: Copy>(from: *const T, to: *mut T, n: usize) {
+    for i in 0..n {
+        // SAFETY: i < n, the caller's promise.
+        unsafe { to.add(i).write(from.add(i).read()) };
+    }
+}
+
+/// How many elements lie before the next boundary of a stored vector, at most `len`.
+#[inline(always)]
+pub(crate) fn head<S: Simd, T: Storage>(p: *const T, len: usize) -> usize {
+    let bytes = S::LANES * size_of::<T>();
+    let beyond = p.addr() % bytes;
+    if beyond == 0 { 0 } else { ((bytes - beyond) / size_of::<T>()).min(len) }
+}
+
+/// A vector of ones or zeros where a parameter is absent, else its values.
+///
+/// # Safety
+/// `p` is null, or valid for reads of the extent at column `c`.
+#[inline(always)]
+pub(crate) unsafe fn load_or<S: Simd, P: Storage, E: Extent>(
+    simd: S,
+    extent: E,
+    p: *const P,
+    c: usize,
+    absent: f32,
+) -> S::F {
+    if p.is_null() {
+        simd.splat(absent)
+    } else {
+        // SAFETY: not null, so the caller's promise holds.
+        unsafe { extent.load(simd, p.add(c)) }
+    }
+}
+
+/// A single parameter value in all lanes.
+///
+/// # Safety
+/// `p` is null, or valid for the read of element `c`.
+#[inline(always)]
+pub(crate) unsafe fn splat_or<S: Simd, P: Storage>(simd: S, p: *const P, c: usize, absent: f32) -> S::F {
+    if p.is_null() {
+        simd.splat(absent)
+    } else {
+        // SAFETY: not null, so the caller's promise holds; the vector that is loaded is a padded copy.
+        simd.splat(unsafe { first(Tail(1).load(simd, p.add(c)), simd) })
+    }
+}
+
+/// Lane 0: the sum with all other lanes cleared.
+#[inline(always)]
+fn first<S: Simd>(v: S::F, simd: S) -> f32 {
+    Tail(1).keep(simd, v).sum()
+}

@@ -1,0 +1,96 @@
+//! The walk along a line of elements, and the parameters that go with it.
+
+use crate::cpu::io::{Extent, Full, Tail, load_or};
+use crate::cpu::simd::Simd;
+use crate::cpu::sum::UNROLL;
+use crate::dtype::Element;
+
+/// Work on each element of a line, vector by vector.
+pub(crate) trait Blocks<S: Simd> {
+    /// Works on the `N` vectors that begin at column `c`.
+    ///
+    /// # Safety
+    /// The extent's `N` vectors lie in the line.
+    unsafe fn block<E: Extent, const N: usize>(&self, simd: S, extent: E, c: usize);
+}
+
+/// Walks from `begin` to `end`; the first `head` elements go by themselves, so that whole vectors begin behind them.
+///
+/// # Safety
+/// The elements lie in the line; `head` is less than a vector and than the line.
+#[inline(always)]
+pub(crate) unsafe fn for_blocks<S: Simd, B: Blocks<S>>(
+    simd: S,
+    blocks: &B,
+    begin: usize,
+    end: usize,
+    head: usize,
+) {
+    let mut c = begin;
+    // SAFETY: every extent lies between `begin` and `end`.
+    unsafe {
+        if head > 0 {
+            blocks.block::<_, 1>(simd, Tail(head), c);
+            c += head;
+        }
+        while end - c >= UNROLL * S::LANES {
+            blocks.block::<_, UNROLL>(simd, Full, c);
+            c += UNROLL * S::LANES;
+        }
+        while end - c >= S::LANES {
+            blocks.block::<_, 1>(simd, Full, c);
+            c += S::LANES;
+        }
+        if c < end {
+            blocks.block::<_, 1>(simd, Tail(end - c), c);
+        }
+    }
+}
+
+/// gamma and beta of the vectors at hand.
+pub(crate) trait Affine<S: Simd>: Copy {
+    /// gamma and beta of the `N` vectors that begin at column `c`.
+    ///
+    /// # Safety
+    /// The extent's `N` vectors lie in the line.
+    unsafe fn at<E: Extent, const N: usize>(self, simd: S, extent: E, c: usize) -> ([S::F; N], [S::F; N]);
+}
+
+/// What stands for an absent beta: the value that changes nothing it is added to, -0 included.
+pub(crate) const NO_BETA: f32 = -0.0;
+
+/// One value a column; null where absent.
+#[derive(Clone, Copy)]
+pub(crate) struct Along<P> {
+    pub(crate) gamma: *const P,
+    pub(crate) beta: *const P,
+}
+
+impl<S: Simd, P: Element> Affine<S> for Along<P> {
+    #[inline(always)]
+    unsafe fn at<E: Extent, const N: usize>(self, simd: S, extent: E, c: usize) -> ([S::F; N], [S::F; N]) {
+        let (mut gamma, mut beta) = ([simd.splat(1.0); N], [simd.splat(NO_BETA); N]);
+        for i in 0..N {
+            // SAFETY: the caller's promise; parameters are null or as long as the line.
+            unsafe {
+                gamma[i] = load_or(simd, extent, self.gamma, c + i * S::LANES, 1.0);
+                beta[i] = load_or(simd, extent, self.beta, c + i * S::LANES, NO_BETA);
+            }
+        }
+        (gamma, beta)
+    }
+}
+
+/// One value for the whole line.
+#[derive(Clone, Copy)]
+pub(crate) struct Across<F> {
+    pub(crate) gamma: F,
+    pub(crate) beta: F,
+}
+
+impl<S: Simd> Affine<S> for Across<S::F> {
+    #[inline(always)]
+    unsafe fn at<E: Extent, const N: usize>(self, _: S, _: E, _: usize) -> ([S::F; N], [S::F; N]) {
+        ([self.gamma; N], [self.beta; N])
+    }
+}

@@ -1,0 +1,33 @@
+//! tanh and erf with their derivatives, on N vectors at once.
+//!
+//! Every function takes N independent vectors and works on them stage by stage, so that their chains of dependent
+//! instructions overlap. A lane's result depends on that lane's input alone, not on N or on the lane's place.
+//! Methods, domains and measured errors are in `docs/math.md`; the coefficients come from `docs/fit`.
+
+mod erf;
+mod exp;
+mod table;
+#[rustfmt::skip]
+mod tables;
+mod tanh;
+
+pub(crate) use erf::{erf, erf_grad, erf_narrow};
+pub(crate) use tanh::{tanh, tanh_grad, tanh_narrow};
+
+use super::simd::{Lanes, Simd};
+
+/// The polynomial with coefficients `c`, lowest first, at each of `x`.
+#[inline(always)]
+fn horner<S: Simd, const N: usize, const D: usize>(simd: S, c: &[f32; D], x: &[S::F; N]) -> [S::F; N] {
+    let mut y = [simd.splat(c[D - 1]); N];
+    for k in (0..D - 1).rev() {
+        let c = simd.splat(c[k]);
+        for i in 0..N {
+            y[i] = y[i].mul_add(x[i], c);
+        }
+    }
+    y
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,1 @@
+//! Special values and sampled errors on every level this machine has.

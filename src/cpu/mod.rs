@@ -1,0 +1,76 @@
+//! The CPU: one generic body a family, compiled for each level, on the caller's rayon pool.
+
+mod cache;
+mod curve;
+mod fold;
+mod io;
+mod level;
+mod line;
+mod math;
+mod parallel;
+mod plan;
+mod pointwise;
+mod rownorm;
+pub(crate) mod simd;
+mod sum;
+mod types;
+
+pub use level::Level;
+
+use crate::ops::{BackwardPtrs, ForwardPtrs};
+use crate::{Problem, Result};
+
+/// The CPU at one level.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Cpu {
+    isa: level::Isa,
+    last_level_cache: usize,
+}
+
+impl Cpu {
+    pub(crate) fn new(level: Level) -> Result<Self> {
+        Ok(Self { isa: level::Isa::detect(level)?, last_level_cache: cache::last_level() })
+    }
+
+    pub(crate) const fn level(&self) -> Level {
+        self.isa.level()
+    }
+
+    /// Whether a call that moves so many bytes writes past the cache: what it leaves there would be evicted before
+    /// anyone reads it, and a line that is written past the cache is not read first.
+    const fn streams(&self, bytes: usize) -> bool {
+        bytes > self.last_level_cache
+    }
+
+    #[expect(clippy::unused_self, reason = "the other backends' plans depend on the device")]
+    pub(crate) fn workspace_bytes(&self, problem: &Problem) -> usize {
+        plan::partial_len(problem) * size_of::<f32>()
+    }
+
+    /// # Safety
+    /// The arguments are checked against the problem.
+    pub(crate) unsafe fn forward(&self, problem: &Problem, arguments: &ForwardPtrs) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            if problem.op().is_pointwise() {
+                pointwise::forward(self, problem, arguments);
+            } else {
+                rownorm::forward(self, problem, arguments);
+            }
+        }
+    }
+
+    /// # Safety
+    /// The arguments are checked against the problem; `workspace` has as many bytes as [`Self::workspace_bytes`]
+    /// says, aligned for f32, and no other call uses it.
+    pub(crate) unsafe fn backward(&self, problem: &Problem, arguments: &BackwardPtrs, workspace: *mut f32) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            if problem.op().is_pointwise() {
+                pointwise::backward(self, problem, arguments, workspace);
+            } else {
+                rownorm::backward(self, problem, arguments, workspace);
+            }
+        }
+    }
+}

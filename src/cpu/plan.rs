@@ -1,0 +1,224 @@
+//! The cut of a problem into tasks: pure functions, tested without running anything.
+//!
+//! What decides bits (the chunks of rows whose partial sums are kept apart) follows from the problem alone; the
+//! number of threads decides only how many tasks there are.
+
+use crate::{Op, Problem};
+
+/// Elements below which a task is not worth a thread's waking.
+const ELEMENTS_A_TASK: usize = 16 * 1024;
+/// Elements from which a problem is worth several threads.
+const ELEMENTS_FOR_THREADS: usize = 128 * 1024;
+/// Tasks a thread: enough that one that is late holds up little.
+const TASKS_A_THREAD: usize = 4;
+/// Columns of a tile are a multiple of this, so that no two tasks write to one cache line of 16-bit values.
+const COLUMN_STEP: usize = 64;
+/// Rows that add to one partial sum before a new one is begun.
+const CHUNK_ROWS: usize = 64;
+/// Positions along S that a tile of a channels-first norm has; wider than the vectors of any level.
+pub(crate) const RUN_TILE: usize = 64;
+/// Tiles of a channels-first norm that add to one partial sum.
+const CHUNK_TILES: usize = 8;
+
+/// From `begin` to before `end`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Range {
+    pub(crate) begin: usize,
+    pub(crate) end: usize,
+}
+
+impl Range {
+    /// Part `index` when `len` is cut into parts of `step`.
+    const fn part(index: usize, step: usize, len: usize) -> Self {
+        let begin = index * step;
+        let end = if len - begin < step { len } else { begin + step };
+        Self { begin, end }
+    }
+
+    pub(crate) const fn len(self) -> usize {
+        self.end - self.begin
+    }
+}
+
+/// A rectangle of rows and columns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Tile {
+    pub(crate) rows: Range,
+    pub(crate) cols: Range,
+}
+
+impl Tile {
+    /// No row and no column.
+    pub(crate) const EMPTY: Self = Self { rows: Range { begin: 0, end: 0 }, cols: Range { begin: 0, end: 0 } };
+}
+
+/// A grid of tiles that covers every row and column once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Grid {
+    rows: usize,
+    cols: usize,
+    tile_rows: usize,
+    tile_cols: usize,
+}
+
+impl Grid {
+    /// Chunks of rows.
+    pub(crate) const fn row_parts(&self) -> usize {
+        self.rows.div_ceil(self.tile_rows)
+    }
+
+    const fn col_parts(&self) -> usize {
+        self.cols.div_ceil(self.tile_cols)
+    }
+
+    pub(crate) const fn tiles(&self) -> usize {
+        self.row_parts() * self.col_parts()
+    }
+
+    /// Tile `index`, and the chunk of rows that it belongs to.
+    pub(crate) const fn tile(&self, index: usize) -> (Tile, usize) {
+        let (row, col) = (index / self.col_parts(), index % self.col_parts());
+        let rows = Range::part(row, self.tile_rows, self.rows);
+        let cols = Range::part(col, self.tile_cols, self.cols);
+        (Tile { rows, cols }, row)
+    }
+}
+
+/// Whether the problem is large enough for more than one thread.
+pub(crate) const fn worth_threads(elements: usize) -> bool {
+    elements >= ELEMENTS_FOR_THREADS
+}
+
+/// How many tasks to cut `elements` into for `threads` threads.
+fn tasks(elements: usize, threads: usize) -> usize {
+    if threads < 2 || !worth_threads(elements) {
+        return 1;
+    }
+    (elements / ELEMENTS_A_TASK).clamp(1, threads * TASKS_A_THREAD)
+}
+
+/// The columns of each tile when a row is cut into about `parts`.
+fn column_tile(cols: usize, parts: usize) -> usize {
+    cols.div_ceil(parts.max(1)).next_multiple_of(COLUMN_STEP).min(cols)
+}
+
+/// Tiles of the pointwise forward: bits do not depend on them.
+pub(crate) fn pointwise_forward(problem: &Problem, threads: usize) -> Grid {
+    let tasks = tasks(problem.elements(), threads);
+    let tile_rows = problem.rows().div_ceil(tasks).max(1);
+    let parts = tasks / problem.rows().max(1);
+    let tile_cols = column_tile(problem.cols(), parts);
+    Grid { rows: problem.rows(), cols: problem.cols(), tile_rows, tile_cols }
+}
+
+/// Tiles of the pointwise backward: chunks of rows by the problem alone, cut along columns if threads would idle.
+pub(crate) fn pointwise_backward(problem: &Problem, threads: usize) -> Grid {
+    let tile_rows = chunk_rows(problem);
+    let chunks = problem.rows().div_ceil(tile_rows).max(1);
+    let parts = tasks(problem.elements(), threads) / chunks;
+    let tile_cols = column_tile(problem.cols(), parts);
+    Grid { rows: problem.rows(), cols: problem.cols(), tile_rows, tile_cols }
+}
+
+/// Groups of rows (channels-last) or of runs (channels-first) of a norm's forward: bits do not depend on them.
+pub(crate) fn norm_forward(problem: &Problem, threads: usize) -> Grid {
+    let lines = norm_lines(problem);
+    let tile_rows = lines.div_ceil(tasks(problem.elements(), threads)).max(1);
+    Grid { rows: lines, cols: 1, tile_rows, tile_cols: 1 }
+}
+
+/// Chunks of rows (channels-last) or of runs (channels-first) of a norm's backward, by the problem alone.
+pub(crate) fn norm_backward(problem: &Problem) -> Grid {
+    let tile_rows = if problem.inner() == 1 { chunk_rows(problem) } else { CHUNK_TILES };
+    Grid { rows: norm_lines(problem), cols: 1, tile_rows, tile_cols: 1 }
+}
+
+/// What a norm's task counts: rows, or tiles of [`RUN_TILE`] positions of channels-first data.
+fn norm_lines(problem: &Problem) -> usize {
+    if problem.inner() == 1 { problem.rows() } else { problem.rows() * problem.inner().div_ceil(RUN_TILE) }
+}
+
+/// Rows of a chunk: enough that partial sums cost little traffic, and few enough that small problems have several.
+fn chunk_rows(problem: &Problem) -> usize {
+    if problem.inner() == 1 {
+        problem.rows().div_ceil(8).next_multiple_of(4).clamp(16, CHUNK_ROWS)
+    } else {
+        problem.rows().div_ceil(8).clamp(4, CHUNK_ROWS)
+    }
+}
+
+/// Sums of each column that the backward of an op may keep: dgamma and dbeta, then dalpha, then dshift.
+pub(crate) const fn slots(op: Op) -> usize {
+    match op {
+        Op::Dyt => 3,
+        Op::Derf => 4,
+        Op::LayerNorm | Op::RmsNorm => 2,
+    }
+}
+
+/// f32 values of the partial sums of a backward: chunks × slots × cols.
+pub(crate) fn partial_len(problem: &Problem) -> usize {
+    let grid = if problem.op().is_pointwise() { pointwise_backward(problem, 1) } else { norm_backward(problem) };
+    grid.row_parts() * slots(problem.op()) * problem.cols()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Result;
+
+    const SIZES: [usize; 12] = [1, 2, 3, 7, 16, 63, 64, 65, 1000, 4096, 65_537, 100_003];
+
+    fn covers_once(grid: &Grid) {
+        let mut covered = 0;
+        for index in 0..grid.tiles() {
+            let (tile, chunk) = grid.tile(index);
+            assert!(tile.rows.len() > 0 && tile.cols.len() > 0, "{grid:?} {tile:?}");
+            assert!(tile.rows.end <= grid.rows && tile.cols.end <= grid.cols, "{grid:?} {tile:?}");
+            assert_eq!(tile.rows.begin, chunk * grid.tile_rows);
+            covered += tile.rows.len() * tile.cols.len();
+        }
+        // Tiles are cut by two regular steps, so that none can overlap; equal area is then equal cover.
+        assert_eq!(covered, grid.rows * grid.cols, "{grid:?}");
+    }
+
+    #[test]
+    fn every_element_belongs_to_one_tile() -> Result<()> {
+        for rows in SIZES.into_iter().chain([0]) {
+            for cols in SIZES {
+                let problem = Problem::new(Op::Derf, rows, cols).build()?;
+                for threads in [1, 2, 3, 8, 64] {
+                    covers_once(&pointwise_forward(&problem, threads));
+                    covers_once(&pointwise_backward(&problem, threads));
+                    covers_once(&norm_forward(&problem, threads));
+                }
+                covers_once(&norm_backward(&problem));
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn chunks_do_not_depend_on_threads() -> Result<()> {
+        for rows in SIZES {
+            for inner in [1, 5, 49, 200] {
+                let problem = Problem::new(Op::Dyt, rows, 100).inner(inner).build()?;
+                let one = pointwise_backward(&problem, 1);
+                for threads in [2, 3, 8, 64] {
+                    let many = pointwise_backward(&problem, threads);
+                    assert_eq!((one.tile_rows, one.row_parts()), (many.tile_rows, many.row_parts()));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn partial_sums_stay_small_beside_the_tensors() -> Result<()> {
+        for (rows, cols) in [(512, 768), (8192, 4096), (1 << 20, 128), (1 << 33, 1)] {
+            let problem = Problem::new(Op::Derf, rows, cols).build()?;
+            assert!(partial_len(&problem) * 10 <= rows * cols, "{rows} × {cols}");
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,297 @@
+//! dx = alpha·g with g = dy·gamma·f′(u), and the sums over rows from which the gradients of the parameters are made.
+//!
+//! Each sum is kept a column apart: dy·f for dgamma, dy for dbeta, dy·f′·x for dalpha, dy·f′ for dshift. The factor
+//! gamma of the last two does not vary along a column and joins once, when the columns are added up. So the bits of
+//! a column depend on its chunk of rows alone, however the columns are cut.
+
+use core::marker::PhantomData;
+
+use crate::cpu::curve::Curve;
+use crate::cpu::fold::Slots;
+use crate::cpu::io::{Extent, Full, Tail, head, load_or, splat_or};
+use crate::cpu::plan::{Range, Tile};
+use crate::cpu::simd::{Kernel, Lanes, Simd};
+use crate::cpu::sum::{Terms, UNROLL, row_sums};
+use crate::dtype::Element;
+
+/// Rows that are worked on side by side: each sum is loaded and stored once for all of them.
+const ROWS: usize = 4;
+
+/// The backward of one tile of one chunk of rows.
+#[derive(Clone, Copy)]
+pub(super) struct Backward<T, P, C> {
+    pub(super) dy: *const T,
+    pub(super) x: *const T,
+    /// Null where it is not asked for.
+    pub(super) dx: *mut T,
+    pub(super) gamma: *const P,
+    pub(super) alpha: f32,
+    pub(super) shift: f32,
+    pub(super) row_stride: usize,
+    pub(super) inner: usize,
+    pub(super) stream: bool,
+    pub(super) tile: Tile,
+    /// The partial sums of this chunk; null where they are not asked for.
+    pub(super) sums: Slots,
+    pub(super) curve: PhantomData<C>,
+}
+
+impl<T: Element, P: Element, C: Curve> Kernel for Backward<T, P, C> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(mut self, simd: S) {
+        // SAFETY: the sums of this chunk have one value a column, and this task alone writes those of the tile.
+        unsafe { self.sums.clear(self.tile.cols) };
+        // Rows that are written side by side reach a vector's boundary at the same column, or none is streamed; nor
+        // are runs: a boundary within one would make the order of its sums depend on the address.
+        self.stream &= self.inner == 1 && self.row_stride.is_multiple_of(S::LANES);
+        let Range { begin, end } = self.tile.rows;
+        if self.inner > 1 {
+            for row in begin..end {
+                // SAFETY: the row lies in the tensor.
+                unsafe { self.runs(simd, row) };
+            }
+        } else {
+            let mut row = begin;
+            while end - row >= ROWS {
+                // SAFETY: the rows lie in the tensor.
+                unsafe { self.rows::<S, ROWS>(simd, row) };
+                row += ROWS;
+            }
+            while row < end {
+                // SAFETY: the row lies in the tensor.
+                unsafe { self.rows::<S, 1>(simd, row) };
+                row += 1;
+            }
+        }
+        if self.stream {
+            simd.fence();
+        }
+    }
+}
+
+impl<T: Element, P: Element, C: Curve> Backward<T, P, C> {
+    /// `R` rows of the tile, from `row` on.
+    ///
+    /// # Safety
+    /// They lie in the tensor.
+    #[inline(always)]
+    unsafe fn rows<S: Simd, const R: usize>(&self, simd: S, row: usize) {
+        let Range { begin, end } = self.tile.cols;
+        let at = row * self.row_stride;
+        let mut c = begin;
+        // SAFETY: every extent lies between the tile's first and last column.
+        unsafe {
+            if self.stream && !self.dx.is_null() {
+                let head = head::<S, T>(self.dx.add(at + c), end - c);
+                if head > 0 {
+                    self.block::<S, _, R, 1, R>(simd, Tail(head), at, c);
+                    c += head;
+                }
+            }
+            if R == 1 {
+                while end - c >= UNROLL * S::LANES {
+                    self.block::<S, _, 1, UNROLL, UNROLL>(simd, Full, at, c);
+                    c += UNROLL * S::LANES;
+                }
+            }
+            while end - c >= S::LANES {
+                self.block::<S, _, R, 1, R>(simd, Full, at, c);
+                c += S::LANES;
+            }
+            if c < end {
+                self.block::<S, _, R, 1, R>(simd, Tail(end - c), at, c);
+            }
+        }
+    }
+
+    /// `R` rows × `V` vectors, `N` = R·V in all, at column `c` of the row that begins at element `at`.
+    ///
+    /// # Safety
+    /// They lie in the tensor and in the tile.
+    #[inline(always)]
+    unsafe fn block<S: Simd, E: Extent, const R: usize, const V: usize, const N: usize>(
+        &self,
+        simd: S,
+        extent: E,
+        at: usize,
+        c: usize,
+    ) {
+        let (mut x, mut dy) = ([simd.splat(0.0); N], [simd.splat(0.0); N]);
+        for i in 0..N {
+            let element = at + (i / V) * self.row_stride + c + (i % V) * S::LANES;
+            // SAFETY: the caller's promise.
+            unsafe {
+                x[i] = extent.load(simd, self.x.add(element));
+                dy[i] = extent.load(simd, self.dy.add(element));
+            }
+        }
+        let u = C::argument(simd, x, simd.splat(self.alpha), simd.splat(self.shift));
+        let (f, slope) = C::value_and_slope(simd, u);
+        for v in 0..V {
+            let column = c + v * S::LANES;
+            if !self.dx.is_null() {
+                // SAFETY: gamma is null or has a value for each column.
+                let gamma = unsafe { load_or(simd, extent, self.gamma, column, 1.0) };
+                let factor = simd.splat(self.alpha) * gamma;
+                for r in 0..R {
+                    let dx = (dy[r * V + v] * factor) * slope[r * V + v];
+                    let element = at + r * self.row_stride + column;
+                    // SAFETY: the caller's promise; the rows' whole vectors are aligned where they are streamed.
+                    unsafe { extent.store(simd, self.dx.add(element), dx, self.stream) };
+                }
+            }
+            // SAFETY: the sums have a value for each column of the tile.
+            unsafe {
+                self.gather::<S, E, R>(
+                    simd, extent, column, pick(&x, v), pick(&dy, v), pick(&f, v), pick(&slope, v),
+                );
+            }
+        }
+    }
+
+    /// Adds the terms of `R` rows to the sums of the columns from `c` on.
+    ///
+    /// # Safety
+    /// The extent at `c` lies in the tile.
+    #[inline(always)]
+    #[expect(clippy::too_many_arguments, reason = "the formula's own names, all of one type")]
+    unsafe fn gather<S: Simd, E: Extent, const R: usize>(
+        &self,
+        simd: S,
+        extent: E,
+        c: usize,
+        x: [S::F; R],
+        dy: [S::F; R],
+        f: [S::F; R],
+        slope: [S::F; R],
+    ) {
+        let Slots { dgamma, dbeta, dalpha, dshift } = self.sums;
+        // SAFETY: each sum is null or has a value for each column of the tile, which this task alone touches.
+        unsafe {
+            if !dgamma.is_null() {
+                add(simd, extent, dgamma.add(c), dot(dy, f));
+            }
+            if !dbeta.is_null() {
+                add(simd, extent, dbeta.add(c), total(dy));
+            }
+            if dalpha.is_null() && dshift.is_null() {
+                return;
+            }
+            let mut h = dy;
+            for (h, slope) in h.iter_mut().zip(slope) {
+                *h = *h * slope;
+            }
+            if !dalpha.is_null() {
+                add(simd, extent, dalpha.add(c), dot(h, x));
+            }
+            if !dshift.is_null() {
+                add(simd, extent, dshift.add(c), total(h));
+            }
+        }
+    }
+
+    /// The runs of one row of channels-first data: each has one gamma, and adds to one value of each sum.
+    ///
+    /// # Safety
+    /// The row lies in the tensor.
+    #[inline(always)]
+    unsafe fn runs<S: Simd>(&self, simd: S, row: usize) {
+        for c in self.tile.cols.begin..self.tile.cols.end {
+            let at = row * self.row_stride + c * self.inner;
+            // SAFETY: run `c` lies in the tensor; parameters and sums have a value for each column.
+            unsafe {
+                let gamma = splat_or(simd, self.gamma, c, 1.0);
+                let run = Run { kernel: self, at, factor: simd.splat(self.alpha) * gamma };
+                let sums = row_sums(simd, &run, 0, self.inner);
+                let Slots { dgamma, dbeta, dalpha, dshift } = self.sums;
+                for (slot, sum) in [dgamma, dbeta, dalpha, dshift].into_iter().zip(sums) {
+                    if !slot.is_null() {
+                        *slot.add(c) += sum;
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The run that begins at element `at`.
+struct Run<'a, T, P, C, F> {
+    kernel: &'a Backward<T, P, C>,
+    at: usize,
+    factor: F,
+}
+
+impl<S: Simd, T: Element, P: Element, C: Curve> Terms<S, 4> for Run<'_, T, P, C, S::F> {
+    #[inline(always)]
+    unsafe fn add<E: Extent, const N: usize>(&self, simd: S, extent: E, c: usize, sums: &mut [[S::F; N]; 4]) {
+        let kernel = self.kernel;
+        let (mut x, mut dy) = ([simd.splat(0.0); N], [simd.splat(0.0); N]);
+        for i in 0..N {
+            let element = self.at + c + i * S::LANES;
+            // SAFETY: the caller's promise.
+            unsafe {
+                x[i] = extent.load(simd, kernel.x.add(element));
+                dy[i] = extent.load(simd, kernel.dy.add(element));
+            }
+        }
+        let u = C::argument(simd, x, simd.splat(kernel.alpha), simd.splat(kernel.shift));
+        let (f, slope) = C::value_and_slope(simd, u);
+        for i in 0..N {
+            if !kernel.dx.is_null() {
+                let dx = (dy[i] * self.factor) * slope[i];
+                // SAFETY: the caller's promise.
+                unsafe { extent.store(simd, kernel.dx.add(self.at + c + i * S::LANES), dx, false) };
+            }
+            let h = dy[i] * slope[i];
+            sums[0][i] = dy[i].mul_add(f[i], sums[0][i]);
+            sums[1][i] = sums[1][i] + dy[i];
+            sums[2][i] = h.mul_add(x[i], sums[2][i]);
+            sums[3][i] = sums[3][i] + h;
+        }
+    }
+}
+
+/// Vector `v` of each of `R` rows.
+#[inline(always)]
+fn pick<F: Copy, const N: usize, const R: usize>(from: &[F; N], v: usize) -> [F; R] {
+    let mut rows = [from[v]; R];
+    for (r, row) in rows.iter_mut().enumerate() {
+        *row = from[r * (N / R) + v];
+    }
+    rows
+}
+
+/// a₀·b₀ + a₁·b₁ + …
+#[inline(always)]
+fn dot<F: Lanes, const R: usize>(a: [F; R], b: [F; R]) -> F {
+    let mut sum = a[0] * b[0];
+    for r in 1..R {
+        sum = a[r].mul_add(b[r], sum);
+    }
+    sum
+}
+
+/// a₀ + a₁ + …
+#[inline(always)]
+fn total<F: Lanes, const R: usize>(a: [F; R]) -> F {
+    let mut sum = a[0];
+    for term in &a[1..] {
+        sum = sum + *term;
+    }
+    sum
+}
+
+/// Adds a vector to the values at `p`.
+///
+/// # Safety
+/// `p` is valid for reads and writes of the extent.
+#[inline(always)]
+unsafe fn add<S: Simd, E: Extent>(simd: S, extent: E, p: *mut f32, term: S::F) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let sum = extent.load(simd, p.cast_const()) + term;
+        extent.store(simd, p, sum, false);
+    }
+}

@@ -1,0 +1,132 @@
+//! The vector types of each CPU level behind two small traits, so that every kernel is written once.
+//!
+//! A value of a type that implements [`Simd`] proves that the running CPU has that level's instructions: such
+//! values are made by [`crate::cpu::level`] alone, after detection. A kernel is a struct that implements
+//! [`Kernel`]; [`Simd::run`] calls it inside a function compiled with the level's target features, and everything
+//! below is `#[inline(always)]`, so that it is compiled with those features too.
+
+use core::ops::{Add, Div, Mul, Neg, Sub};
+
+use half::{bf16, f16};
+
+pub(crate) mod half_bits;
+pub(crate) mod portable;
+
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod avx2;
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod avx512;
+#[cfg(target_arch = "aarch64")]
+pub(crate) mod neon;
+
+/// Code that is compiled once for each CPU level.
+pub(crate) trait Kernel {
+    /// What the kernel returns.
+    type Output;
+    /// The body; implementations are `#[inline(always)]`.
+    fn run<S: Simd>(self, simd: S) -> Self::Output;
+}
+
+/// One CPU level: how to make, load and store its vectors of f32.
+///
+/// The unsafe methods read or write memory at `p`, which must be valid for as many elements as they name and
+/// aligned for the element type (not for the vector).
+pub(crate) trait Simd: Copy + Send + Sync + 'static {
+    /// A vector of [`Self::LANES`] f32.
+    type F: Lanes;
+    /// Lanes of [`Self::F`].
+    const LANES: usize;
+    /// Whether [`Lanes::mul_add`] rounds once.
+    const FUSED: bool;
+    /// Whether [`Self::lookup`] is so fast that tables beat polynomials over the whole range.
+    const TABLES: bool;
+
+    /// Runs `kernel` inside a function with this level's target features.
+    fn run<K: Kernel>(self, kernel: K) -> K::Output;
+
+    /// All lanes `v`.
+    fn splat(self, v: f32) -> Self::F;
+
+    /// The entries of `table` that the bits 21 to 24 of each lane of `key` name: the last two bits of the exponent
+    /// and the first two of the fraction.
+    fn lookup(self, table: &[f32; 16], key: Self::F) -> Self::F;
+
+    /// alpha·x + shift rounded once, whether or not the level has a fused multiply-add.
+    fn mul_add_exact(self, alpha: Self::F, x: Self::F, shift: Self::F) -> Self::F;
+
+    /// Loads `LANES` values.
+    ///
+    /// # Safety
+    /// `p` is valid for reads of `LANES` values.
+    unsafe fn load_f32(self, p: *const f32) -> Self::F;
+    /// Loads and widens `LANES` values.
+    ///
+    /// # Safety
+    /// `p` is valid for reads of `LANES` values.
+    unsafe fn load_f16(self, p: *const f16) -> Self::F;
+    /// Loads and widens `LANES` values.
+    ///
+    /// # Safety
+    /// `p` is valid for reads of `LANES` values.
+    unsafe fn load_bf16(self, p: *const bf16) -> Self::F;
+
+    /// Stores `LANES` values; past the cache if `stream` and `p` is aligned to the stored vector.
+    ///
+    /// # Safety
+    /// `p` is valid for writes of `LANES` values and, if `stream`, aligned to `LANES * 4` bytes.
+    unsafe fn store_f32(self, p: *mut f32, v: Self::F, stream: bool);
+    /// Rounds once to nearest even and stores `LANES` values.
+    ///
+    /// # Safety
+    /// As [`Self::store_f32`], aligned to `LANES * 2` bytes if `stream`.
+    unsafe fn store_f16(self, p: *mut f16, v: Self::F, stream: bool);
+    /// Rounds once to nearest even and stores `LANES` values; a NaN stays a NaN.
+    ///
+    /// # Safety
+    /// As [`Self::store_f32`], aligned to `LANES * 2` bytes if `stream`.
+    unsafe fn store_bf16(self, p: *mut bf16, v: Self::F, stream: bool);
+
+    /// Orders streamed stores before all later stores of this thread; a no-op where there are none.
+    fn fence(self);
+
+    /// Asks for the cache line at `p`, which need not be valid.
+    fn prefetch(self, p: *const u8);
+}
+
+/// Arithmetic on one vector of f32, lane by lane, as IEEE 754 says (round to nearest, subnormals kept).
+pub(crate) trait Lanes:
+    Copy
+    + Add<Output = Self>
+    + Sub<Output = Self>
+    + Mul<Output = Self>
+    + Div<Output = Self>
+    + Neg<Output = Self>
+{
+    /// One bit or one all-ones lane for each lane.
+    type Mask: Copy;
+
+    /// self·a + b, rounded once where [`Simd::FUSED`].
+    fn mul_add(self, a: Self, b: Self) -> Self;
+    /// |self|.
+    fn abs(self) -> Self;
+    /// The magnitude of `self` with the sign of `sign`.
+    fn copysign(self, sign: Self) -> Self;
+    /// The lesser of `self` and `limit`; a NaN in `self` passes, `limit` is no NaN.
+    fn at_most(self, limit: Self) -> Self;
+    /// The greater of `self` and `limit`; a NaN in `self` passes, `limit` is no NaN.
+    fn at_least(self, limit: Self) -> Self;
+    /// self < other; false for a NaN.
+    fn lt(self, other: Self) -> Self::Mask;
+    /// `a` where `mask` is set, else `b`.
+    fn select(mask: Self::Mask, a: Self, b: Self) -> Self;
+    /// 2ⁿ for a `self` that holds an integer n from -126 to 127; any value otherwise.
+    fn exp2_int(self) -> Self;
+    /// The nearest integer for |self| < 2²²; ties to even.
+    fn round(self) -> Self;
+    /// The bits of each lane shifted left by 23, so that the low bits of the significand become the exponent.
+    fn low_bits_to_exponent(self) -> Self;
+    /// Keeps the upper 12 bits of the significand and drops the rest, towards zero.
+    fn truncate_12(self) -> Self;
+    /// The sum of all lanes, added in a fixed tree order: halves, then quarters, and so on.
+    fn sum(self) -> f32;
+}

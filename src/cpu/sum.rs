@@ -1,0 +1,109 @@
+//! Sums of many terms: blocks of few plain additions, folded with the rounding error of each fold kept.
+
+use crate::cpu::io::{Extent, Full, Tail};
+use crate::cpu::simd::{Lanes, Simd};
+
+/// Vectors that are worked on side by side.
+pub(crate) const UNROLL: usize = 4;
+
+/// Plain additions to one accumulator before it is folded: the rounding errors of more would add up when all terms
+/// are equal.
+pub(crate) const STEPS: usize = 16;
+
+/// A running sum, lane by lane, with what rounding took from it.
+#[derive(Clone, Copy)]
+pub(crate) struct Compensated<F> {
+    high: F,
+    low: F,
+}
+
+impl<F: Lanes> Compensated<F> {
+    #[inline(always)]
+    pub(crate) fn new(zero: F) -> Self {
+        Self { high: zero, low: zero }
+    }
+
+    /// Adds `term`; the error of the addition is exact (Knuth's two-sum) and gathered apart.
+    #[inline(always)]
+    pub(crate) fn add(&mut self, term: F) {
+        let sum = self.high + term;
+        let part = sum - self.high;
+        let error = (self.high - (sum - part)) + (term - part);
+        self.high = sum;
+        self.low = self.low + error;
+    }
+
+    /// The sum of each lane; `one` is 1 in all lanes. Where the sum is not finite, the high part alone tells.
+    #[inline(always)]
+    pub(crate) fn lanes(self, one: F) -> F {
+        let finite = (self.high - self.high).lt(one);
+        F::select(finite, self.high + self.low, self.high)
+    }
+
+    /// The sum over all lanes.
+    #[inline(always)]
+    pub(crate) fn total(self) -> f32 {
+        let high = self.high.sum();
+        if high.is_finite() { high + self.low.sum() } else { high }
+    }
+}
+
+/// The terms of `K` sums that one pass over a row gathers.
+pub(crate) trait Terms<S: Simd, const K: usize> {
+    /// Adds the terms of the `N` vectors that begin at column `c` to the accumulators of each vector.
+    ///
+    /// # Safety
+    /// The columns from `c` to the end of the extent's `N` vectors lie in the row.
+    unsafe fn add<E: Extent, const N: usize>(&self, simd: S, extent: E, c: usize, sums: &mut [[S::F; N]; K]);
+}
+
+/// The `K` sums over the columns from `begin` to `end`, in an order that depends on the number of columns alone.
+///
+/// # Safety
+/// The columns lie in the row that `terms` reads.
+#[inline(always)]
+pub(crate) unsafe fn row_sums<S: Simd, const K: usize, M: Terms<S, K>>(
+    simd: S,
+    terms: &M,
+    begin: usize,
+    end: usize,
+) -> [f32; K] {
+    let zero = simd.splat(0.0);
+    let mut totals = [Compensated::new(zero); K];
+    let mut c = begin;
+    while end - c >= UNROLL * S::LANES {
+        let mut sums = [[zero; UNROLL]; K];
+        let steps = ((end - c) / (UNROLL * S::LANES)).min(STEPS);
+        for _ in 0..steps {
+            // SAFETY: at least UNROLL vectors lie before `end`.
+            unsafe { terms.add(simd, Full, c, &mut sums) };
+            c += UNROLL * S::LANES;
+        }
+        for (total, sum) in totals.iter_mut().zip(sums) {
+            total.add((sum[0] + sum[1]) + (sum[2] + sum[3]));
+        }
+    }
+    while end - c >= S::LANES {
+        let mut sums = [[zero; 1]; K];
+        // SAFETY: a vector lies before `end`.
+        unsafe { terms.add(simd, Full, c, &mut sums) };
+        for (total, sum) in totals.iter_mut().zip(sums) {
+            total.add(sum[0]);
+        }
+        c += S::LANES;
+    }
+    if c < end {
+        let mut sums = [[zero; 1]; K];
+        let tail = Tail(end - c);
+        // SAFETY: the rest of the row is what the tail covers.
+        unsafe { terms.add(simd, tail, c, &mut sums) };
+        for (total, sum) in totals.iter_mut().zip(sums) {
+            total.add(tail.keep(simd, sum[0]));
+        }
+    }
+    let mut results = [0.0; K];
+    for (result, total) in results.iter_mut().zip(totals) {
+        *result = total.total();
+    }
+    results
+}

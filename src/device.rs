@@ -1,0 +1,275 @@
+//! What runs a problem, chosen at run time; every refusal keeps its reason.
+
+use core::fmt;
+
+use crate::cpu::Cpu;
+use crate::error::Refusal;
+use crate::ops::{Backward, Forward};
+use crate::view::{View, ViewMut};
+use crate::{Buffer, DType, Error, Level, Pass, Problem, Result};
+
+/// A family of devices.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Backend {
+    /// This processor, by one of its [`Level`]s.
+    Cpu,
+    /// NVIDIA GPUs.
+    Cuda,
+    /// Vulkan, Metal and DX12 adapters.
+    Wgpu,
+}
+
+impl Backend {
+    /// Every backend, in the order in which [`Device::auto`] tries them.
+    pub const ALL: [Self; 3] = [Self::Cuda, Self::Wgpu, Self::Cpu];
+
+    /// The name in lower case: `cpu`, `cuda` or `wgpu`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Cpu => "cpu",
+            Self::Cuda => "cuda",
+            Self::Wgpu => "wgpu",
+        }
+    }
+}
+
+impl fmt::Display for Backend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// One device that could be meant, and whether it is to be had.
+#[derive(Debug)]
+pub struct Candidate {
+    /// The name that [`Device::open`] takes.
+    pub name: String,
+    /// The device, or why it is refused.
+    pub device: Result<Device>,
+}
+
+/// Runs problems on one device. Cheap to clone; safe to share between threads.
+///
+/// ```
+/// use dyt::{Backward, Device, Forward, Op, Problem};
+/// let device = Device::auto()?;
+/// let problem = Problem::new(Op::Dyt, 2, 3).build()?;
+/// let (x, alpha, gamma, beta) = ([1.0_f32, -2.0, 0.5, 0.0, 3.0, -0.1], 0.5_f32, [1.0_f32; 3], [0.0_f32; 3]);
+/// let mut y = [0.0_f32; 6];
+/// device.forward(&problem, Forward::new(&x, &mut y).alpha(&alpha).gamma(&gamma).beta(&beta))?;
+/// assert!((y[0] - 0.5_f32.tanh()).abs() < 1e-6);
+///
+/// let dy = [1.0_f32; 6];
+/// let (mut dx, mut dgamma) = ([0.0_f32; 6], [0.0_f32; 3]);
+/// let backward = Backward::new(&dy, &x).alpha(&alpha).gamma(&gamma).dx(&mut dx).dgamma(&mut dgamma);
+/// device.backward(&problem, backward)?;
+/// # Ok::<(), dyt::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Device {
+    cpu: Cpu,
+}
+
+impl Device {
+    /// The best device of this machine: CUDA, then a hardware wgpu adapter, then the CPU. The environment variable
+    /// `DYT_BACKEND` names another, and `DYT_CPU_LEVEL` a level of the CPU.
+    ///
+    /// # Errors
+    /// What [`Self::open`] returns for the name in `DYT_BACKEND`; [`Error::UnknownLevel`] and
+    /// [`Error::LevelUnavailable`] for `DYT_CPU_LEVEL`.
+    pub fn auto() -> Result<Self> {
+        match env("DYT_BACKEND") {
+            Some(name) if name != "auto" => Self::open(&name),
+            _ => Backend::ALL
+                .into_iter()
+                .find_map(|backend| match Self::open(backend.name()) {
+                    Err(Error::BackendUnavailable { .. }) => None,
+                    other => Some(other),
+                })
+                .unwrap_or_else(|| Self::open("cpu")),
+        }
+    }
+
+    /// The device of that name: `auto`, `cpu`, `cpu:LEVEL`, `cuda`, `cuda:N`, `wgpu` or `wgpu:NAME`.
+    ///
+    /// `cpu` takes the level that `DYT_CPU_LEVEL` names, or the fastest.
+    ///
+    /// # Errors
+    /// [`Error::UnknownBackend`], [`Error::UnknownLevel`], [`Error::BackendUnavailable`],
+    /// [`Error::LevelUnavailable`].
+    pub fn open(name: &str) -> Result<Self> {
+        let unknown = || Error::UnknownBackend { name: name.to_owned() };
+        let (backend, which) = match name.split_once(':') {
+            Some((backend, which)) => (backend, Some(which)),
+            None => (name, None),
+        };
+        match (backend, which) {
+            ("auto", None) => Self::auto(),
+            ("cpu", None) => match env("DYT_CPU_LEVEL") {
+                Some(level) => Self::cpu(Level::from_name(&level)?),
+                None => Self::cpu(Level::best()),
+            },
+            ("cpu", Some(level)) => Self::cpu(Level::from_name(level)?),
+            ("cuda", None) => Err(refuse_gpu(Backend::Cuda)),
+            ("cuda", Some(n)) if n.parse::<u32>().is_ok() => Err(refuse_gpu(Backend::Cuda)),
+            ("wgpu", None) => Err(refuse_gpu(Backend::Wgpu)),
+            ("wgpu", Some(adapter)) if !adapter.is_empty() => Err(refuse_gpu(Backend::Wgpu)),
+            _ => Err(unknown()),
+        }
+    }
+
+    /// The CPU at one level.
+    ///
+    /// # Errors
+    /// [`Error::LevelUnavailable`].
+    pub fn cpu(level: Level) -> Result<Self> {
+        Cpu::new(level).map(|cpu| Self { cpu })
+    }
+
+    /// Every device that could be meant, in order of preference, and why those that are absent are absent.
+    #[must_use]
+    pub fn candidates() -> Vec<Candidate> {
+        let gpus = ["cuda", "wgpu"].map(str::to_owned).into_iter();
+        let levels = Level::ALL.into_iter().map(|level| format!("cpu:{level}"));
+        gpus.chain(levels).map(|name| Candidate { device: Self::open(&name), name }).collect()
+    }
+
+    /// The name that [`Self::open`] takes, such as `cpu:avx512`.
+    #[must_use]
+    pub fn name(&self) -> String {
+        format!("{}:{}", self.backend(), self.cpu.level())
+    }
+
+    /// The family of this device.
+    #[must_use]
+    pub const fn backend(&self) -> Backend {
+        Backend::Cpu
+    }
+
+    /// The level, if this is the CPU.
+    #[must_use]
+    pub const fn level(&self) -> Option<Level> {
+        Some(self.cpu.level())
+    }
+
+    /// Makes a buffer of `len` zeros.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`].
+    pub fn zeros(&self, dtype: DType, len: usize) -> Result<Buffer> {
+        Buffer::zeroed(dtype, len)
+    }
+
+    /// Copies from host memory into a new buffer.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`].
+    pub fn upload<'a>(&self, source: impl Into<View<'a>>) -> Result<Buffer> {
+        let source = source.into();
+        let mut buffer = self.zeros(source.dtype(), source.len())?;
+        let bytes = buffer.bytes_mut();
+        // SAFETY: a view is valid for reads of its elements, and the new buffer has as many bytes and is apart.
+        unsafe { core::ptr::copy_nonoverlapping(source.as_ptr(), bytes.as_mut_ptr(), bytes.len()) };
+        Ok(buffer)
+    }
+
+    /// Copies a buffer to host memory of the same dtype and length.
+    ///
+    /// # Errors
+    /// [`Error::WrongDtype`], [`Error::WrongLength`]; the argument named is [`Argument::Y`](crate::Argument::Y).
+    pub fn download<'a>(&self, buffer: &Buffer, target: impl Into<ViewMut<'a>>) -> Result<()> {
+        let mut target = target.into();
+        let argument = crate::Argument::Y;
+        if target.dtype() != buffer.dtype() {
+            return Err(Error::WrongDtype { argument, expected: buffer.dtype(), actual: target.dtype() });
+        }
+        if target.len() != buffer.len() {
+            return Err(Error::WrongLength { argument, expected: buffer.len(), actual: target.len() });
+        }
+        let bytes = buffer.bytes();
+        // SAFETY: the view is valid for writes of its elements, as many bytes as the buffer has, and exclusive.
+        unsafe { core::ptr::copy_nonoverlapping(bytes.as_ptr(), target.as_mut_ptr(), bytes.len()) };
+        Ok(())
+    }
+
+    /// Bytes of workspace that a call needs, whatever gradients it asks for; 0 for every forward and for a
+    /// backward of few rows.
+    #[must_use]
+    pub fn workspace_bytes(&self, problem: &Problem, pass: Pass) -> usize {
+        match pass {
+            Pass::Forward => 0,
+            Pass::Backward => self.cpu.workspace_bytes(problem),
+        }
+    }
+
+    /// Runs the forward: y, and the statistics that are asked for. Allocates nothing.
+    ///
+    /// # Errors
+    /// [`Error::MissingArgument`], [`Error::UnexpectedArgument`], [`Error::WrongDtype`], [`Error::WrongLength`],
+    /// [`Error::Misaligned`], [`Error::Aliasing`]. No output has been written then.
+    #[expect(clippy::needless_pass_by_value, reason = "the outputs are borrowed for this call alone")]
+    pub fn forward(&self, problem: &Problem, arguments: Forward<'_>) -> Result<()> {
+        let pointers = arguments.check(problem)?;
+        // SAFETY: `check` has compared every length, dtype, alignment and overlap with the problem.
+        unsafe { self.cpu.forward(problem, &pointers) };
+        Ok(())
+    }
+
+    /// Runs the backward: the gradients that are asked for. Allocates a workspace if the problem needs one;
+    /// [`Self::backward_with`] takes the caller's instead.
+    ///
+    /// # Errors
+    /// As [`Self::forward`], [`Error::MissingGamma`] and [`Error::OutOfMemory`]. No output has been written then.
+    pub fn backward(&self, problem: &Problem, arguments: Backward<'_>) -> Result<()> {
+        let bytes = self.workspace_bytes(problem, Pass::Backward);
+        let mut workspace = self.zeros(DType::F32, bytes / DType::F32.size())?;
+        self.backward_with(problem, arguments, &mut workspace)
+    }
+
+    /// Runs the backward in the caller's workspace, of at least [`Self::workspace_bytes`] and aligned for f32.
+    /// What it holds before and after is of no meaning. Allocates nothing.
+    ///
+    /// # Errors
+    /// As [`Self::backward`], and [`Error::WorkspaceTooSmall`]. No output has been written then.
+    #[expect(clippy::needless_pass_by_value, reason = "the outputs are borrowed for this call alone")]
+    pub fn backward_with<'w>(
+        &self,
+        problem: &Problem,
+        arguments: Backward<'_>,
+        workspace: impl Into<ViewMut<'w>>,
+    ) -> Result<()> {
+        let mut workspace = workspace.into();
+        let needed = self.workspace_bytes(problem, Pass::Backward);
+        let actual = workspace.len() * workspace.dtype().size();
+        if actual < needed {
+            return Err(Error::WorkspaceTooSmall { needed, actual });
+        }
+        let start = workspace.as_mut_ptr();
+        if needed != 0 && !start.addr().is_multiple_of(align_of::<f32>()) {
+            return Err(Error::Misaligned { argument: crate::Argument::Workspace, alignment: align_of::<f32>() });
+        }
+        let pointers = arguments.check(problem, (start.addr(), needed))?;
+        // SAFETY: `check` has compared every length, dtype, alignment and overlap with the problem; the workspace is
+        // aligned, large enough and apart from every argument.
+        unsafe { self.cpu.backward(problem, &pointers, start.cast()) };
+        Ok(())
+    }
+}
+
+/// Why a GPU backend is refused in this version.
+const fn refuse_gpu(backend: Backend) -> Error {
+    let (built, feature) = match backend {
+        Backend::Cuda => (cfg!(feature = "cuda"), "cuda"),
+        Backend::Wgpu => (cfg!(feature = "wgpu"), "wgpu"),
+        Backend::Cpu => (true, "cpu"),
+    };
+    let reason = if built { Refusal::NotImplemented } else { Refusal::FeatureDisabled { feature } };
+    Error::BackendUnavailable { backend, reason }
+}
+
+/// A variable of the environment that is set and not empty. Bytes that are no UTF-8 name nothing that is known.
+fn env(name: &str) -> Option<String> {
+    std::env::var_os(name).map(|v| v.to_string_lossy().into_owned()).filter(|v| !v.is_empty())
+}

@@ -1,0 +1,113 @@
+//! Element types of storage, and the memory accesses that each needs.
+
+use core::fmt;
+
+use half::{bf16, f16};
+
+use crate::cpu::simd::Simd;
+
+/// The type in which elements are stored. Arithmetic is f32 whatever the storage type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum DType {
+    /// IEEE 754 binary32.
+    F32,
+    /// IEEE 754 binary16.
+    F16,
+    /// bfloat16: the upper half of a binary32.
+    Bf16,
+}
+
+impl DType {
+    /// Every dtype.
+    pub const ALL: [Self; 3] = [Self::F32, Self::F16, Self::Bf16];
+
+    /// Bytes of one element.
+    #[must_use]
+    pub const fn size(self) -> usize {
+        match self {
+            Self::F32 => 4,
+            Self::F16 | Self::Bf16 => 2,
+        }
+    }
+
+    /// The name in lower case: `f32`, `f16` or `bf16`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::F16 => "f16",
+            Self::Bf16 => "bf16",
+        }
+    }
+}
+
+impl fmt::Display for DType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// A Rust type that buffers may hold: [`f32`], [`half::f16`] or [`half::bf16`]. Sealed.
+pub trait Element: bytemuck::Pod + Send + Sync + sealed::Storage {
+    /// The tag of this type.
+    const DTYPE: DType;
+}
+
+impl Element for f32 {
+    const DTYPE: DType = DType::F32;
+}
+impl Element for f16 {
+    const DTYPE: DType = DType::F16;
+}
+impl Element for bf16 {
+    const DTYPE: DType = DType::Bf16;
+}
+
+pub(crate) use sealed::Storage;
+
+mod sealed {
+    use super::{Simd, bf16, f16};
+
+    /// Vector access to one storage type. Alignment and validity are as in [`Simd`]'s methods of the same name.
+    #[expect(unreachable_pub, reason = "the supertrait that seals Element")]
+    pub trait Storage: Copy {
+        /// The value +0.
+        const ZERO: Self;
+        /// Whether rounding to this type leaves fewer than 24 bits.
+        const NARROW: bool;
+        /// Loads `S::LANES` values.
+        ///
+        /// # Safety
+        /// `p` is valid for reads of `S::LANES` values.
+        #[expect(private_bounds, private_interfaces, reason = "sealed: not nameable outside the crate")]
+        unsafe fn load<S: Simd>(simd: S, p: *const Self) -> S::F;
+        /// Rounds and stores `S::LANES` values.
+        ///
+        /// # Safety
+        /// `p` is valid for writes of `S::LANES` values, and aligned to the stored vector if `stream`.
+        #[expect(private_bounds, private_interfaces, reason = "sealed: not nameable outside the crate")]
+        unsafe fn store<S: Simd>(simd: S, p: *mut Self, v: S::F, stream: bool);
+    }
+
+    macro_rules! storage {
+        ($t:ty, $zero:expr, $narrow:expr, $load:ident, $store:ident) => {
+            impl Storage for $t {
+                const ZERO: Self = $zero;
+                const NARROW: bool = $narrow;
+                #[inline(always)]
+                unsafe fn load<S: Simd>(simd: S, p: *const Self) -> S::F {
+                    // SAFETY: the caller's promise is the callee's demand.
+                    unsafe { simd.$load(p) }
+                }
+                #[inline(always)]
+                unsafe fn store<S: Simd>(simd: S, p: *mut Self, v: S::F, stream: bool) {
+                    // SAFETY: the caller's promise is the callee's demand.
+                    unsafe { simd.$store(p, v, stream) }
+                }
+            }
+        };
+    }
+    storage!(f32, 0.0, false, load_f32, store_f32);
+    storage!(f16, f16::ZERO, true, load_f16, store_f16);
+    storage!(bf16, bf16::ZERO, true, load_bf16, store_bf16);
+}

@@ -1,0 +1,252 @@
+//! Every way in which a call can be refused, as values.
+
+use thiserror::Error as ThisError;
+
+use crate::{Backend, DType, Level, Op};
+
+/// The result of every fallible call of this crate.
+pub type Result<T> = core::result::Result<T, Error>;
+
+/// The name of an argument, the same in Rust, CUDA, WGSL, C and Python.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[expect(missing_docs, reason = "the names are those of the formulas")]
+#[non_exhaustive]
+pub enum Argument {
+    X,
+    Alpha,
+    Shift,
+    Gamma,
+    Beta,
+    Y,
+    Dy,
+    Dx,
+    Dalpha,
+    Dshift,
+    Dgamma,
+    Dbeta,
+    Mean,
+    Rstd,
+    Workspace,
+}
+
+impl Argument {
+    /// The name in lower case, as in the formulas.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::X => "x",
+            Self::Alpha => "alpha",
+            Self::Shift => "shift",
+            Self::Gamma => "gamma",
+            Self::Beta => "beta",
+            Self::Y => "y",
+            Self::Dy => "dy",
+            Self::Dx => "dx",
+            Self::Dalpha => "dalpha",
+            Self::Dshift => "dshift",
+            Self::Dgamma => "dgamma",
+            Self::Dbeta => "dbeta",
+            Self::Mean => "mean",
+            Self::Rstd => "rstd",
+            Self::Workspace => "workspace",
+        }
+    }
+}
+
+impl core::fmt::Display for Argument {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// Why a backend or a CPU level is not to be had here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// The crate was built without the cargo feature.
+    FeatureDisabled {
+        /// The cargo feature that builds it.
+        feature: &'static str,
+    },
+    /// This version of the crate has no kernels for it yet.
+    NotImplemented,
+    /// The level belongs to another processor architecture.
+    OtherArchitecture {
+        /// The architecture that has it.
+        needed: &'static str,
+        /// The architecture that this program was built for.
+        actual: &'static str,
+    },
+    /// The processor, or its operating system, lacks instructions of the level.
+    MissingInstructions {
+        /// The instruction sets that the level needs.
+        needed: &'static str,
+    },
+}
+
+impl core::fmt::Display for Refusal {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Self::FeatureDisabled { feature } => write!(f, "built without the cargo feature `{feature}`"),
+            Self::NotImplemented => f.write_str("this version of dyt has no kernels for it yet"),
+            Self::OtherArchitecture { needed, actual } => {
+                write!(f, "it belongs to {needed}, and this program runs on {actual}")
+            }
+            Self::MissingInstructions { needed } => {
+                write!(f, "the processor or the operating system lacks some of {needed}")
+            }
+        }
+    }
+}
+
+/// What was wrong with a call. A call that returns an error has written to none of its outputs.
+#[derive(Clone, Debug, PartialEq, ThisError)]
+#[non_exhaustive]
+pub enum Error {
+    /// `cols` is 0; a row needs at least one element.
+    #[error("cols is 0, and a row needs at least one element")]
+    ZeroCols,
+    /// `inner`, the run length of channels-first data, is 0.
+    #[error("inner is 0; it is 1 for channels-last data")]
+    ZeroInner,
+    /// Rows would overlap.
+    #[error("row_stride is {row_stride} elements, and a row takes {minimum}")]
+    StrideTooSmall {
+        /// The stride that was asked for, in elements.
+        row_stride: usize,
+        /// The elements of one row: cols · inner.
+        minimum: usize,
+    },
+    /// The tensor has more bytes than an address can tell apart.
+    #[error("rows {rows} × row_stride {row_stride} (cols {cols} × inner {inner}) overflows the address space")]
+    SizeOverflow {
+        /// Rows of the problem.
+        rows: usize,
+        /// Columns of the problem.
+        cols: usize,
+        /// Run length of channels-first data.
+        inner: usize,
+        /// Distance of two rows in elements; 0 where it was to be computed.
+        row_stride: usize,
+    },
+    /// `eps` is negative, infinite or NaN.
+    #[error("eps is {eps}; it must be finite and at least 0")]
+    InvalidEps {
+        /// What was given.
+        eps: f32,
+    },
+    /// The unbiased standard deviation of a single value does not exist.
+    #[error("the unbiased standard deviation needs at least 2 columns")]
+    UnbiasedSingleColumn,
+    /// `Std::Unbiased` belongs to LayerNorm alone.
+    #[error("Std::Unbiased is a form of LayerNorm, and the op is {op}")]
+    UnbiasedNotLayerNorm {
+        /// The op that was asked for.
+        op: Op,
+    },
+    /// gamma and beta are stored as x is, or as f32.
+    #[error("parameters of dtype {param_dtype} beside data of dtype {dtype}; allowed are {dtype} and f32")]
+    ParamDtype {
+        /// Storage type of x, y, dy and dx.
+        dtype: DType,
+        /// Storage type of gamma and beta that was asked for.
+        param_dtype: DType,
+    },
+    /// A buffer has the wrong number of elements.
+    #[error("{argument} has {actual} elements, expected {expected}")]
+    WrongLength {
+        /// Which argument.
+        argument: Argument,
+        /// The number of elements that the problem needs.
+        expected: usize,
+        /// The number that came.
+        actual: usize,
+    },
+    /// A buffer has another element type than the problem.
+    #[error("{argument} has dtype {actual}, expected {expected}")]
+    WrongDtype {
+        /// Which argument.
+        argument: Argument,
+        /// The dtype that the problem says.
+        expected: DType,
+        /// The dtype that came.
+        actual: DType,
+    },
+    /// The op cannot do without this argument.
+    #[error("{op} needs {argument}")]
+    MissingArgument {
+        /// The op.
+        op: Op,
+        /// The argument that it needs.
+        argument: Argument,
+    },
+    /// The op has no such argument.
+    #[error("{op} has no argument {argument}")]
+    UnexpectedArgument {
+        /// The op.
+        op: Op,
+        /// The argument that it does not have.
+        argument: Argument,
+    },
+    /// `dgamma` is asked for, and there is no `gamma`.
+    #[error("dgamma is asked for, and gamma is not given")]
+    MissingGamma,
+    /// An output shares memory with another argument in a way that is not an allowed in-place form.
+    #[error("{output} shares memory with {other}; allowed are y = x and dx = dy, exactly")]
+    Aliasing {
+        /// The output.
+        output: Argument,
+        /// The argument that shares its memory.
+        other: Argument,
+    },
+    /// The caller's workspace is smaller than the query says.
+    #[error("the workspace has {actual} bytes, and {needed} are needed")]
+    WorkspaceTooSmall {
+        /// Bytes that `Device::workspace_bytes` returns.
+        needed: usize,
+        /// Bytes that came.
+        actual: usize,
+    },
+    /// A pointer is not aligned for its elements.
+    #[error("{argument} is not aligned to {alignment} bytes")]
+    Misaligned {
+        /// Which argument.
+        argument: Argument,
+        /// The alignment that it needs, in bytes.
+        alignment: usize,
+    },
+    /// Workspace memory could not be had.
+    #[error("{bytes} bytes of memory could not be had")]
+    OutOfMemory {
+        /// How many bytes were asked for.
+        bytes: usize,
+    },
+    /// No backend of this name is known.
+    #[error("unknown backend {name:?}; known are auto, cpu, cpu:LEVEL, cuda, cuda:N, wgpu, wgpu:NAME")]
+    UnknownBackend {
+        /// The name that was asked for.
+        name: String,
+    },
+    /// No CPU level of this name is known.
+    #[error("unknown CPU level {name:?}; known are portable, avx2, avx512, neon")]
+    UnknownLevel {
+        /// The name that was asked for.
+        name: String,
+    },
+    /// The backend is known, and not to be had here.
+    #[error("backend {backend} is not available: {reason}")]
+    BackendUnavailable {
+        /// Which backend.
+        backend: Backend,
+        /// Why.
+        reason: Refusal,
+    },
+    /// The CPU level is known, and not to be had here.
+    #[error("CPU level {level} is not available: {reason}")]
+    LevelUnavailable {
+        /// Which level.
+        level: Level,
+        /// Why.
+        reason: Refusal,
+    },
+}

@@ -1,0 +1,37 @@
+//! Fused forward and backward kernels for the layers that stand where normalisation stands in a Transformer:
+//! DyT and Derf, LayerNorm and RMSNorm, for f32, f16 and bf16.
+//!
+//! A [`Problem`] says what is to be computed and is validated once; a [`Device`] runs it on the caller's buffers,
+//! which [`Forward`] and [`Backward`] name. Nothing is allocated, copied or kept behind the caller's back.
+//!
+//! | op | y | statistics |
+//! |---|---|---|
+//! | [`Op::Dyt`] | gamma·tanh(alpha·x) + beta | none |
+//! | [`Op::Derf`] | gamma·erf(alpha·x + shift) + beta | none |
+//! | [`Op::LayerNorm`] | (x − mean)·rstd·gamma + beta | mean, rstd |
+//! | [`Op::RmsNorm`] | x·rstd·gamma + beta | rstd |
+//!
+//! Arithmetic is f32 whatever the storage type; `docs/numerics.md` has the error bounds, and the feature
+//! `reference` the formulas in f64. The result of a row's forward does not depend on the other rows, and the
+//! gradients of parameters are the same bits for any number of threads.
+
+mod buffer;
+mod cpu;
+mod device;
+mod dtype;
+mod error;
+mod ops;
+mod problem;
+#[cfg(feature = "reference")]
+pub mod reference;
+mod view;
+
+pub use buffer::Buffer;
+pub use cpu::Level;
+pub use device::{Backend, Candidate, Device};
+pub use dtype::{DType, Element};
+pub use error::{Argument, Error, Refusal, Result};
+pub use half;
+pub use ops::{Backward, Forward};
+pub use problem::{Op, Pass, Problem, ProblemBuilder, Std};
+pub use view::{View, ViewMut};

@@ -1,0 +1,230 @@
+//! The arguments of a backward call.
+
+use super::check::{
+    Checked, Presence, Seen, Shape, address, address_mut, check_aliasing, check_presence,
+};
+use crate::error::Argument;
+use crate::view::{View, ViewMut};
+use crate::{DType, Error, Problem, Result};
+
+/// The buffers of a backward call, by name. Every gradient is optional, and one not asked for costs nothing.
+///
+/// | field | elements | dtype | who has it |
+/// |---|---|---|---|
+/// | dy, x, dx | rows × cols (× inner), rows row_stride apart | dtype | all |
+/// | alpha | 1 | f32 | DyT, Derf |
+/// | shift | 1 | f32 | Derf |
+/// | gamma | cols | param_dtype | all, optional; needed for dgamma |
+/// | mean, rstd | rows · inner | f32 | the norms, optional: computed again where one of them is absent |
+/// | dalpha | 1 | f32 | DyT, Derf |
+/// | dshift | 1 | f32 | Derf |
+/// | dgamma, dbeta | cols | f32 | all |
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Backward<'a> {
+    /// The gradient of y; `None` where `dx` holds it on entry.
+    pub dy: Option<View<'a>>,
+    /// The input of the forward.
+    pub x: View<'a>,
+    /// The factor of DyT and Derf.
+    pub alpha: Option<View<'a>>,
+    /// The offset of Derf.
+    pub shift: Option<View<'a>>,
+    /// The factor of each column.
+    pub gamma: Option<View<'a>>,
+    /// The mean of each row, as the forward wrote it.
+    pub mean: Option<View<'a>>,
+    /// rstd of each row, as the forward wrote it.
+    pub rstd: Option<View<'a>>,
+    /// The gradient of x.
+    pub dx: Option<ViewMut<'a>>,
+    /// The gradient of alpha.
+    pub dalpha: Option<ViewMut<'a>>,
+    /// The gradient of shift.
+    pub dshift: Option<ViewMut<'a>>,
+    /// The gradient of gamma.
+    pub dgamma: Option<ViewMut<'a>>,
+    /// The gradient of beta.
+    pub dbeta: Option<ViewMut<'a>>,
+}
+
+impl<'a> Backward<'a> {
+    /// From `dy` and the forward's `x`; the gradients that are wanted are named next.
+    #[must_use]
+    pub fn new(dy: impl Into<View<'a>>, x: impl Into<View<'a>>) -> Self {
+        Self { dy: Some(dy.into()), ..Self::without_dy(x.into()) }
+    }
+    /// Overwrites dy, which `dx` holds on entry.
+    #[must_use]
+    pub fn in_place(x: impl Into<View<'a>>, dx: impl Into<ViewMut<'a>>) -> Self {
+        Self::without_dy(x.into()).dx(dx)
+    }
+    const fn without_dy(x: View<'a>) -> Self {
+        Self {
+            dy: None,
+            x,
+            alpha: None,
+            shift: None,
+            gamma: None,
+            mean: None,
+            rstd: None,
+            dx: None,
+            dalpha: None,
+            dshift: None,
+            dgamma: None,
+            dbeta: None,
+        }
+    }
+    /// Sets alpha.
+    #[must_use]
+    pub fn alpha(mut self, alpha: impl Into<View<'a>>) -> Self {
+        self.alpha = Some(alpha.into());
+        self
+    }
+    /// Sets shift.
+    #[must_use]
+    pub fn shift(mut self, shift: impl Into<View<'a>>) -> Self {
+        self.shift = Some(shift.into());
+        self
+    }
+    /// Sets gamma.
+    #[must_use]
+    pub fn gamma(mut self, gamma: impl Into<View<'a>>) -> Self {
+        self.gamma = Some(gamma.into());
+        self
+    }
+    /// Hands over the mean that the forward saved.
+    #[must_use]
+    pub fn mean(mut self, mean: impl Into<View<'a>>) -> Self {
+        self.mean = Some(mean.into());
+        self
+    }
+    /// Hands over the rstd that the forward saved.
+    #[must_use]
+    pub fn rstd(mut self, rstd: impl Into<View<'a>>) -> Self {
+        self.rstd = Some(rstd.into());
+        self
+    }
+    /// Asks for the gradient of x.
+    #[must_use]
+    pub fn dx(mut self, dx: impl Into<ViewMut<'a>>) -> Self {
+        self.dx = Some(dx.into());
+        self
+    }
+    /// Asks for the gradient of alpha.
+    #[must_use]
+    pub fn dalpha(mut self, dalpha: impl Into<ViewMut<'a>>) -> Self {
+        self.dalpha = Some(dalpha.into());
+        self
+    }
+    /// Asks for the gradient of shift.
+    #[must_use]
+    pub fn dshift(mut self, dshift: impl Into<ViewMut<'a>>) -> Self {
+        self.dshift = Some(dshift.into());
+        self
+    }
+    /// Asks for the gradient of gamma.
+    #[must_use]
+    pub fn dgamma(mut self, dgamma: impl Into<ViewMut<'a>>) -> Self {
+        self.dgamma = Some(dgamma.into());
+        self
+    }
+    /// Asks for the gradient of beta.
+    #[must_use]
+    pub fn dbeta(mut self, dbeta: impl Into<ViewMut<'a>>) -> Self {
+        self.dbeta = Some(dbeta.into());
+        self
+    }
+
+    /// Checks every argument against the problem, and that the workspace at `workspace` (address, bytes) is apart.
+    pub(crate) fn check(&self, problem: &Problem, workspace: (usize, usize)) -> Result<BackwardPtrs> {
+        self.check_presence(problem)?;
+        let one = Shape::Vector(1);
+        let columns = Shape::Vector(problem.cols());
+        let statistics = Shape::Vector(problem.statistics());
+        let (dtype, param) = (problem.dtype(), problem.param_dtype());
+        let expect = |seen: Option<Seen>, dtype, shape| {
+            seen.map(|s| s.expect(problem, dtype, shape)).transpose()
+        };
+        let inputs = [
+            expect(Seen::read(Argument::Dy, self.dy.as_ref()), dtype, Shape::Tensor)?,
+            expect(Seen::read(Argument::X, Some(&self.x)), dtype, Shape::Tensor)?,
+            expect(Seen::read(Argument::Alpha, self.alpha.as_ref()), DType::F32, one)?,
+            expect(Seen::read(Argument::Shift, self.shift.as_ref()), DType::F32, one)?,
+            expect(Seen::read(Argument::Gamma, self.gamma.as_ref()), param, columns)?,
+            expect(Seen::read(Argument::Mean, self.mean.as_ref()), DType::F32, statistics)?,
+            expect(Seen::read(Argument::Rstd, self.rstd.as_ref()), DType::F32, statistics)?,
+        ];
+        let outputs = [
+            expect(Seen::write(Argument::Dx, self.dx.as_ref()), dtype, Shape::Tensor)?,
+            expect(Seen::write(Argument::Dalpha, self.dalpha.as_ref()), DType::F32, one)?,
+            expect(Seen::write(Argument::Dshift, self.dshift.as_ref()), DType::F32, one)?,
+            expect(Seen::write(Argument::Dgamma, self.dgamma.as_ref()), DType::F32, columns)?,
+            expect(Seen::write(Argument::Dbeta, self.dbeta.as_ref()), DType::F32, columns)?,
+            Some(Checked::bytes_at(Argument::Workspace, workspace.0, workspace.1)),
+        ];
+        check_aliasing(problem, &outputs, &inputs, (Argument::Dx, Argument::Dy))?;
+        Ok(self.pointers())
+    }
+
+    fn check_presence(&self, problem: &Problem) -> Result<()> {
+        let op = problem.op();
+        let (pointwise, norm) = (op.is_pointwise(), !op.is_pointwise());
+        let rows = [
+            (Argument::Dy, self.dy.is_some() || self.dx.is_some(), Presence::Required),
+            (Argument::Alpha, self.alpha.is_some(), Presence::required_if(pointwise)),
+            (Argument::Shift, self.shift.is_some(), Presence::required_if(op.has_shift())),
+            (Argument::Mean, self.mean.is_some(), Presence::optional_if(op.has_mean())),
+            (Argument::Rstd, self.rstd.is_some(), Presence::optional_if(norm)),
+            (Argument::Dalpha, self.dalpha.is_some(), Presence::optional_if(pointwise)),
+            (Argument::Dshift, self.dshift.is_some(), Presence::optional_if(op.has_shift())),
+        ];
+        for (argument, given, presence) in rows {
+            check_presence(op, argument, given, presence)?;
+        }
+        if self.dgamma.is_some() && self.gamma.is_none() {
+            return Err(Error::MissingGamma);
+        }
+        Ok(())
+    }
+
+    fn pointers(&self) -> BackwardPtrs {
+        let dx = address_mut(self.dx.as_ref());
+        BackwardPtrs {
+            dy: self.dy.as_ref().map_or(dx.cast_const(), View::as_ptr),
+            x: self.x.as_ptr(),
+            alpha: address(self.alpha.as_ref()).cast(),
+            shift: address(self.shift.as_ref()).cast(),
+            gamma: address(self.gamma.as_ref()),
+            mean: address(self.mean.as_ref()).cast(),
+            rstd: address(self.rstd.as_ref()).cast(),
+            dx,
+            dalpha: address_mut(self.dalpha.as_ref()).cast(),
+            dshift: address_mut(self.dshift.as_ref()).cast(),
+            dgamma: address_mut(self.dgamma.as_ref()).cast(),
+            dbeta: address_mut(self.dbeta.as_ref()).cast(),
+        }
+    }
+}
+
+/// The arguments of a checked call by address; null where absent. Valid for what [`Backward`]'s table says.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct BackwardPtrs {
+    pub(crate) dy: *const u8,
+    pub(crate) x: *const u8,
+    pub(crate) alpha: *const f32,
+    pub(crate) shift: *const f32,
+    pub(crate) gamma: *const u8,
+    pub(crate) mean: *const f32,
+    pub(crate) rstd: *const f32,
+    pub(crate) dx: *mut u8,
+    pub(crate) dalpha: *mut f32,
+    pub(crate) dshift: *mut f32,
+    pub(crate) dgamma: *mut f32,
+    pub(crate) dbeta: *mut f32,
+}
+
+// SAFETY: the pointers come from views, which are Send and Sync; tasks of one call write disjoint places.
+unsafe impl Send for BackwardPtrs {}
+// SAFETY: as above.
+unsafe impl Sync for BackwardPtrs {}

@@ -1,0 +1,11 @@
+//! The arguments of a call: named fields, checked against a [`Problem`] before anything is written.
+
+mod backward;
+mod check;
+mod forward;
+
+pub use backward::Backward;
+pub use forward::Forward;
+
+pub(crate) use backward::BackwardPtrs;
+pub(crate) use forward::ForwardPtrs;

@@ -48,7 +48,7 @@ impl fmt::Display for DType {
 }
 
 /// A Rust type that buffers may hold: [`f32`], [`half::f16`] or [`half::bf16`]. Sealed.
-pub trait Element: bytemuck::Pod + Send + Sync + sealed::Storage {
+pub trait Element: bytemuck::Pod + Send + Sync + Storage {
     /// The tag of this type.
     const DTYPE: DType;
 }

@@ -88,7 +88,7 @@ impl Isa {
     pub(crate) fn detect(level: Level) -> Result<Self> {
         let refuse = |reason| Error::LevelUnavailable { level, reason };
         match level {
-            Level::Portable => Ok(Self::Portable(Portable::detect())),
+            Level::Portable => Ok(Self::Portable(Portable)),
             #[cfg(target_arch = "x86_64")]
             Level::Avx2 => Avx2::detect()
                 .map(Self::Avx2)

@@ -7,7 +7,8 @@ use core::marker::PhantomData;
 
 use crate::cpu::curve::{Curve, Erf, Tanh};
 use crate::cpu::types::{Typed, with_types};
-use crate::cpu::{Cpu, fold, parallel, plan};
+use crate::cpu::parallel::{self, Shared};
+use crate::cpu::{Cpu, fold, plan};
 use crate::dtype::Element;
 use crate::ops::{BackwardPtrs, ForwardPtrs};
 use crate::{Op, Problem};
@@ -113,20 +114,5 @@ impl Launch<'_, BackwardPtrs> {
         });
         // SAFETY: every chunk has just been written; the outputs are checked.
         unsafe { partials.finish::<P>(cpu.isa, arguments, problem.accumulate()) };
-    }
-}
-
-/// A kernel's arguments, for tasks that each write a tile of their own.
-#[derive(Clone, Copy)]
-struct Shared<K>(K);
-
-// SAFETY: the pointers are those of checked arguments, which are valid on every thread for the call's duration, and
-// no two tasks write to one place.
-unsafe impl<K> Sync for Shared<K> {}
-
-impl<K: Copy> Shared<K> {
-    /// A copy; a method, so that closures capture the wrapper and not the pointers in it.
-    fn get(&self) -> K {
-        self.0
     }
 }

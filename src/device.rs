@@ -194,8 +194,8 @@ impl Device {
         Ok(())
     }
 
-    /// Bytes of workspace that a call needs, whatever gradients it asks for; 0 for every forward and for a
-    /// backward of few rows.
+    /// Bytes of workspace that a call needs, whatever gradients it asks for: 0 for every forward; the partial sums of
+    /// each chunk of rows for a backward.
     #[must_use]
     pub fn workspace_bytes(&self, problem: &Problem, pass: Pass) -> usize {
         match pass {
@@ -248,7 +248,10 @@ impl Device {
         }
         let start = workspace.as_mut_ptr();
         if needed != 0 && !start.addr().is_multiple_of(align_of::<f32>()) {
-            return Err(Error::Misaligned { argument: crate::Argument::Workspace, alignment: align_of::<f32>() });
+            return Err(Error::Misaligned {
+                argument: crate::Argument::Workspace,
+                alignment: align_of::<f32>(),
+            });
         }
         let pointers = arguments.check(problem, (start.addr(), needed))?;
         // SAFETY: `check` has compared every length, dtype, alignment and overlap with the problem; the workspace is

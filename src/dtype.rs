@@ -66,34 +66,40 @@ impl Element for bf16 {
 pub(crate) use sealed::Storage;
 
 mod sealed {
+    #![allow(private_bounds, private_interfaces, reason = "sealed: not nameable outside the crate")]
+
     use super::{Simd, bf16, f16};
+    use crate::cpu::simd::half_bits::{bf16_to_f32, f16_to_f32};
 
     /// Vector access to one storage type. Alignment and validity are as in [`Simd`]'s methods of the same name.
-    #[expect(unreachable_pub, reason = "the supertrait that seals Element")]
     pub trait Storage: Copy {
         /// The value +0.
         const ZERO: Self;
         /// Whether rounding to this type leaves fewer than 24 bits.
         const NARROW: bool;
+        /// The value as f32.
+        fn widen(self) -> f32;
         /// Loads `S::LANES` values.
         ///
         /// # Safety
         /// `p` is valid for reads of `S::LANES` values.
-        #[expect(private_bounds, private_interfaces, reason = "sealed: not nameable outside the crate")]
         unsafe fn load<S: Simd>(simd: S, p: *const Self) -> S::F;
         /// Rounds and stores `S::LANES` values.
         ///
         /// # Safety
         /// `p` is valid for writes of `S::LANES` values, and aligned to the stored vector if `stream`.
-        #[expect(private_bounds, private_interfaces, reason = "sealed: not nameable outside the crate")]
         unsafe fn store<S: Simd>(simd: S, p: *mut Self, v: S::F, stream: bool);
     }
 
     macro_rules! storage {
-        ($t:ty, $zero:expr, $narrow:expr, $load:ident, $store:ident) => {
+        ($t:ty, $zero:expr, $narrow:expr, $widen:expr, $load:ident, $store:ident) => {
             impl Storage for $t {
                 const ZERO: Self = $zero;
                 const NARROW: bool = $narrow;
+                #[inline(always)]
+                fn widen(self) -> f32 {
+                    $widen(self)
+                }
                 #[inline(always)]
                 unsafe fn load<S: Simd>(simd: S, p: *const Self) -> S::F {
                     // SAFETY: the caller's promise is the callee's demand.
@@ -107,7 +113,7 @@ mod sealed {
             }
         };
     }
-    storage!(f32, 0.0, false, load_f32, store_f32);
-    storage!(f16, f16::ZERO, true, load_f16, store_f16);
-    storage!(bf16, bf16::ZERO, true, load_bf16, store_bf16);
+    storage!(f32, 0.0, false, core::convert::identity, load_f32, store_f32);
+    storage!(f16, f16::ZERO, true, |h: f16| f16_to_f32(h.to_bits()), load_f16, store_f16);
+    storage!(bf16, bf16::ZERO, true, |b: bf16| bf16_to_f32(b.to_bits()), load_bf16, store_bf16);
 }

@@ -118,7 +118,9 @@ pub enum Error {
         minimum: usize,
     },
     /// The tensor has more bytes than an address can tell apart.
-    #[error("rows {rows} × row_stride {row_stride} (cols {cols} × inner {inner}) overflows the address space")]
+    #[error(
+        "rows {rows} × row_stride {row_stride} (cols {cols} × inner {inner}) overflows the address space"
+    )]
     SizeOverflow {
         /// Rows of the problem.
         rows: usize,

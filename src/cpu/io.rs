@@ -127,13 +127,7 @@ pub(crate) unsafe fn splat_or<S: Simd, P: Storage>(simd: S, p: *const P, c: usiz
     if p.is_null() {
         simd.splat(absent)
     } else {
-        // SAFETY: not null, so the caller's promise holds; the vector that is loaded is a padded copy.
-        simd.splat(unsafe { first(Tail(1).load(simd, p.add(c)), simd) })
+        // SAFETY: not null, so the caller's promise holds.
+        simd.splat(unsafe { (*p.add(c)).widen() })
     }
-}
-
-/// Lane 0: the sum with all other lanes cleared.
-#[inline(always)]
-fn first<S: Simd>(v: S::F, simd: S) -> f32 {
-    Tail(1).keep(simd, v).sum()
 }

@@ -3,9 +3,9 @@
 use core::fmt;
 use std::sync::OnceLock;
 
+use super::simd::{Kernel, Simd, portable::Portable};
 #[cfg(target_arch = "x86_64")]
 use super::simd::{avx2::Avx2, avx512::Avx512};
-use super::simd::{Kernel, Simd, portable::Portable};
 use crate::error::Refusal;
 use crate::{Error, Result};
 

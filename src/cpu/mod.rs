@@ -4,6 +4,7 @@ mod cache;
 mod curve;
 mod fold;
 mod io;
+mod launch;
 mod level;
 mod line;
 mod math;
@@ -17,7 +18,6 @@ mod types;
 
 pub use level::Level;
 
-use crate::ops::{BackwardPtrs, ForwardPtrs};
 use crate::{Problem, Result};
 
 /// The CPU at one level.
@@ -45,32 +45,5 @@ impl Cpu {
     #[expect(clippy::unused_self, reason = "the other backends' plans depend on the device")]
     pub(crate) fn workspace_bytes(&self, problem: &Problem) -> usize {
         plan::partial_len(problem) * size_of::<f32>()
-    }
-
-    /// # Safety
-    /// The arguments are checked against the problem.
-    pub(crate) unsafe fn forward(&self, problem: &Problem, arguments: &ForwardPtrs) {
-        // SAFETY: the caller's promise.
-        unsafe {
-            if problem.op().is_pointwise() {
-                pointwise::forward(self, problem, arguments);
-            } else {
-                rownorm::forward(self, problem, arguments);
-            }
-        }
-    }
-
-    /// # Safety
-    /// The arguments are checked against the problem; `workspace` has as many bytes as [`Self::workspace_bytes`]
-    /// says, aligned for f32, and no other call uses it.
-    pub(crate) unsafe fn backward(&self, problem: &Problem, arguments: &BackwardPtrs, workspace: *mut f32) {
-        // SAFETY: the caller's promise.
-        unsafe {
-            if problem.op().is_pointwise() {
-                pointwise::backward(self, problem, arguments, workspace);
-            } else {
-                rownorm::backward(self, problem, arguments, workspace);
-            }
-        }
     }
 }

@@ -28,6 +28,9 @@ pub(crate) struct Range {
 }
 
 impl Range {
+    /// Nothing.
+    pub(crate) const EMPTY: Self = Self { begin: 0, end: 0 };
+
     /// Part `index` when `len` is cut into parts of `step`.
     const fn part(index: usize, step: usize, len: usize) -> Self {
         let begin = index * step;
@@ -49,7 +52,7 @@ pub(crate) struct Tile {
 
 impl Tile {
     /// No row and no column.
-    pub(crate) const EMPTY: Self = Self { rows: Range { begin: 0, end: 0 }, cols: Range { begin: 0, end: 0 } };
+    pub(crate) const EMPTY: Self = Self { rows: Range::EMPTY, cols: Range::EMPTY };
 }
 
 /// A grid of tiles that covers every row and column once.
@@ -158,7 +161,8 @@ pub(crate) const fn slots(op: Op) -> usize {
 
 /// f32 values of the partial sums of a backward: chunks × slots × cols.
 pub(crate) fn partial_len(problem: &Problem) -> usize {
-    let grid = if problem.op().is_pointwise() { pointwise_backward(problem, 1) } else { norm_backward(problem) };
+    let grid =
+        if problem.op().is_pointwise() { pointwise_backward(problem, 1) } else { norm_backward(problem) };
     grid.row_parts() * slots(problem.op()) * problem.cols()
 }
 

@@ -107,3 +107,41 @@ pub(crate) unsafe fn row_sums<S: Simd, const K: usize, M: Terms<S, K>>(
     }
     results
 }
+
+/// The `K` sums of each lane of `N` vectors over the columns before `cols`, in an order that depends on their number
+/// alone.
+///
+/// # Safety
+/// The lanes and columns lie in what `terms` reads.
+#[inline(always)]
+pub(crate) unsafe fn lane_sums<S: Simd, E: Extent, const K: usize, const N: usize, M: Terms<S, K>>(
+    simd: S,
+    terms: &M,
+    extent: E,
+    cols: usize,
+) -> [[S::F; N]; K] {
+    let zero = simd.splat(0.0);
+    let mut totals = [[Compensated::new(zero); N]; K];
+    let mut c = 0;
+    while c < cols {
+        let mut sums = [[zero; N]; K];
+        let end = cols.min(c + STEPS);
+        while c < end {
+            // SAFETY: a column before `cols`.
+            unsafe { terms.add(simd, extent, c, &mut sums) };
+            c += 1;
+        }
+        for (totals, sums) in totals.iter_mut().zip(sums) {
+            for (total, sum) in totals.iter_mut().zip(sums) {
+                total.add(sum);
+            }
+        }
+    }
+    let mut results = [[zero; N]; K];
+    for (results, totals) in results.iter_mut().zip(totals) {
+        for (result, total) in results.iter_mut().zip(totals) {
+            *result = total.lanes(simd.splat(1.0));
+        }
+    }
+    results
+}

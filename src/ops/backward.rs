@@ -1,8 +1,6 @@
 //! The arguments of a backward call.
 
-use super::check::{
-    Checked, Presence, Seen, Shape, address, address_mut, check_aliasing, check_presence,
-};
+use super::check::{Checked, Presence, Seen, Shape, address, address_mut, check_aliasing, check_presence};
 use crate::error::Argument;
 use crate::view::{View, ViewMut};
 use crate::{DType, Error, Problem, Result};
@@ -143,9 +141,8 @@ impl<'a> Backward<'a> {
         let columns = Shape::Vector(problem.cols());
         let statistics = Shape::Vector(problem.statistics());
         let (dtype, param) = (problem.dtype(), problem.param_dtype());
-        let expect = |seen: Option<Seen>, dtype, shape| {
-            seen.map(|s| s.expect(problem, dtype, shape)).transpose()
-        };
+        let expect =
+            |seen: Option<Seen>, dtype, shape| seen.map(|s| s.expect(problem, dtype, shape)).transpose();
         let inputs = [
             expect(Seen::read(Argument::Dy, self.dy.as_ref()), dtype, Shape::Tensor)?,
             expect(Seen::read(Argument::X, Some(&self.x)), dtype, Shape::Tensor)?,

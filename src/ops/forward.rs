@@ -116,9 +116,8 @@ impl<'a> Forward<'a> {
         let columns = Shape::Vector(problem.cols());
         let statistics = Shape::Vector(problem.statistics());
         let (dtype, param) = (problem.dtype(), problem.param_dtype());
-        let expect = |seen: Option<Seen>, dtype, shape| {
-            seen.map(|s| s.expect(problem, dtype, shape)).transpose()
-        };
+        let expect =
+            |seen: Option<Seen>, dtype, shape| seen.map(|s| s.expect(problem, dtype, shape)).transpose();
         let inputs = [
             expect(Seen::read(Argument::X, self.x.as_ref()), dtype, Shape::Tensor)?,
             expect(Seen::read(Argument::Alpha, self.alpha.as_ref()), DType::F32, one)?,

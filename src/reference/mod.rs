@@ -105,8 +105,7 @@ pub struct Place {
 
 /// Every element of a problem, in the order of its memory.
 pub fn places(problem: &Problem) -> impl Iterator<Item = Place> {
-    let (rows, cols, inner, stride) =
-        (problem.rows(), problem.cols(), problem.inner(), problem.row_stride());
+    let (rows, cols, inner, stride) = (problem.rows(), problem.cols(), problem.inner(), problem.row_stride());
     (0..rows).flat_map(move |n| {
         (0..cols).flat_map(move |c| {
             (0..inner).map(move |s| Place {

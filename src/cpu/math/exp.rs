@@ -39,7 +39,11 @@ impl<F: Lanes, const N: usize> Parts<F, N> {
 ///
 /// |`high`| is less than 2⁷.
 #[inline(always)]
-pub(super) fn split<S: Simd, const N: usize>(simd: S, high: &[S::F; N], low: Option<&[S::F; N]>) -> Parts<S::F, N> {
+pub(super) fn split<S: Simd, const N: usize>(
+    simd: S,
+    high: &[S::F; N],
+    low: Option<&[S::F; N]>,
+) -> Parts<S::F, N> {
     let (log2_e, round) = (simd.splat(core::f32::consts::LOG2_E), simd.splat(ROUND_BIASED));
     let (ln2_hi, ln2_lo) = (simd.splat(-LN2_HI), simd.splat(-LN2_LO));
     let mut biased = *high;

@@ -145,7 +145,13 @@ impl<T: Element, P: Element, C: Curve> Backward<T, P, C> {
             // SAFETY: the sums have a value for each column of the tile.
             unsafe {
                 self.gather::<S, E, R>(
-                    simd, extent, column, pick(&x, v), pick(&dy, v), pick(&f, v), pick(&slope, v),
+                    simd,
+                    extent,
+                    column,
+                    pick(&x, v),
+                    pick(&dy, v),
+                    pick(&f, v),
+                    pick(&slope, v),
                 );
             }
         }

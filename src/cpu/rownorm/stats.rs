@@ -1,19 +1,19 @@
-//! The statistics of a row, by the corrected two-pass algorithm (Chan, Golub, LeVeque 1983).
+//! The statistics of a line, by the corrected two-pass algorithm (Chan, Golub, LeVeque 1983).
 //!
 //! With m near the mean, d = x − m and c = Σd/cols: mean = m + c, variance = Σd²/cols − c², and the centred values
 //! are d − c. What rounding m to f32 takes from it, c gives back.
 
+use super::lines::{Address, Lines};
 use crate::cpu::io::Extent;
 use crate::cpu::simd::{Lanes, Simd};
 use crate::cpu::sum::Terms;
 use crate::dtype::Element;
 use crate::{Problem, Std};
 
-/// What turns sums into statistics; all of it f32.
+/// What turns sums into statistics.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Norm {
-    /// cols as f32.
-    pub(super) cols: f32,
+    cols: f32,
     eps: f32,
     unbiased: bool,
 }
@@ -25,70 +25,164 @@ impl Norm {
         Self { cols, eps: problem.eps(), unbiased: problem.std() == Std::Unbiased }
     }
 
+    /// `sum` over cols.
+    #[inline(always)]
+    pub(super) fn average<S: Simd>(&self, simd: S, sum: S::F) -> S::F {
+        sum / simd.splat(self.cols)
+    }
+
     /// The biased variance from Σd² and c; rounding may not take it below 0.
     #[inline(always)]
-    pub(super) fn variance(&self, squares: f32, c: f32) -> f32 {
-        let variance = squares / self.cols - c * c;
-        if variance < 0.0 { 0.0 } else { variance }
+    fn variance<S: Simd>(&self, simd: S, squares: S::F, c: S::F) -> S::F {
+        (self.average(simd, squares) - c * c).at_least(simd.splat(0.0))
     }
 
     /// The unbiased standard deviation from the biased variance.
     #[inline(always)]
-    fn unbiased_std(&self, variance: f32) -> f32 {
-        (variance * (self.cols / (self.cols - 1.0))).sqrt()
+    fn unbiased_std<S: Simd>(&self, simd: S, variance: S::F) -> S::F {
+        (variance * simd.splat(self.cols / (self.cols - 1.0))).sqrt()
     }
 
     /// rstd from the biased variance.
     #[inline(always)]
-    pub(super) fn rstd(&self, variance: f32) -> f32 {
-        if self.unbiased {
-            1.0 / (self.unbiased_std(variance) + self.eps)
-        } else {
-            1.0 / (variance + self.eps).sqrt()
-        }
+    pub(super) fn rstd<S: Simd>(&self, simd: S, variance: S::F) -> S::F {
+        let eps = simd.splat(self.eps);
+        let root =
+            if self.unbiased { self.unbiased_std(simd, variance) + eps } else { (variance + eps).sqrt() };
+        simd.splat(1.0) / root
     }
 
-    /// The factor of x̂ in dx from Σh·x̂: its mean; for the unbiased form Σh·x̂ / ((cols − 1)·std·rstd), and 0 where
-    /// std is 0, as its derivative counts as 0 there.
+    /// The factor of x̂ in dx/rstd from Σh·x̂: its mean; for the unbiased form Σh·x̂ / ((cols − 1)·std·rstd), and 0
+    /// where std is 0, as its derivative counts as 0 there.
     #[inline(always)]
-    pub(super) fn projection(&self, dot: f32, variance: f32, rstd: f32) -> f32 {
+    pub(super) fn projection<S: Simd>(&self, simd: S, dot: S::F, variance: S::F, rstd: S::F) -> S::F {
         if !self.unbiased {
-            return dot / self.cols;
+            return self.average(simd, dot);
         }
-        let std = self.unbiased_std(variance);
-        if std == 0.0 { 0.0 } else { dot / ((self.cols - 1.0) * (std * rstd)) }
+        let std = self.unbiased_std(simd, variance);
+        let slope = dot / (simd.splat(self.cols - 1.0) * (std * rstd));
+        let zero = simd.splat(0.0);
+        // Where std is 0 every x̂ is 0 too, so that only the NaN of 0/0 has to go.
+        S::F::select(zero.lt(std), slope, std)
     }
 }
 
-/// Where the elements of a line lie: `step` apart, so that a vector covers a row (step 1) or neighbouring runs.
+/// The statistics of `N` vectors of lines, before eps joins.
 #[derive(Clone, Copy)]
-pub(super) struct Line<T> {
-    pub(super) x: *const T,
-    /// Elements from one column to the next: 1 along a row, S of channels-first data.
-    pub(super) step: usize,
+pub(super) struct Moments<F, const N: usize> {
+    /// The mean of the deviations; 0 for RMSNorm.
+    pub(super) c: [F; N],
+    /// The biased variance; the mean square for RMSNorm.
+    pub(super) variance: [F; N],
 }
 
-impl<T: Element> Line<T> {
-    /// Vector `i` of those at column `c`.
-    ///
-    /// # Safety
-    /// The extent lies in the line.
+impl<F: Lanes, const N: usize> Moments<F, N> {
+    /// From the origin, Σd and Σd².
     #[inline(always)]
-    pub(super) unsafe fn load<S: Simd, E: Extent>(&self, simd: S, extent: E, c: usize, i: usize) -> S::F {
-        // SAFETY: the caller's promise.
-        unsafe { extent.load(simd, self.x.add(c * self.step + i * S::LANES)) }
+    pub(super) fn new<S: Simd<F = F>>(
+        simd: S,
+        norm: &Norm,
+        m: [F; N],
+        sums: [F; N],
+        squares: [F; N],
+    ) -> Self {
+        let (mut c, mut variance) = (sums, squares);
+        for i in 0..N {
+            c[i] = norm.average(simd, sums[i]);
+            variance[i] = norm.variance(simd, squares[i], c[i]);
+        }
+        Self { c, variance }
     }
+}
+
+/// The origin of the deviations of LayerNorm: the mean, but for rounding. RMSNorm has none.
+///
+/// # Safety
+/// The lines at `x` lie in the tensor.
+#[inline(always)]
+pub(super) unsafe fn origin<S: Simd, T: Element, L: Lines<S, N>, const N: usize, const CENTER: bool>(
+    simd: S,
+    norm: &Norm,
+    lines: L,
+    x: *const T,
+) -> [S::F; N] {
+    if !CENTER {
+        return [simd.splat(0.0); N];
+    }
+    // SAFETY: the caller's promise.
+    unsafe {
+        let mut m = lines.load(simd, x);
+        let [sums] = lines.sums(simd, &Offsets { x, address: lines.address(), first: &m });
+        for (m, sum) in m.iter_mut().zip(sums) {
+            *m = *m + norm.average(simd, sum);
+        }
+        m
+    }
+}
+
+/// The statistics about the origin `m`.
+///
+/// # Safety
+/// The lines at `x` lie in the tensor.
+#[inline(always)]
+pub(super) unsafe fn moments<S: Simd, T: Element, L: Lines<S, N>, const N: usize, const CENTER: bool>(
+    simd: S,
+    norm: &Norm,
+    lines: L,
+    x: *const T,
+    m: [S::F; N],
+) -> Moments<S::F, N> {
+    let terms = Deviations::<_, _, _, N, CENTER> { x, address: lines.address(), m: &m };
+    // SAFETY: the caller's promise.
+    let [sums, squares] = unsafe { lines.sums(simd, &terms) };
+    Moments::new(simd, norm, sums, squares)
+}
+
+/// Value `i` of those for each vector, or the one for all.
+#[inline(always)]
+pub(super) fn of<F: Copy, const N: usize>(values: &[F; N], i: usize) -> F {
+    values[if N == 1 { 0 } else { i }]
 }
 
 /// Σ(x − first): the first value as the origin makes the sum exact for equal values.
-pub(super) struct Offsets<T, F> {
-    pub(super) line: Line<T>,
-    pub(super) first: F,
+struct Offsets<'a, T, A, F, const M: usize> {
+    x: *const T,
+    address: A,
+    first: &'a [F; M],
+}
+
+impl<S: Simd, T: Element, A: Address, const M: usize> Terms<S, 1> for Offsets<'_, T, A, S::F, M> {
+    #[inline(always)]
+    unsafe fn add<E: Extent, const N: usize>(&self, simd: S, extent: E, c: usize, sums: &mut [[S::F; N]; 1]) {
+        for (i, sum) in sums[0].iter_mut().enumerate() {
+            // SAFETY: the caller's promise.
+            let x = unsafe { extent.load(simd, self.x.add(self.address.offset(c, i, S::LANES))) };
+            *sum = *sum + (x - of(self.first, i));
+        }
+    }
 }
 
 /// Σd and Σd² with d = x − m; Σx² alone if not `CENTER`.
-pub(super) struct Deviations<'a, T, F, const N: usize, const CENTER: bool> {
-    pub(super) line: Line<T>,
-    /// m of each vector of a block; one for all where vectors lie along the row.
-    pub(super) m: &'a [F; N],
+struct Deviations<'a, T, A, F, const M: usize, const CENTER: bool> {
+    x: *const T,
+    address: A,
+    m: &'a [F; M],
+}
+
+impl<S: Simd, T: Element, A: Address, const M: usize, const CENTER: bool> Terms<S, 2>
+    for Deviations<'_, T, A, S::F, M, CENTER>
+{
+    #[inline(always)]
+    unsafe fn add<E: Extent, const N: usize>(&self, simd: S, extent: E, c: usize, sums: &mut [[S::F; N]; 2]) {
+        let [sum, squares] = sums;
+        for i in 0..N {
+            // SAFETY: the caller's promise.
+            let mut d = unsafe { extent.load(simd, self.x.add(self.address.offset(c, i, S::LANES))) };
+            if CENTER {
+                d = d - of(self.m, i);
+                sum[i] = sum[i] + d;
+            }
+            squares[i] = d.mul_add(d, squares[i]);
+        }
+    }
 }

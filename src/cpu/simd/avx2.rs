@@ -21,8 +21,9 @@ const ROUND: f32 = 12_582_912.0;
 impl Avx2 {
     /// The token, if the CPU and the operating system have what it stands for.
     pub(crate) fn detect() -> Option<Self> {
-        let present =
-            is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c");
+        let present = is_x86_feature_detected!("avx2")
+            && is_x86_feature_detected!("fma")
+            && is_x86_feature_detected!("f16c");
         present.then_some(Self(()))
     }
 
@@ -65,9 +66,7 @@ impl Avx2F32 {
 #[inline(always)]
 unsafe fn store_halves(p: *mut __m128i, v: __m128i, stream: bool) {
     // SAFETY: the caller's promise.
-    unsafe {
-        if stream { _mm_stream_si128(p, v) } else { _mm_storeu_si128(p, v) }
-    }
+    unsafe { if stream { _mm_stream_si128(p, v) } else { _mm_storeu_si128(p, v) } }
 }
 
 impl Simd for Avx2 {
@@ -128,9 +127,7 @@ impl Simd for Avx2 {
     #[inline(always)]
     unsafe fn store_f32(self, p: *mut f32, v: Self::F, stream: bool) {
         // SAFETY: the token proves AVX; the caller's promise, with the alignment where `stream`.
-        unsafe {
-            if stream { _mm256_stream_ps(p, v.0) } else { _mm256_storeu_ps(p, v.0) }
-        }
+        unsafe { if stream { _mm256_stream_ps(p, v.0) } else { _mm256_storeu_ps(p, v.0) } }
     }
 
     #[inline(always)]
@@ -151,7 +148,8 @@ impl Simd for Avx2 {
             let quiet = _mm256_or_si256(upper, _mm256_set1_epi32(0x40));
             let nan = _mm256_castps_si256(_mm256_cmp_ps::<_CMP_UNORD_Q>(v.0, v.0));
             let words = _mm256_blendv_epi8(rounded, quiet, nan);
-            let halves = _mm_packus_epi32(_mm256_castsi256_si128(words), _mm256_extracti128_si256::<1>(words));
+            let halves =
+                _mm_packus_epi32(_mm256_castsi256_si128(words), _mm256_extracti128_si256::<1>(words));
             store_halves(p.cast(), halves, stream);
         }
     }
@@ -203,6 +201,12 @@ impl Lanes for Avx2F32 {
     fn mul_add(self, a: Self, b: Self) -> Self {
         // SAFETY: this value exists only where detection found FMA.
         Self(unsafe { _mm256_fmadd_ps(self.0, a.0, b.0) })
+    }
+
+    #[inline(always)]
+    fn sqrt(self) -> Self {
+        // SAFETY: this value exists only where detection found AVX2, and with it AVX.
+        Self(unsafe { _mm256_sqrt_ps(self.0) })
     }
 
     #[inline(always)]

@@ -72,9 +72,7 @@ impl Avx512F32 {
 #[inline(always)]
 unsafe fn store_halves(p: *mut __m256i, v: __m256i, stream: bool) {
     // SAFETY: the caller's promise.
-    unsafe {
-        if stream { _mm256_stream_si256(p, v) } else { _mm256_storeu_si256(p, v) }
-    }
+    unsafe { if stream { _mm256_stream_si256(p, v) } else { _mm256_storeu_si256(p, v) } }
 }
 
 impl Simd for Avx512 {
@@ -131,9 +129,7 @@ impl Simd for Avx512 {
     #[inline(always)]
     unsafe fn store_f32(self, p: *mut f32, v: Self::F, stream: bool) {
         // SAFETY: the token proves AVX-512; the caller's promise, with the alignment where `stream`.
-        unsafe {
-            if stream { _mm512_stream_ps(p, v.0) } else { _mm512_storeu_ps(p, v.0) }
-        }
+        unsafe { if stream { _mm512_stream_ps(p, v.0) } else { _mm512_storeu_ps(p, v.0) } }
     }
 
     #[inline(always)]
@@ -205,6 +201,12 @@ impl Lanes for Avx512F32 {
     fn mul_add(self, a: Self, b: Self) -> Self {
         // SAFETY: this value exists only where detection found AVX-512.
         Self(unsafe { _mm512_fmadd_ps(self.0, a.0, b.0) })
+    }
+
+    #[inline(always)]
+    fn sqrt(self) -> Self {
+        // SAFETY: this value exists only where detection found AVX-512.
+        Self(unsafe { _mm512_sqrt_ps(self.0) })
     }
 
     #[inline(always)]

@@ -76,7 +76,10 @@ mod tests {
     fn widening_is_exact_for_every_value() {
         for bits in 0..=u16::MAX {
             let (ours, theirs) = (f16_to_f32(bits), f16::from_bits(bits).to_f32());
-            assert!(ours.to_bits() == theirs.to_bits() || (ours.is_nan() && theirs.is_nan()), "f16 {bits:#06x}");
+            assert!(
+                ours.to_bits() == theirs.to_bits() || (ours.is_nan() && theirs.is_nan()),
+                "f16 {bits:#06x}"
+            );
             let (ours, theirs) = (bf16_to_f32(bits), f32::from_bits(u32::from(bits) << 16));
             assert_eq!(ours.to_bits(), theirs.to_bits(), "bf16 {bits:#06x}");
         }

@@ -95,18 +95,15 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
 
 /// Arithmetic on one vector of f32, lane by lane, as IEEE 754 says (round to nearest, subnormals kept).
 pub(crate) trait Lanes:
-    Copy
-    + Add<Output = Self>
-    + Sub<Output = Self>
-    + Mul<Output = Self>
-    + Div<Output = Self>
-    + Neg<Output = Self>
+    Copy + Add<Output = Self> + Sub<Output = Self> + Mul<Output = Self> + Div<Output = Self> + Neg<Output = Self>
 {
     /// One bit or one all-ones lane for each lane.
     type Mask: Copy;
 
     /// self·a + b, rounded once where [`Simd::FUSED`].
     fn mul_add(self, a: Self, b: Self) -> Self;
+    /// The square root, rounded once.
+    fn sqrt(self) -> Self;
     /// |self|.
     fn abs(self) -> Self;
     /// The magnitude of `self` with the sign of `sign`.

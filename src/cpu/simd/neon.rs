@@ -191,6 +191,12 @@ impl Lanes for NeonF32 {
     }
 
     #[inline(always)]
+    fn sqrt(self) -> Self {
+        // SAFETY: this value exists only where detection found NEON.
+        unsafe { Self(vsqrtq_f32(self.0), vsqrtq_f32(self.1)) }
+    }
+
+    #[inline(always)]
     fn abs(self) -> Self {
         // SAFETY: this value exists only where detection found NEON.
         unsafe { Self(vabsq_f32(self.0), vabsq_f32(self.1)) }

@@ -203,6 +203,11 @@ impl Lanes for PortableF32 {
     }
 
     #[inline(always)]
+    fn sqrt(self) -> Self {
+        Self(self.0.sqrt())
+    }
+
+    #[inline(always)]
     fn abs(self) -> Self {
         Self::from_bits(self.bits() & u32x8::splat(0x7fff_ffff))
     }

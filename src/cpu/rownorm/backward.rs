@@ -1,0 +1,271 @@
+//! dx = rstd·(h − a − x̂·b) with h = dy·gamma, a = Σh/cols (LayerNorm alone) and b from Σh·x̂; dgamma = Σ dy·x̂ and
+//! dbeta = Σ dy over rows.
+
+use super::lines::{Address, ColumnBlock, Columns, Lines, Row, Rows, RunKernel, Runs, for_runs};
+use super::stats::{Moments, Norm, moments, of, origin};
+use crate::cpu::fold::Slots;
+use crate::cpu::io::{Extent, head};
+use crate::cpu::plan::Range;
+use crate::cpu::simd::{Kernel, Lanes, Simd};
+use crate::cpu::sum::Terms;
+use crate::dtype::Element;
+
+/// Rows that are written side by side: gamma and each sum are loaded once for all of them.
+const ROWS: usize = 4;
+
+/// The backward of one chunk of lines.
+#[derive(Clone, Copy)]
+pub(super) struct Backward<T, P, const CENTER: bool> {
+    pub(super) dy: *const T,
+    pub(super) x: *const T,
+    /// Null where it is not asked for.
+    pub(super) dx: *mut T,
+    pub(super) gamma: *const P,
+    /// Null where the forward did not save it, like `rstd`.
+    pub(super) mean: *const f32,
+    pub(super) rstd: *const f32,
+    pub(super) norm: Norm,
+    pub(super) cols: usize,
+    pub(super) row_stride: usize,
+    pub(super) inner: usize,
+    pub(super) stream: bool,
+    /// Rows, or tiles of channels-first data.
+    pub(super) lines: Range,
+    /// The partial sums of this chunk; null where they are not asked for.
+    pub(super) sums: Slots,
+}
+
+impl<T: Element, P: Element, const CENTER: bool> Kernel for Backward<T, P, CENTER> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(mut self, simd: S) {
+        // SAFETY: the sums of this chunk have one value a column, and this task alone writes them.
+        unsafe { self.sums.clear(Range { begin: 0, end: self.cols }) };
+        if self.inner > 1 {
+            self.stream = false;
+            // SAFETY: the tiles lie in the tensor.
+            unsafe { for_runs(simd, &self, self.lines, self.cols, self.inner) };
+            return;
+        }
+        // Rows that are streamed side by side have to reach a vector's boundary at the same column.
+        self.stream &= self.row_stride.is_multiple_of(S::LANES);
+        let Range { begin, end } = self.lines;
+        let mut row = begin;
+        // SAFETY: the rows lie in the tensor.
+        unsafe {
+            while end - row >= ROWS {
+                self.rows::<S, ROWS>(simd, row);
+                row += ROWS;
+            }
+            while row < end {
+                self.rows::<S, 1>(simd, row);
+                row += 1;
+            }
+        }
+        if self.stream {
+            simd.fence();
+        }
+    }
+}
+
+impl<T: Element, P: Element, const CENTER: bool> Backward<T, P, CENTER> {
+    /// `R` rows, from `row` on.
+    ///
+    /// # Safety
+    /// They lie in the tensor.
+    #[inline(always)]
+    unsafe fn rows<S: Simd, const R: usize>(&self, simd: S, row: usize) {
+        let mut fit = Fit::<S::F, R>::new(simd);
+        // SAFETY: the rows lie in the tensor.
+        unsafe {
+            for r in 0..R {
+                let at = (row + r) * self.row_stride;
+                let one: Fit<S::F, 1> = self.fit(simd, Row { cols: self.cols }, at, row + r);
+                fit.set(r, &one);
+            }
+            let at = row * self.row_stride;
+            let columns = Rows { stride: self.row_stride, cols: self.cols };
+            let write = Write { kernel: self, columns, at, fit };
+            let streamed = self.stream && !self.dx.is_null();
+            let head = if streamed { head::<S, T>(self.dx.add(at), self.cols) } else { 0 };
+            columns.walk(simd, &write, head);
+        }
+    }
+
+    /// What dx and x̂ of the lines at element `at` are made of; `index` is that of their statistics.
+    ///
+    /// # Safety
+    /// The lines lie in the tensor.
+    #[inline(always)]
+    unsafe fn fit<S: Simd, L: Lines<S, N>, const N: usize>(
+        &self,
+        simd: S,
+        lines: L,
+        at: usize,
+        index: usize,
+    ) -> Fit<S::F, N> {
+        let mut fit = Fit::new(simd);
+        if self.dx.is_null() && self.sums.dgamma.is_null() {
+            return fit;
+        }
+        // SAFETY: the caller's promise; the statistics are null or have a value a line.
+        unsafe {
+            let x = self.x.add(at);
+            let m = if self.mean.is_null() {
+                origin::<S, T, L, N, CENTER>(simd, &self.norm, lines, x)
+            } else {
+                lines.load(simd, self.mean.add(index))
+            };
+            let (moments, h, hd) = if self.dx.is_null() {
+                let zero = [simd.splat(0.0); N];
+                (moments::<S, T, L, N, CENTER>(simd, &self.norm, lines, x, m), zero, zero)
+            } else {
+                let terms = Projections { kernel: self, address: lines.address(), at, m: &m };
+                let [sums, squares, h, hd] = lines.sums(simd, &terms);
+                (Moments::new(simd, &self.norm, sums, squares), h, hd)
+            };
+            fit.m = m;
+            for i in 0..N {
+                fit.rstd[i] = self.norm.rstd(simd, moments.variance[i]);
+            }
+            if !self.rstd.is_null() {
+                fit.rstd = lines.load(simd, self.rstd.add(index));
+            }
+            for i in 0..N {
+                let (c, rstd) = (moments.c[i], fit.rstd[i]);
+                fit.shift[i] = -(c * rstd);
+                fit.a[i] = rstd * self.norm.average(simd, h[i]);
+                let dot = rstd * (hd[i] - c * h[i]);
+                fit.b[i] = rstd * self.norm.projection(simd, dot, moments.variance[i], rstd);
+            }
+            fit
+        }
+    }
+}
+
+impl<S: Simd, T: Element, P: Element, const CENTER: bool> RunKernel<S> for Backward<T, P, CENTER> {
+    #[inline(always)]
+    unsafe fn runs<E: Extent, const N: usize>(&self, simd: S, runs: Runs<E>, n: usize, s: usize) {
+        let at = n * self.row_stride + s;
+        // SAFETY: the caller's promise.
+        unsafe {
+            let fit: Fit<S::F, N> = self.fit(simd, runs, at, n * self.inner + s);
+            runs.walk(simd, &Write { kernel: self, columns: runs, at, fit }, 0);
+        }
+    }
+}
+
+/// x̂ = (x − m)·rstd + shift and dx = h·rstd − (x̂·b + a), for `N` vectors of lines.
+#[derive(Clone, Copy)]
+struct Fit<F, const N: usize> {
+    m: [F; N],
+    rstd: [F; N],
+    /// −c·rstd.
+    shift: [F; N],
+    a: [F; N],
+    b: [F; N],
+}
+
+impl<F: Lanes, const N: usize> Fit<F, N> {
+    #[inline(always)]
+    fn new<S: Simd<F = F>>(simd: S) -> Self {
+        let zero = [simd.splat(0.0); N];
+        Self { m: zero, rstd: zero, shift: zero, a: zero, b: zero }
+    }
+
+    #[inline(always)]
+    fn set(&mut self, i: usize, one: &Fit<F, 1>) {
+        self.m[i] = one.m[0];
+        self.rstd[i] = one.rstd[0];
+        self.shift[i] = one.shift[0];
+        self.a[i] = one.a[0];
+        self.b[i] = one.b[0];
+    }
+}
+
+/// Σd, Σd², Σh and Σh·d with d = x − m; without `CENTER` Σx² and Σh·x alone.
+struct Projections<'a, T, P, A, F, const M: usize, const CENTER: bool> {
+    kernel: &'a Backward<T, P, CENTER>,
+    address: A,
+    at: usize,
+    m: &'a [F; M],
+}
+
+impl<S: Simd, T: Element, P: Element, A: Address, const M: usize, const CENTER: bool> Terms<S, 4>
+    for Projections<'_, T, P, A, S::F, M, CENTER>
+{
+    #[inline(always)]
+    unsafe fn add<E: Extent, const N: usize>(&self, simd: S, extent: E, c: usize, sums: &mut [[S::F; N]; 4]) {
+        let [sum, squares, sum_h, sum_hd] = sums;
+        for i in 0..N {
+            let element = self.at + self.address.offset(c, i, S::LANES);
+            // SAFETY: the caller's promise; gamma is null or has a value a column.
+            let (mut d, h) = unsafe {
+                let gamma = self.address.parameter(simd, extent, self.kernel.gamma, c, i);
+                (
+                    extent.load(simd, self.kernel.x.add(element)),
+                    extent.load(simd, self.kernel.dy.add(element)) * gamma,
+                )
+            };
+            if CENTER {
+                d = d - of(self.m, i);
+                sum[i] = sum[i] + d;
+                sum_h[i] = sum_h[i] + h;
+            }
+            squares[i] = d.mul_add(d, squares[i]);
+            sum_hd[i] = h.mul_add(d, sum_hd[i]);
+        }
+    }
+}
+
+/// Writes dx of `N` vectors of lines, the first of which begins at element `at`, and adds to the sums.
+struct Write<'a, T, P, C, F, const N: usize, const CENTER: bool> {
+    kernel: &'a Backward<T, P, CENTER>,
+    columns: C,
+    at: usize,
+    fit: Fit<F, N>,
+}
+
+impl<S: Simd, T: Element, P: Element, C: Columns<S>, const N: usize, const CENTER: bool> ColumnBlock<S>
+    for Write<'_, T, P, C, S::F, N, CENTER>
+{
+    #[inline(always)]
+    unsafe fn block<E: Extent>(&self, simd: S, extent: E, c: usize) {
+        let Self { kernel, columns, at, fit } = self;
+        let zero = simd.splat(0.0);
+        // SAFETY: the caller's promise; gamma and the sums are null or have a value a column; streamed whole vectors
+        // begin on a vector's boundary, behind the head.
+        unsafe {
+            let gamma = columns.parameter(simd, extent, kernel.gamma, c, 1.0);
+            let (mut sum, mut product) = (zero, zero);
+            for i in 0..N {
+                let element = at + columns.offset(c, i);
+                let dy = extent.load(simd, kernel.dy.add(element));
+                let x = extent.load(simd, kernel.x.add(element));
+                let x_hat = if CENTER {
+                    (x - of(&fit.m, i)).mul_add(of(&fit.rstd, i), of(&fit.shift, i))
+                } else {
+                    x * of(&fit.rstd, i)
+                };
+                if !kernel.dx.is_null() {
+                    let along = if CENTER {
+                        x_hat.mul_add(of(&fit.b, i), of(&fit.a, i))
+                    } else {
+                        x_hat * of(&fit.b, i)
+                    };
+                    let dx = (dy * gamma).mul_add(of(&fit.rstd, i), -along);
+                    extent.store(simd, kernel.dx.add(element), dx, kernel.stream);
+                }
+                sum = sum + dy;
+                product = dy.mul_add(x_hat, product);
+            }
+            if !kernel.sums.dgamma.is_null() {
+                columns.add_to(simd, extent, kernel.sums.dgamma, c, product);
+            }
+            if !kernel.sums.dbeta.is_null() {
+                columns.add_to(simd, extent, kernel.sums.dbeta, c, sum);
+            }
+        }
+    }
+}

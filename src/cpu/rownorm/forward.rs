@@ -1,0 +1,184 @@
+//! y = (x − mean)·rstd·gamma + beta.
+
+use super::lines::{ColumnBlock, Columns, Lines, Row, Rows, RunKernel, Runs, for_runs};
+use super::stats::{Norm, moments, of, origin};
+use crate::cpu::io::{Extent, head};
+use crate::cpu::line::NO_BETA;
+use crate::cpu::plan::Range;
+use crate::cpu::simd::{Kernel, Lanes, Simd};
+use crate::dtype::Element;
+
+/// Rows that are written side by side: gamma and beta are loaded once for all of them.
+const ROWS: usize = 4;
+/// Bytes of x that such rows may have, so that they are still in the first-level cache when they are written.
+const ROWS_BYTES: usize = 24 * 1024;
+
+/// The forward of some lines.
+#[derive(Clone, Copy)]
+pub(super) struct Forward<T, P, const CENTER: bool> {
+    pub(super) x: *const T,
+    pub(super) y: *mut T,
+    pub(super) gamma: *const P,
+    pub(super) beta: *const P,
+    /// Null where it is not asked for, like `rstd`.
+    pub(super) mean: *mut f32,
+    pub(super) rstd: *mut f32,
+    pub(super) norm: Norm,
+    pub(super) cols: usize,
+    pub(super) row_stride: usize,
+    pub(super) inner: usize,
+    pub(super) stream: bool,
+    /// Rows, or tiles of channels-first data.
+    pub(super) lines: Range,
+}
+
+impl<T: Element, P: Element, const CENTER: bool> Kernel for Forward<T, P, CENTER> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        if self.inner > 1 {
+            // SAFETY: the tiles lie in the tensor.
+            unsafe { for_runs(simd, &self, self.lines, self.cols, self.inner) };
+            return;
+        }
+        let Range { begin, end } = self.lines;
+        // Rows that are streamed side by side have to reach a vector's boundary at the same column.
+        let aligned = !self.stream || self.row_stride.is_multiple_of(S::LANES);
+        let small = ROWS * self.cols * size_of::<T>() <= ROWS_BYTES;
+        let mut row = begin;
+        // SAFETY: the rows lie in the tensor.
+        unsafe {
+            while aligned && small && end - row >= ROWS {
+                self.rows::<S, ROWS>(simd, row);
+                row += ROWS;
+            }
+            while row < end {
+                self.rows::<S, 1>(simd, row);
+                row += 1;
+            }
+        }
+        if self.stream {
+            simd.fence();
+        }
+    }
+}
+
+impl<T: Element, P: Element, const CENTER: bool> Forward<T, P, CENTER> {
+    /// `R` rows, from `row` on.
+    ///
+    /// # Safety
+    /// They lie in the tensor.
+    #[inline(always)]
+    unsafe fn rows<S: Simd, const R: usize>(&self, simd: S, row: usize) {
+        let mut fit = Fit::<S::F, R>::new(simd);
+        // SAFETY: the rows lie in the tensor.
+        unsafe {
+            for r in 0..R {
+                let x = self.x.add((row + r) * self.row_stride);
+                let one: Fit<S::F, 1> = self.fit(simd, Row { cols: self.cols }, x, row + r);
+                (fit.m[r], fit.rstd[r], fit.shift[r]) = (one.m[0], one.rstd[0], one.shift[0]);
+            }
+            let at = row * self.row_stride;
+            let columns = Rows { stride: self.row_stride, cols: self.cols };
+            let write = Write { kernel: self, columns, at, fit };
+            let head = if self.stream { head::<S, T>(self.y.add(at), self.cols) } else { 0 };
+            columns.walk(simd, &write, head);
+        }
+    }
+
+    /// The statistics of the lines at `x`; those asked for are written from index `index` on.
+    ///
+    /// # Safety
+    /// The lines lie in the tensor, and the statistics have a value for each.
+    #[inline(always)]
+    unsafe fn fit<S: Simd, L: Lines<S, N>, const N: usize>(
+        &self,
+        simd: S,
+        lines: L,
+        x: *const T,
+        index: usize,
+    ) -> Fit<S::F, N> {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let m = origin::<S, T, L, N, CENTER>(simd, &self.norm, lines, x);
+            let moments = moments::<S, T, L, N, CENTER>(simd, &self.norm, lines, x, m);
+            let (mut fit, mut mean) = (Fit::new(simd), m);
+            for i in 0..N {
+                fit.m[i] = m[i];
+                fit.rstd[i] = self.norm.rstd(simd, moments.variance[i]);
+                fit.shift[i] = -(moments.c[i] * fit.rstd[i]);
+                mean[i] = m[i] + moments.c[i];
+            }
+            if !self.mean.is_null() {
+                lines.store(simd, self.mean.add(index), mean);
+            }
+            if !self.rstd.is_null() {
+                lines.store(simd, self.rstd.add(index), fit.rstd);
+            }
+            fit
+        }
+    }
+}
+
+impl<S: Simd, T: Element, P: Element, const CENTER: bool> RunKernel<S> for Forward<T, P, CENTER> {
+    #[inline(always)]
+    unsafe fn runs<E: Extent, const N: usize>(&self, simd: S, runs: Runs<E>, n: usize, s: usize) {
+        let at = n * self.row_stride + s;
+        // SAFETY: the caller's promise.
+        unsafe {
+            let fit: Fit<S::F, N> = self.fit(simd, runs, self.x.add(at), n * self.inner + s);
+            runs.walk(simd, &Write { kernel: self, columns: runs, at, fit }, 0);
+        }
+    }
+}
+
+/// x̂ = (x − m)·rstd + shift, for `N` vectors of lines.
+#[derive(Clone, Copy)]
+struct Fit<F, const N: usize> {
+    m: [F; N],
+    rstd: [F; N],
+    /// −c·rstd.
+    shift: [F; N],
+}
+
+impl<F: Lanes, const N: usize> Fit<F, N> {
+    #[inline(always)]
+    fn new<S: Simd<F = F>>(simd: S) -> Self {
+        let zero = [simd.splat(0.0); N];
+        Self { m: zero, rstd: zero, shift: zero }
+    }
+}
+
+/// Writes `N` vectors of lines, the first of which begins at element `at`.
+struct Write<'a, T, P, C, F, const N: usize, const CENTER: bool> {
+    kernel: &'a Forward<T, P, CENTER>,
+    columns: C,
+    at: usize,
+    fit: Fit<F, N>,
+}
+
+impl<S: Simd, T: Element, P: Element, C: Columns<S>, const N: usize, const CENTER: bool> ColumnBlock<S>
+    for Write<'_, T, P, C, S::F, N, CENTER>
+{
+    #[inline(always)]
+    unsafe fn block<E: Extent>(&self, simd: S, extent: E, c: usize) {
+        let Self { kernel, columns, at, fit } = self;
+        // SAFETY: the caller's promise; parameters are null or have a value a column; streamed whole vectors begin
+        // on a vector's boundary, behind the head.
+        unsafe {
+            let gamma = columns.parameter(simd, extent, kernel.gamma, c, 1.0);
+            let beta = columns.parameter(simd, extent, kernel.beta, c, NO_BETA);
+            for i in 0..N {
+                let element = at + columns.offset(c, i);
+                let x = extent.load(simd, kernel.x.add(element));
+                let x_hat = if CENTER {
+                    (x - of(&fit.m, i)).mul_add(of(&fit.rstd, i), of(&fit.shift, i))
+                } else {
+                    x * of(&fit.rstd, i)
+                };
+                extent.store(simd, kernel.y.add(element), x_hat.mul_add(gamma, beta), kernel.stream);
+            }
+        }
+    }
+}

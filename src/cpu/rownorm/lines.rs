@@ -1,0 +1,333 @@
+//! How the lines that a norm works on lie in memory: rows, or runs of channels-first data, where each lane of a
+//! vector is a line of its own.
+
+use crate::cpu::io::{Extent, Full, Tail, load_or, splat_or};
+use crate::cpu::plan::{RUN_TILE, Range};
+use crate::cpu::simd::{Lanes, Simd};
+use crate::cpu::sum::{Terms, lane_sums, row_sums};
+use crate::dtype::Element;
+
+/// Where the vectors of a block stand, in elements from the first of its lines.
+pub(super) trait Address: Copy {
+    /// Vector `i` of the block at column `c`.
+    fn offset(self, c: usize, i: usize, lanes: usize) -> usize;
+    /// The parameters of vector `i` of the block at column `c`.
+    ///
+    /// # Safety
+    /// `p` is null, or valid for reads of the columns.
+    unsafe fn parameter<S: Simd, P: Element, E: Extent>(
+        self,
+        simd: S,
+        extent: E,
+        p: *const P,
+        c: usize,
+        i: usize,
+    ) -> S::F;
+}
+
+/// Vectors one behind the other.
+#[derive(Clone, Copy)]
+pub(super) struct Along;
+
+impl Address for Along {
+    #[inline(always)]
+    fn offset(self, c: usize, i: usize, lanes: usize) -> usize {
+        c + i * lanes
+    }
+    #[inline(always)]
+    unsafe fn parameter<S: Simd, P: Element, E: Extent>(
+        self,
+        simd: S,
+        extent: E,
+        p: *const P,
+        c: usize,
+        i: usize,
+    ) -> S::F {
+        // SAFETY: the caller's promise.
+        unsafe { load_or(simd, extent, p, c + i * S::LANES, 1.0) }
+    }
+}
+
+/// Vectors side by side in the run of one column.
+#[derive(Clone, Copy)]
+pub(super) struct Across {
+    inner: usize,
+}
+
+impl Address for Across {
+    #[inline(always)]
+    fn offset(self, c: usize, i: usize, lanes: usize) -> usize {
+        c * self.inner + i * lanes
+    }
+    #[inline(always)]
+    unsafe fn parameter<S: Simd, P: Element, E: Extent>(
+        self,
+        simd: S,
+        _: E,
+        p: *const P,
+        c: usize,
+        _: usize,
+    ) -> S::F {
+        // SAFETY: the caller's promise.
+        unsafe { splat_or(simd, p, c, 1.0) }
+    }
+}
+
+/// Lines whose statistics fill `N` vectors.
+pub(super) trait Lines<S: Simd, const N: usize>: Copy {
+    /// Where the terms of a sum stand.
+    type Address: Address;
+    /// Where the terms of a sum stand.
+    fn address(self) -> Self::Address;
+    /// Sums over all columns.
+    ///
+    /// # Safety
+    /// The lines lie in what `terms` reads.
+    unsafe fn sums<const K: usize, M: Terms<S, K>>(self, simd: S, terms: &M) -> [[S::F; N]; K];
+    /// One value for each line.
+    ///
+    /// # Safety
+    /// `p` is valid for the reads.
+    unsafe fn load<T: Element>(self, simd: S, p: *const T) -> [S::F; N];
+    /// One value for each line.
+    ///
+    /// # Safety
+    /// `p` is valid for the writes.
+    unsafe fn store(self, simd: S, p: *mut f32, values: [S::F; N]);
+}
+
+/// One row; its statistics stand in all lanes.
+#[derive(Clone, Copy)]
+pub(super) struct Row {
+    pub(super) cols: usize,
+}
+
+impl<S: Simd> Lines<S, 1> for Row {
+    type Address = Along;
+    #[inline(always)]
+    fn address(self) -> Along {
+        Along
+    }
+    #[inline(always)]
+    unsafe fn sums<const K: usize, M: Terms<S, K>>(self, simd: S, terms: &M) -> [[S::F; 1]; K] {
+        // SAFETY: the caller's promise.
+        let totals = unsafe { row_sums(simd, terms, 0, self.cols) };
+        let mut sums = [[simd.splat(0.0); 1]; K];
+        for (sum, total) in sums.iter_mut().zip(totals) {
+            *sum = [simd.splat(total)];
+        }
+        sums
+    }
+    #[inline(always)]
+    unsafe fn load<T: Element>(self, simd: S, p: *const T) -> [S::F; 1] {
+        // SAFETY: the caller's promise.
+        [simd.splat(unsafe { (*p).widen() })]
+    }
+    #[inline(always)]
+    unsafe fn store(self, simd: S, p: *mut f32, [value]: [S::F; 1]) {
+        // SAFETY: the caller's promise.
+        unsafe { Tail(1).store(simd, p, value, false) };
+    }
+}
+
+/// Neighbouring lines of channels-first data, one a lane.
+#[derive(Clone, Copy)]
+pub(super) struct Runs<E> {
+    pub(super) extent: E,
+    pub(super) cols: usize,
+    pub(super) inner: usize,
+}
+
+impl<S: Simd, E: Extent, const N: usize> Lines<S, N> for Runs<E> {
+    type Address = Across;
+    #[inline(always)]
+    fn address(self) -> Across {
+        Across { inner: self.inner }
+    }
+    #[inline(always)]
+    unsafe fn sums<const K: usize, M: Terms<S, K>>(self, simd: S, terms: &M) -> [[S::F; N]; K] {
+        // SAFETY: the caller's promise.
+        unsafe { lane_sums(simd, terms, self.extent, self.cols) }
+    }
+    #[inline(always)]
+    unsafe fn load<T: Element>(self, simd: S, p: *const T) -> [S::F; N] {
+        let mut values = [simd.splat(0.0); N];
+        for (i, value) in values.iter_mut().enumerate() {
+            // SAFETY: the caller's promise.
+            *value = unsafe { self.extent.load(simd, p.add(i * S::LANES)) };
+        }
+        values
+    }
+    #[inline(always)]
+    unsafe fn store(self, simd: S, p: *mut f32, values: [S::F; N]) {
+        for (i, value) in values.into_iter().enumerate() {
+            // SAFETY: the caller's promise.
+            unsafe { self.extent.store(simd, p.add(i * S::LANES), value, false) };
+        }
+    }
+}
+
+/// Work on one vector of each of `N` groups of lines, at one column.
+pub(super) trait ColumnBlock<S: Simd> {
+    /// Works on column `c`, or on the columns of the extent from `c` on.
+    ///
+    /// # Safety
+    /// The extent lies in the lines.
+    unsafe fn block<E: Extent>(&self, simd: S, extent: E, c: usize);
+}
+
+/// `N` groups of lines that are written side by side, column by column.
+pub(super) trait Columns<S: Simd>: Copy {
+    /// Vector `i` at column `c`, in elements from the first line.
+    fn offset(self, c: usize, i: usize) -> usize;
+    /// Works on every column; the first `head` go by themselves.
+    ///
+    /// # Safety
+    /// The columns lie in the lines; `head` is less than a vector and than the line.
+    unsafe fn walk<B: ColumnBlock<S>>(self, simd: S, blocks: &B, head: usize);
+    /// The parameters at column `c`.
+    ///
+    /// # Safety
+    /// `p` is null, or valid for reads of the columns.
+    unsafe fn parameter<P: Element, E: Extent>(
+        self,
+        simd: S,
+        extent: E,
+        p: *const P,
+        c: usize,
+        absent: f32,
+    ) -> S::F;
+    /// Adds to the sums at column `c`.
+    ///
+    /// # Safety
+    /// `p` is valid for reads and writes of the columns.
+    unsafe fn add_to<E: Extent>(self, simd: S, extent: E, p: *mut f32, c: usize, term: S::F);
+}
+
+/// Rows `stride` apart.
+#[derive(Clone, Copy)]
+pub(super) struct Rows {
+    pub(super) stride: usize,
+    pub(super) cols: usize,
+}
+
+impl<S: Simd> Columns<S> for Rows {
+    #[inline(always)]
+    fn offset(self, c: usize, i: usize) -> usize {
+        i * self.stride + c
+    }
+    #[inline(always)]
+    unsafe fn walk<B: ColumnBlock<S>>(self, simd: S, blocks: &B, head: usize) {
+        let mut c = 0;
+        // SAFETY: every extent lies in the row.
+        unsafe {
+            if head > 0 {
+                blocks.block(simd, Tail(head), c);
+                c += head;
+            }
+            while self.cols - c >= S::LANES {
+                blocks.block(simd, Full, c);
+                c += S::LANES;
+            }
+            if c < self.cols {
+                blocks.block(simd, Tail(self.cols - c), c);
+            }
+        }
+    }
+    #[inline(always)]
+    unsafe fn parameter<P: Element, E: Extent>(
+        self,
+        simd: S,
+        extent: E,
+        p: *const P,
+        c: usize,
+        absent: f32,
+    ) -> S::F {
+        // SAFETY: the caller's promise.
+        unsafe { load_or(simd, extent, p, c, absent) }
+    }
+    #[inline(always)]
+    unsafe fn add_to<E: Extent>(self, simd: S, extent: E, p: *mut f32, c: usize, term: S::F) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let sum = extent.load(simd, p.add(c).cast_const()) + term;
+            extent.store(simd, p.add(c), sum, false);
+        }
+    }
+}
+
+impl<S: Simd, E: Extent> Columns<S> for Runs<E> {
+    #[inline(always)]
+    fn offset(self, c: usize, i: usize) -> usize {
+        c * self.inner + i * S::LANES
+    }
+    #[inline(always)]
+    unsafe fn walk<B: ColumnBlock<S>>(self, simd: S, blocks: &B, _: usize) {
+        for c in 0..self.cols {
+            // SAFETY: the column lies in the lines.
+            unsafe { blocks.block(simd, self.extent, c) };
+        }
+    }
+    #[inline(always)]
+    unsafe fn parameter<P: Element, X: Extent>(
+        self,
+        simd: S,
+        _: X,
+        p: *const P,
+        c: usize,
+        absent: f32,
+    ) -> S::F {
+        // SAFETY: the caller's promise.
+        unsafe { splat_or(simd, p, c, absent) }
+    }
+    #[inline(always)]
+    unsafe fn add_to<X: Extent>(self, simd: S, extent: X, p: *mut f32, c: usize, term: S::F) {
+        // SAFETY: the caller's promise.
+        unsafe { *p.add(c) += extent.keep(simd, term).sum() };
+    }
+}
+
+/// Work on the lines of channels-first data.
+pub(super) trait RunKernel<S: Simd> {
+    /// Works on `N` vectors of lines, from position `s` of S of row `n` on.
+    ///
+    /// # Safety
+    /// The lines lie in the tensor.
+    unsafe fn runs<E: Extent, const N: usize>(&self, simd: S, runs: Runs<E>, n: usize, s: usize);
+}
+
+/// Works on the tiles of [`RUN_TILE`] positions that `tiles` counts, row by row of N.
+///
+/// # Safety
+/// The tiles lie in the tensor.
+#[inline(always)]
+pub(super) unsafe fn for_runs<S: Simd, K: RunKernel<S>>(
+    simd: S,
+    kernel: &K,
+    tiles: Range,
+    cols: usize,
+    inner: usize,
+) {
+    const GROUP: usize = 4;
+    let tiles_a_row = inner.div_ceil(RUN_TILE);
+    for tile in tiles.begin..tiles.end {
+        let (n, begin) = (tile / tiles_a_row, tile % tiles_a_row * RUN_TILE);
+        let end = inner.min(begin + RUN_TILE);
+        let full = Runs { extent: Full, cols, inner };
+        let mut s = begin;
+        // SAFETY: every position from `begin` to `end` lies in the row.
+        unsafe {
+            while end - s >= GROUP * S::LANES {
+                kernel.runs::<_, GROUP>(simd, full, n, s);
+                s += GROUP * S::LANES;
+            }
+            while end - s >= S::LANES {
+                kernel.runs::<_, 1>(simd, full, n, s);
+                s += S::LANES;
+            }
+            if s < end {
+                kernel.runs::<_, 1>(simd, Runs { extent: Tail(end - s), cols, inner }, n, s);
+            }
+        }
+    }
+}

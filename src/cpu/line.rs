@@ -2,7 +2,6 @@
 
 use crate::cpu::io::{Extent, Full, Tail, load_or};
 use crate::cpu::simd::Simd;
-use crate::cpu::sum::UNROLL;
 use crate::dtype::Element;
 
 /// Work on each element of a line, vector by vector.
@@ -33,9 +32,13 @@ pub(crate) unsafe fn for_blocks<S: Simd, B: Blocks<S>>(
             blocks.block::<_, 1>(simd, Tail(head), c);
             c += head;
         }
-        while end - c >= UNROLL * S::LANES {
-            blocks.block::<_, UNROLL>(simd, Full, c);
-            c += UNROLL * S::LANES;
+        while S::REGISTERS >= 32 && end - c >= 4 * S::LANES {
+            blocks.block::<_, 4>(simd, Full, c);
+            c += 4 * S::LANES;
+        }
+        while S::REGISTERS >= 16 && end - c >= 2 * S::LANES {
+            blocks.block::<_, 2>(simd, Full, c);
+            c += 2 * S::LANES;
         }
         while end - c >= S::LANES {
             blocks.block::<_, 1>(simd, Full, c);

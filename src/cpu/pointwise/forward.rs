@@ -65,24 +65,25 @@ impl<T: Element, P: Element, C: Curve> Forward<T, P, C> {
     unsafe fn line<S: Simd, A: Affine<S>>(&self, simd: S, at: usize, begin: usize, end: usize, affine: A) {
         // SAFETY: the line lies in the tensor.
         unsafe {
-            let line = Line { kernel: self, x: self.x.add(at), y: self.y.add(at), affine };
+            let line = Line { kernel: *self, x: self.x.add(at), y: self.y.add(at), affine };
             let head = if self.stream { head::<S, T>(line.y.add(begin), end - begin) } else { 0 };
             for_blocks(simd, &line, begin, end, head);
         }
     }
 }
 
-struct Line<'a, T, P, C, A> {
-    kernel: &'a Forward<T, P, C>,
+/// A line, with the kernel's own copy of what does not vary, so that it stays in registers.
+struct Line<T, P, C, A> {
+    kernel: Forward<T, P, C>,
     x: *const T,
     y: *mut T,
     affine: A,
 }
 
-impl<S: Simd, T: Element, P: Element, C: Curve, A: Affine<S>> Blocks<S> for Line<'_, T, P, C, A> {
+impl<S: Simd, T: Element, P: Element, C: Curve, A: Affine<S>> Blocks<S> for Line<T, P, C, A> {
     #[inline(always)]
     unsafe fn block<E: Extent, const N: usize>(&self, simd: S, extent: E, c: usize) {
-        let kernel = self.kernel;
+        let kernel = &self.kernel;
         let mut x = [simd.splat(0.0); N];
         for (i, x) in x.iter_mut().enumerate() {
             // SAFETY: the caller's promise.

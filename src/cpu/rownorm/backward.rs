@@ -10,9 +10,6 @@ use crate::cpu::simd::{Kernel, Lanes, Simd};
 use crate::cpu::sum::Terms;
 use crate::dtype::Element;
 
-/// Rows that are written side by side: gamma and each sum are loaded once for all of them.
-const ROWS: usize = 4;
-
 /// The backward of one chunk of lines.
 #[derive(Clone, Copy)]
 pub(super) struct Backward<T, P, const CENTER: bool> {
@@ -54,13 +51,16 @@ impl<T: Element, P: Element, const CENTER: bool> Kernel for Backward<T, P, CENTE
         let mut row = begin;
         // SAFETY: the rows lie in the tensor.
         unsafe {
-            while end - row >= ROWS {
-                self.rows::<S, ROWS>(simd, row);
-                row += ROWS;
+            while S::REGISTERS >= 32 && end - row >= 4 {
+                self.rows::<S, 4, 1>(simd, row);
+                row += 4;
             }
-            while row < end {
-                self.rows::<S, 1>(simd, row);
-                row += 1;
+            while end - row >= 2 {
+                self.rows::<S, 2, 1>(simd, row);
+                row += 2;
+            }
+            if row < end {
+                self.rows::<S, 1, 2>(simd, row);
             }
         }
         if self.stream {
@@ -70,12 +70,12 @@ impl<T: Element, P: Element, const CENTER: bool> Kernel for Backward<T, P, CENTE
 }
 
 impl<T: Element, P: Element, const CENTER: bool> Backward<T, P, CENTER> {
-    /// `R` rows, from `row` on.
+    /// `R` rows, from `row` on, `V` vectors of each at a time: gamma and each sum are loaded once for all of them.
     ///
     /// # Safety
     /// They lie in the tensor.
     #[inline(always)]
-    unsafe fn rows<S: Simd, const R: usize>(&self, simd: S, row: usize) {
+    unsafe fn rows<S: Simd, const R: usize, const V: usize>(&self, simd: S, row: usize) {
         let mut fit = Fit::<S::F, R>::new(simd);
         // SAFETY: the rows lie in the tensor.
         unsafe {
@@ -86,10 +86,10 @@ impl<T: Element, P: Element, const CENTER: bool> Backward<T, P, CENTER> {
             }
             let at = row * self.row_stride;
             let columns = Rows { stride: self.row_stride, cols: self.cols };
-            let write = Write { kernel: self, columns, at, fit };
+            let write = Write { kernel: *self, columns, at, fit };
             let streamed = self.stream && !self.dx.is_null();
             let head = if streamed { head::<S, T>(self.dx.add(at), self.cols) } else { 0 };
-            columns.walk(simd, &write, head);
+            columns.walk::<_, V>(simd, &write, head);
         }
     }
 
@@ -121,7 +121,7 @@ impl<T: Element, P: Element, const CENTER: bool> Backward<T, P, CENTER> {
                 let zero = [simd.splat(0.0); N];
                 (moments::<S, T, L, N, CENTER>(simd, &self.norm, lines, x, m), zero, zero)
             } else {
-                let terms = Projections { kernel: self, address: lines.address(), at, m: &m };
+                let terms = Projections { kernel: *self, address: lines.address(), at, m: &m };
                 let [sums, squares, h, hd] = lines.sums(simd, &terms);
                 (Moments::new(simd, &self.norm, sums, squares), h, hd)
             };
@@ -151,7 +151,7 @@ impl<S: Simd, T: Element, P: Element, const CENTER: bool> RunKernel<S> for Backw
         // SAFETY: the caller's promise.
         unsafe {
             let fit: Fit<S::F, N> = self.fit(simd, runs, at, n * self.inner + s);
-            runs.walk(simd, &Write { kernel: self, columns: runs, at, fit }, 0);
+            runs.walk::<_, 1>(simd, &Write { kernel: *self, columns: runs, at, fit }, 0);
         }
     }
 }
@@ -175,6 +175,17 @@ impl<F: Lanes, const N: usize> Fit<F, N> {
     }
 
     #[inline(always)]
+    fn x_hat<S: Simd<F = F>, const CENTER: bool>(&self, x: F, i: usize) -> F {
+        if CENTER { (x - self.m[i]).mul_add(self.rstd[i], self.shift[i]) } else { x * self.rstd[i] }
+    }
+
+    #[inline(always)]
+    fn dx<S: Simd<F = F>, const CENTER: bool>(&self, h: F, x_hat: F, i: usize) -> F {
+        let along = if CENTER { x_hat.mul_add(self.b[i], self.a[i]) } else { x_hat * self.b[i] };
+        h.mul_add(self.rstd[i], -along)
+    }
+
+    #[inline(always)]
     fn set(&mut self, i: usize, one: &Fit<F, 1>) {
         self.m[i] = one.m[0];
         self.rstd[i] = one.rstd[0];
@@ -186,7 +197,7 @@ impl<F: Lanes, const N: usize> Fit<F, N> {
 
 /// Σd, Σd², Σh and Σh·d with d = x − m; without `CENTER` Σx² and Σh·x alone.
 struct Projections<'a, T, P, A, F, const M: usize, const CENTER: bool> {
-    kernel: &'a Backward<T, P, CENTER>,
+    kernel: Backward<T, P, CENTER>,
     address: A,
     at: usize,
     m: &'a [F; M],
@@ -220,51 +231,50 @@ impl<S: Simd, T: Element, P: Element, A: Address, const M: usize, const CENTER: 
 }
 
 /// Writes dx of `N` vectors of lines, the first of which begins at element `at`, and adds to the sums.
-struct Write<'a, T, P, C, F, const N: usize, const CENTER: bool> {
-    kernel: &'a Backward<T, P, CENTER>,
+struct Write<T, P, C, F, const N: usize, const CENTER: bool> {
+    kernel: Backward<T, P, CENTER>,
     columns: C,
     at: usize,
     fit: Fit<F, N>,
 }
 
 impl<S: Simd, T: Element, P: Element, C: Columns<S>, const N: usize, const CENTER: bool> ColumnBlock<S>
-    for Write<'_, T, P, C, S::F, N, CENTER>
+    for Write<T, P, C, S::F, N, CENTER>
 {
     #[inline(always)]
-    unsafe fn block<E: Extent>(&self, simd: S, extent: E, c: usize) {
+    unsafe fn block<E: Extent, const V: usize>(&self, simd: S, extent: E, c: usize) {
         let Self { kernel, columns, at, fit } = self;
         let zero = simd.splat(0.0);
         // SAFETY: the caller's promise; gamma and the sums are null or have a value a column; streamed whole vectors
         // begin on a vector's boundary, behind the head.
         unsafe {
-            let gamma = columns.parameter(simd, extent, kernel.gamma, c, 1.0);
-            let (mut sum, mut product) = (zero, zero);
+            let gamma: [S::F; V] = columns.parameters(simd, extent, kernel.gamma, c, 1.0);
+            let (mut sum, mut product) = ([zero; V], [zero; V]);
+            let mut dx = [[zero; V]; N];
             for i in 0..N {
-                let element = at + columns.offset(c, i);
-                let dy = extent.load(simd, kernel.dy.add(element));
-                let x = extent.load(simd, kernel.x.add(element));
-                let x_hat = if CENTER {
-                    (x - of(&fit.m, i)).mul_add(of(&fit.rstd, i), of(&fit.shift, i))
-                } else {
-                    x * of(&fit.rstd, i)
-                };
-                if !kernel.dx.is_null() {
-                    let along = if CENTER {
-                        x_hat.mul_add(of(&fit.b, i), of(&fit.a, i))
-                    } else {
-                        x_hat * of(&fit.b, i)
-                    };
-                    let dx = (dy * gamma).mul_add(of(&fit.rstd, i), -along);
-                    extent.store(simd, kernel.dx.add(element), dx, kernel.stream);
+                for v in 0..V {
+                    let element = at + columns.offset(c, i) + v * S::LANES;
+                    let dy = extent.load(simd, kernel.dy.add(element));
+                    let x_hat = fit.x_hat::<S, CENTER>(extent.load(simd, kernel.x.add(element)), i);
+                    dx[i][v] = fit.dx::<S, CENTER>(dy * gamma[v], x_hat, i);
+                    sum[v] = sum[v] + dy;
+                    product[v] = dy.mul_add(x_hat, product[v]);
                 }
-                sum = sum + dy;
-                product = dy.mul_add(x_hat, product);
             }
-            if !kernel.sums.dgamma.is_null() {
-                columns.add_to(simd, extent, kernel.sums.dgamma, c, product);
+            if !kernel.dx.is_null() {
+                for (i, dx) in dx.into_iter().enumerate() {
+                    for (v, dx) in dx.into_iter().enumerate() {
+                        let element = at + columns.offset(c, i) + v * S::LANES;
+                        extent.store(simd, kernel.dx.add(element), dx, kernel.stream);
+                    }
+                }
             }
-            if !kernel.sums.dbeta.is_null() {
-                columns.add_to(simd, extent, kernel.sums.dbeta, c, sum);
+            for (slot, terms) in [(kernel.sums.dgamma, product), (kernel.sums.dbeta, sum)] {
+                if !slot.is_null() {
+                    for (v, term) in terms.into_iter().enumerate() {
+                        columns.add_to(simd, extent, slot, c + v * S::LANES, term);
+                    }
+                }
             }
         }
     }

@@ -1,17 +1,16 @@
 //! y = (x − mean)·rstd·gamma + beta.
 
 use super::lines::{ColumnBlock, Columns, Lines, Row, Rows, RunKernel, Runs, for_runs};
-use super::stats::{Norm, moments, of, origin};
+use super::stats::{Norm, moments, origin};
 use crate::cpu::io::{Extent, head};
 use crate::cpu::line::NO_BETA;
 use crate::cpu::plan::Range;
 use crate::cpu::simd::{Kernel, Lanes, Simd};
 use crate::dtype::Element;
 
-/// Rows that are written side by side: gamma and beta are loaded once for all of them.
-const ROWS: usize = 4;
-/// Bytes of x that such rows may have, so that they are still in the first-level cache when they are written.
-const ROWS_BYTES: usize = 24 * 1024;
+/// Bytes of x that a row may have to be written beside others: gamma and beta are then loaded once for all of them,
+/// and the rows are still in the first-level cache.
+const ROW_BYTES: usize = 6 * 1024;
 
 /// The forward of some lines.
 #[derive(Clone, Copy)]
@@ -45,16 +44,20 @@ impl<T: Element, P: Element, const CENTER: bool> Kernel for Forward<T, P, CENTER
         let Range { begin, end } = self.lines;
         // Rows that are streamed side by side have to reach a vector's boundary at the same column.
         let aligned = !self.stream || self.row_stride.is_multiple_of(S::LANES);
-        let small = ROWS * self.cols * size_of::<T>() <= ROWS_BYTES;
+        let small = self.cols * size_of::<T>() <= ROW_BYTES;
         let mut row = begin;
         // SAFETY: the rows lie in the tensor.
         unsafe {
-            while aligned && small && end - row >= ROWS {
-                self.rows::<S, ROWS>(simd, row);
-                row += ROWS;
+            while S::REGISTERS >= 32 && aligned && small && end - row >= 4 {
+                self.rows::<S, 4, 1>(simd, row);
+                row += 4;
+            }
+            while S::REGISTERS >= 16 && aligned && small && end - row >= 2 {
+                self.rows::<S, 2, 1>(simd, row);
+                row += 2;
             }
             while row < end {
-                self.rows::<S, 1>(simd, row);
+                self.rows::<S, 1, 4>(simd, row);
                 row += 1;
             }
         }
@@ -65,12 +68,12 @@ impl<T: Element, P: Element, const CENTER: bool> Kernel for Forward<T, P, CENTER
 }
 
 impl<T: Element, P: Element, const CENTER: bool> Forward<T, P, CENTER> {
-    /// `R` rows, from `row` on.
+    /// `R` rows, from `row` on, `V` vectors of each at a time.
     ///
     /// # Safety
     /// They lie in the tensor.
     #[inline(always)]
-    unsafe fn rows<S: Simd, const R: usize>(&self, simd: S, row: usize) {
+    unsafe fn rows<S: Simd, const R: usize, const V: usize>(&self, simd: S, row: usize) {
         let mut fit = Fit::<S::F, R>::new(simd);
         // SAFETY: the rows lie in the tensor.
         unsafe {
@@ -81,9 +84,9 @@ impl<T: Element, P: Element, const CENTER: bool> Forward<T, P, CENTER> {
             }
             let at = row * self.row_stride;
             let columns = Rows { stride: self.row_stride, cols: self.cols };
-            let write = Write { kernel: self, columns, at, fit };
+            let write = Write { kernel: *self, columns, at, fit };
             let head = if self.stream { head::<S, T>(self.y.add(at), self.cols) } else { 0 };
-            columns.walk(simd, &write, head);
+            columns.walk::<_, V>(simd, &write, head);
         }
     }
 
@@ -128,7 +131,7 @@ impl<S: Simd, T: Element, P: Element, const CENTER: bool> RunKernel<S> for Forwa
         // SAFETY: the caller's promise.
         unsafe {
             let fit: Fit<S::F, N> = self.fit(simd, runs, self.x.add(at), n * self.inner + s);
-            runs.walk(simd, &Write { kernel: self, columns: runs, at, fit }, 0);
+            runs.walk::<_, 1>(simd, &Write { kernel: *self, columns: runs, at, fit }, 0);
         }
     }
 }
@@ -148,36 +151,46 @@ impl<F: Lanes, const N: usize> Fit<F, N> {
         let zero = [simd.splat(0.0); N];
         Self { m: zero, rstd: zero, shift: zero }
     }
+
+    #[inline(always)]
+    fn x_hat<S: Simd<F = F>, const CENTER: bool>(&self, x: F, i: usize) -> F {
+        if CENTER { (x - self.m[i]).mul_add(self.rstd[i], self.shift[i]) } else { x * self.rstd[i] }
+    }
 }
 
-/// Writes `N` vectors of lines, the first of which begins at element `at`.
-struct Write<'a, T, P, C, F, const N: usize, const CENTER: bool> {
-    kernel: &'a Forward<T, P, CENTER>,
+/// Writes `N` groups of lines, the first of which begins at element `at`. It has a copy of the kernel, so that what
+/// does not vary stays in registers.
+struct Write<T, P, C, F, const N: usize, const CENTER: bool> {
+    kernel: Forward<T, P, CENTER>,
     columns: C,
     at: usize,
     fit: Fit<F, N>,
 }
 
 impl<S: Simd, T: Element, P: Element, C: Columns<S>, const N: usize, const CENTER: bool> ColumnBlock<S>
-    for Write<'_, T, P, C, S::F, N, CENTER>
+    for Write<T, P, C, S::F, N, CENTER>
 {
     #[inline(always)]
-    unsafe fn block<E: Extent>(&self, simd: S, extent: E, c: usize) {
+    unsafe fn block<E: Extent, const V: usize>(&self, simd: S, extent: E, c: usize) {
         let Self { kernel, columns, at, fit } = self;
         // SAFETY: the caller's promise; parameters are null or have a value a column; streamed whole vectors begin
         // on a vector's boundary, behind the head.
         unsafe {
-            let gamma = columns.parameter(simd, extent, kernel.gamma, c, 1.0);
-            let beta = columns.parameter(simd, extent, kernel.beta, c, NO_BETA);
+            let gamma: [S::F; V] = columns.parameters(simd, extent, kernel.gamma, c, 1.0);
+            let beta: [S::F; V] = columns.parameters(simd, extent, kernel.beta, c, NO_BETA);
+            let mut y = [[simd.splat(0.0); V]; N];
             for i in 0..N {
-                let element = at + columns.offset(c, i);
-                let x = extent.load(simd, kernel.x.add(element));
-                let x_hat = if CENTER {
-                    (x - of(&fit.m, i)).mul_add(of(&fit.rstd, i), of(&fit.shift, i))
-                } else {
-                    x * of(&fit.rstd, i)
-                };
-                extent.store(simd, kernel.y.add(element), x_hat.mul_add(gamma, beta), kernel.stream);
+                for v in 0..V {
+                    let element = at + columns.offset(c, i) + v * S::LANES;
+                    let x = extent.load(simd, kernel.x.add(element));
+                    y[i][v] = fit.x_hat::<S, CENTER>(x, i).mul_add(gamma[v], beta[v]);
+                }
+            }
+            for (i, y) in y.into_iter().enumerate() {
+                for (v, y) in y.into_iter().enumerate() {
+                    let element = at + columns.offset(c, i) + v * S::LANES;
+                    extent.store(simd, kernel.y.add(element), y, kernel.stream);
+                }
             }
         }
     }

@@ -167,36 +167,37 @@ impl<S: Simd, E: Extent, const N: usize> Lines<S, N> for Runs<E> {
     }
 }
 
-/// Work on one vector of each of `N` groups of lines, at one column.
+/// Work on `V` vectors of each of `N` groups of lines, at one column.
 pub(super) trait ColumnBlock<S: Simd> {
-    /// Works on column `c`, or on the columns of the extent from `c` on.
+    /// Works on the `V` vectors from column `c` on.
     ///
     /// # Safety
-    /// The extent lies in the lines.
-    unsafe fn block<E: Extent>(&self, simd: S, extent: E, c: usize);
+    /// The extent's vectors lie in the lines.
+    unsafe fn block<E: Extent, const V: usize>(&self, simd: S, extent: E, c: usize);
 }
 
 /// `N` groups of lines that are written side by side, column by column.
 pub(super) trait Columns<S: Simd>: Copy {
-    /// Vector `i` at column `c`, in elements from the first line.
+    /// The first vector of group `i` at column `c`, in elements from the first line.
     fn offset(self, c: usize, i: usize) -> usize;
-    /// Works on every column; the first `head` go by themselves.
+    /// Works on every column, `V` vectors at a time where there are as many; the first `head` columns go by
+    /// themselves.
     ///
     /// # Safety
     /// The columns lie in the lines; `head` is less than a vector and than the line.
-    unsafe fn walk<B: ColumnBlock<S>>(self, simd: S, blocks: &B, head: usize);
-    /// The parameters at column `c`.
+    unsafe fn walk<B: ColumnBlock<S>, const V: usize>(self, simd: S, blocks: &B, head: usize);
+    /// The parameters of the `V` vectors at column `c`.
     ///
     /// # Safety
     /// `p` is null, or valid for reads of the columns.
-    unsafe fn parameter<P: Element, E: Extent>(
+    unsafe fn parameters<P: Element, E: Extent, const V: usize>(
         self,
         simd: S,
         extent: E,
         p: *const P,
         c: usize,
         absent: f32,
-    ) -> S::F;
+    ) -> [S::F; V];
     /// Adds to the sums at column `c`.
     ///
     /// # Safety
@@ -217,34 +218,44 @@ impl<S: Simd> Columns<S> for Rows {
         i * self.stride + c
     }
     #[inline(always)]
-    unsafe fn walk<B: ColumnBlock<S>>(self, simd: S, blocks: &B, head: usize) {
+    unsafe fn walk<B: ColumnBlock<S>, const V: usize>(self, simd: S, blocks: &B, head: usize) {
         let mut c = 0;
         // SAFETY: every extent lies in the row.
         unsafe {
             if head > 0 {
-                blocks.block(simd, Tail(head), c);
+                blocks.block::<_, 1>(simd, Tail(head), c);
                 c += head;
             }
+            while V > 1 && self.cols - c >= V * S::LANES {
+                blocks.block::<_, V>(simd, Full, c);
+                c += V * S::LANES;
+            }
             while self.cols - c >= S::LANES {
-                blocks.block(simd, Full, c);
+                blocks.block::<_, 1>(simd, Full, c);
                 c += S::LANES;
             }
             if c < self.cols {
-                blocks.block(simd, Tail(self.cols - c), c);
+                blocks.block::<_, 1>(simd, Tail(self.cols - c), c);
             }
         }
     }
     #[inline(always)]
-    unsafe fn parameter<P: Element, E: Extent>(
+    unsafe fn parameters<P: Element, E: Extent, const V: usize>(
         self,
         simd: S,
         extent: E,
         p: *const P,
         c: usize,
         absent: f32,
-    ) -> S::F {
-        // SAFETY: the caller's promise.
-        unsafe { load_or(simd, extent, p, c, absent) }
+    ) -> [S::F; V] {
+        let mut values = [simd.splat(absent); V];
+        if !p.is_null() {
+            for (v, value) in values.iter_mut().enumerate() {
+                // SAFETY: the caller's promise.
+                *value = unsafe { extent.load(simd, p.add(c + v * S::LANES)) };
+            }
+        }
+        values
     }
     #[inline(always)]
     unsafe fn add_to<E: Extent>(self, simd: S, extent: E, p: *mut f32, c: usize, term: S::F) {
@@ -262,23 +273,23 @@ impl<S: Simd, E: Extent> Columns<S> for Runs<E> {
         c * self.inner + i * S::LANES
     }
     #[inline(always)]
-    unsafe fn walk<B: ColumnBlock<S>>(self, simd: S, blocks: &B, _: usize) {
+    unsafe fn walk<B: ColumnBlock<S>, const V: usize>(self, simd: S, blocks: &B, _: usize) {
         for c in 0..self.cols {
             // SAFETY: the column lies in the lines.
-            unsafe { blocks.block(simd, self.extent, c) };
+            unsafe { blocks.block::<_, 1>(simd, self.extent, c) };
         }
     }
     #[inline(always)]
-    unsafe fn parameter<P: Element, X: Extent>(
+    unsafe fn parameters<P: Element, X: Extent, const V: usize>(
         self,
         simd: S,
         _: X,
         p: *const P,
         c: usize,
         absent: f32,
-    ) -> S::F {
+    ) -> [S::F; V] {
         // SAFETY: the caller's promise.
-        unsafe { splat_or(simd, p, c, absent) }
+        [unsafe { splat_or(simd, p, c, absent) }; V]
     }
     #[inline(always)]
     unsafe fn add_to<X: Extent>(self, simd: S, extent: X, p: *mut f32, c: usize, term: S::F) {

@@ -79,13 +79,7 @@ pub(super) struct Moments<F, const N: usize> {
 impl<F: Lanes, const N: usize> Moments<F, N> {
     /// From the origin, Σd and Σd².
     #[inline(always)]
-    pub(super) fn new<S: Simd<F = F>>(
-        simd: S,
-        norm: &Norm,
-        m: [F; N],
-        sums: [F; N],
-        squares: [F; N],
-    ) -> Self {
+    pub(super) fn new<S: Simd<F = F>>(simd: S, norm: &Norm, sums: [F; N], squares: [F; N]) -> Self {
         let (mut c, mut variance) = (sums, squares);
         for i in 0..N {
             c[i] = norm.average(simd, sums[i]);

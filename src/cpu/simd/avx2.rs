@@ -72,6 +72,7 @@ unsafe fn store_halves(p: *mut __m128i, v: __m128i, stream: bool) {
 impl Simd for Avx2 {
     type F = Avx2F32;
     const LANES: usize = 8;
+    const REGISTERS: usize = 16;
     const FUSED: bool = true;
     const TABLES: bool = true;
 

@@ -78,6 +78,7 @@ unsafe fn store_halves(p: *mut __m256i, v: __m256i, stream: bool) {
 impl Simd for Avx512 {
     type F = Avx512F32;
     const LANES: usize = 16;
+    const REGISTERS: usize = 32;
     const FUSED: bool = true;
     const TABLES: bool = true;
 

@@ -36,6 +36,8 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     type F: Lanes;
     /// Lanes of [`Self::F`].
     const LANES: usize;
+    /// How many vectors of [`Self::F`] the registers hold: how much is worked on side by side.
+    const REGISTERS: usize;
     /// Whether [`Lanes::mul_add`] rounds once.
     const FUSED: bool;
     /// Whether [`Self::lookup`] is so fast that tables beat polynomials over the whole range.

@@ -70,6 +70,7 @@ impl NeonF32 {
 impl Simd for Neon {
     type F = NeonF32;
     const LANES: usize = 8;
+    const REGISTERS: usize = 16;
     const FUSED: bool = true;
     const TABLES: bool = false;
 

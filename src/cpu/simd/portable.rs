@@ -61,6 +61,7 @@ fn mul_add_once(a: f32, b: f32, c: f32) -> f32 {
 impl Simd for Portable {
     type F = PortableF32;
     const LANES: usize = 8;
+    const REGISTERS: usize = 8;
     const FUSED: bool = false;
     const TABLES: bool = false;
 

@@ -69,12 +69,17 @@ mod sealed {
     #![allow(private_bounds, private_interfaces, reason = "sealed: not nameable outside the crate")]
 
     use super::{Simd, bf16, f16};
+    use crate::cpu::Line;
     use crate::cpu::simd::half_bits::{bf16_to_f32, f16_to_f32};
 
     /// Vector access to one storage type. Alignment and validity are as in [`Simd`]'s methods of the same name.
-    pub trait Storage: Copy {
+    pub trait Storage: Copy + 'static {
         /// The value +0.
         const ZERO: Self;
+        /// 1, as often as an absent gamma is read at once.
+        const ONES: &'static Line<Self>;
+        /// -0, as often as an absent beta is read at once.
+        const NEGATIVE_ZEROS: &'static Line<Self>;
         /// Whether rounding to this type leaves fewer than 24 bits.
         const NARROW: bool;
         /// The value as f32.
@@ -92,9 +97,11 @@ mod sealed {
     }
 
     macro_rules! storage {
-        ($t:ty, $zero:expr, $narrow:expr, $widen:expr, $load:ident, $store:ident) => {
+        ($t:ty, $zero:expr, $minus:expr, $one:expr, $narrow:expr, $widen:expr, $load:ident, $store:ident) => {
             impl Storage for $t {
                 const ZERO: Self = $zero;
+                const ONES: &'static Line<Self> = &[$one; _];
+                const NEGATIVE_ZEROS: &'static Line<Self> = &[$minus; _];
                 const NARROW: bool = $narrow;
                 #[inline(always)]
                 fn widen(self) -> f32 {
@@ -113,7 +120,25 @@ mod sealed {
             }
         };
     }
-    storage!(f32, 0.0, false, core::convert::identity, load_f32, store_f32);
-    storage!(f16, f16::ZERO, true, |h: f16| f16_to_f32(h.to_bits()), load_f16, store_f16);
-    storage!(bf16, bf16::ZERO, true, |b: bf16| bf16_to_f32(b.to_bits()), load_bf16, store_bf16);
+    storage!(f32, 0.0, -0.0, 1.0, false, core::convert::identity, load_f32, store_f32);
+    storage!(
+        f16,
+        f16::ZERO,
+        f16::NEG_ZERO,
+        f16::ONE,
+        true,
+        |h: f16| f16_to_f32(h.to_bits()),
+        load_f16,
+        store_f16
+    );
+    storage!(
+        bf16,
+        bf16::ZERO,
+        bf16::NEG_ZERO,
+        bf16::ONE,
+        true,
+        |b: bf16| bf16_to_f32(b.to_bits()),
+        load_bf16,
+        store_bf16
+    );
 }

@@ -1,7 +1,8 @@
 //! The second stage of the backward: partial sums of chunks, added in their order, become the gradients.
 
-use crate::cpu::io::{Extent, Full, Tail, load_or};
+use crate::cpu::io::{Extent, Full, Tail};
 use crate::cpu::parallel;
+use crate::cpu::param::Param;
 use crate::cpu::plan::{self, Range};
 use crate::cpu::simd::{Kernel, Lanes, Simd};
 use crate::cpu::sum::{Compensated, Terms, row_sums};
@@ -103,7 +104,7 @@ impl Partials {
                 continue;
             }
             let empty = self.chunks == 0;
-            let dot = Dot { gamma: wanted.gamma.cast::<P>(), sums: self.slot(0, slot) };
+            let dot = Dot { gamma: Param::<P>::gamma(wanted.gamma), sums: self.slot(0, slot) };
             let sum = if empty { 0.0 } else { isa.run(Whole { dot, cols: self.cols }) };
             // SAFETY: the output is one valid f32.
             unsafe { *output = if accumulate { *output + sum } else { sum } };
@@ -191,20 +192,19 @@ impl Column {
 
 /// Σ gamma·sum over columns.
 struct Dot<P> {
-    gamma: *const P,
+    gamma: Param<P>,
     sums: *const f32,
 }
 
 impl<S: Simd, P: Element> Terms<S, 1> for Dot<P> {
     #[inline(always)]
     unsafe fn add<E: Extent, const N: usize>(&self, simd: S, extent: E, c: usize, sums: &mut [[S::F; N]; 1]) {
+        // SAFETY: the caller's promise.
+        let gamma: [S::F; N] = unsafe { self.gamma.load(simd, extent, c) };
         for (i, sum) in sums[0].iter_mut().enumerate() {
-            let column = c + i * S::LANES;
-            // SAFETY: the caller's promise; gamma is null or has a value for each column.
-            let (gamma, term) = unsafe {
-                (load_or(simd, extent, self.gamma, column, 1.0), extent.load(simd, self.sums.add(column)))
-            };
-            *sum = gamma.mul_add(term, *sum);
+            // SAFETY: the caller's promise.
+            let term = unsafe { extent.load(simd, self.sums.add(c + i * S::LANES)) };
+            *sum = gamma[i].mul_add(term, *sum);
         }
     }
 }

@@ -97,37 +97,3 @@ pub(crate) fn head<S: Simd, T: Storage>(p: *const T, len: usize) -> usize {
     let beyond = p.addr() % bytes;
     if beyond == 0 { 0 } else { ((bytes - beyond) / size_of::<T>()).min(len) }
 }
-
-/// A vector of ones or zeros where a parameter is absent, else its values.
-///
-/// # Safety
-/// `p` is null, or valid for reads of the extent at column `c`.
-#[inline(always)]
-pub(crate) unsafe fn load_or<S: Simd, P: Storage, E: Extent>(
-    simd: S,
-    extent: E,
-    p: *const P,
-    c: usize,
-    absent: f32,
-) -> S::F {
-    if p.is_null() {
-        simd.splat(absent)
-    } else {
-        // SAFETY: not null, so the caller's promise holds.
-        unsafe { extent.load(simd, p.add(c)) }
-    }
-}
-
-/// A single parameter value in all lanes.
-///
-/// # Safety
-/// `p` is null, or valid for the read of element `c`.
-#[inline(always)]
-pub(crate) unsafe fn splat_or<S: Simd, P: Storage>(simd: S, p: *const P, c: usize, absent: f32) -> S::F {
-    if p.is_null() {
-        simd.splat(absent)
-    } else {
-        // SAFETY: not null, so the caller's promise holds.
-        simd.splat(unsafe { (*p.add(c)).widen() })
-    }
-}

@@ -1,6 +1,7 @@
 //! The walk along a line of elements, and the parameters that go with it.
 
-use crate::cpu::io::{Extent, Full, Tail, load_or};
+use crate::cpu::io::{Extent, Full, Tail};
+use crate::cpu::param::Param;
 use crate::cpu::simd::Simd;
 use crate::dtype::Element;
 
@@ -59,28 +60,18 @@ pub(crate) trait Affine<S: Simd>: Copy {
     unsafe fn at<E: Extent, const N: usize>(self, simd: S, extent: E, c: usize) -> ([S::F; N], [S::F; N]);
 }
 
-/// What stands for an absent beta: the value that changes nothing it is added to, -0 included.
-pub(crate) const NO_BETA: f32 = -0.0;
-
-/// One value a column; null where absent.
+/// One value a column.
 #[derive(Clone, Copy)]
 pub(crate) struct Along<P> {
-    pub(crate) gamma: *const P,
-    pub(crate) beta: *const P,
+    pub(crate) gamma: Param<P>,
+    pub(crate) beta: Param<P>,
 }
 
 impl<S: Simd, P: Element> Affine<S> for Along<P> {
     #[inline(always)]
     unsafe fn at<E: Extent, const N: usize>(self, simd: S, extent: E, c: usize) -> ([S::F; N], [S::F; N]) {
-        let (mut gamma, mut beta) = ([simd.splat(1.0); N], [simd.splat(NO_BETA); N]);
-        for i in 0..N {
-            // SAFETY: the caller's promise; parameters are null or as long as the line.
-            unsafe {
-                gamma[i] = load_or(simd, extent, self.gamma, c + i * S::LANES, 1.0);
-                beta[i] = load_or(simd, extent, self.beta, c + i * S::LANES, NO_BETA);
-            }
-        }
-        (gamma, beta)
+        // SAFETY: the caller's promise.
+        unsafe { (self.gamma.load(simd, extent, c), self.beta.load(simd, extent, c)) }
     }
 }
 

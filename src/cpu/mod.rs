@@ -9,6 +9,7 @@ mod level;
 mod line;
 mod math;
 mod parallel;
+mod param;
 mod plan;
 mod pointwise;
 mod rownorm;
@@ -17,6 +18,7 @@ mod sum;
 mod types;
 
 pub use level::Level;
+pub(crate) use param::Line;
 
 use crate::{Problem, Result};
 

@@ -3,9 +3,6 @@
 use crate::cpu::io::{Extent, Full, Tail};
 use crate::cpu::simd::{Lanes, Simd};
 
-/// Vectors that are worked on side by side.
-pub(crate) const UNROLL: usize = 4;
-
 /// Plain additions to one accumulator before it is folded: the rounding errors of more would add up when all terms
 /// are equal.
 pub(crate) const STEPS: usize = 16;
@@ -68,32 +65,20 @@ pub(crate) unsafe fn row_sums<S: Simd, const K: usize, M: Terms<S, K>>(
     begin: usize,
     end: usize,
 ) -> [f32; K] {
-    let zero = simd.splat(0.0);
-    let mut totals = [Compensated::new(zero); K];
+    let mut totals = [Compensated::new(simd.splat(0.0)); K];
     let mut c = begin;
-    while end - c >= UNROLL * S::LANES {
-        let mut sums = [[zero; UNROLL]; K];
-        let steps = ((end - c) / (UNROLL * S::LANES)).min(STEPS);
-        for _ in 0..steps {
-            // SAFETY: at least UNROLL vectors lie before `end`.
-            unsafe { terms.add(simd, Full, c, &mut sums) };
-            c += UNROLL * S::LANES;
+    // As many accumulators as leave half of the registers to the terms.
+    // SAFETY: every extent lies between `begin` and `end`.
+    unsafe {
+        if 8 * K <= S::REGISTERS {
+            whole::<S, K, 4, M>(simd, terms, &mut c, end, &mut totals);
+        } else if 4 * K <= S::REGISTERS {
+            whole::<S, K, 2, M>(simd, terms, &mut c, end, &mut totals);
         }
-        for (total, sum) in totals.iter_mut().zip(sums) {
-            total.add((sum[0] + sum[1]) + (sum[2] + sum[3]));
-        }
-    }
-    while end - c >= S::LANES {
-        let mut sums = [[zero; 1]; K];
-        // SAFETY: a vector lies before `end`.
-        unsafe { terms.add(simd, Full, c, &mut sums) };
-        for (total, sum) in totals.iter_mut().zip(sums) {
-            total.add(sum[0]);
-        }
-        c += S::LANES;
+        whole::<S, K, 1, M>(simd, terms, &mut c, end, &mut totals);
     }
     if c < end {
-        let mut sums = [[zero; 1]; K];
+        let mut sums = [[simd.splat(0.0); 1]; K];
         let tail = Tail(end - c);
         // SAFETY: the rest of the row is what the tail covers.
         unsafe { terms.add(simd, tail, c, &mut sums) };
@@ -106,6 +91,46 @@ pub(crate) unsafe fn row_sums<S: Simd, const K: usize, M: Terms<S, K>>(
         *result = total.total();
     }
     results
+}
+
+/// Adds the whole vectors from `c` on, `N` at a time, as long as there are so many before `end`.
+///
+/// # Safety
+/// The columns lie in the row that `terms` reads.
+#[inline(always)]
+unsafe fn whole<S: Simd, const K: usize, const N: usize, M: Terms<S, K>>(
+    simd: S,
+    terms: &M,
+    c: &mut usize,
+    end: usize,
+    totals: &mut [Compensated<S::F>; K],
+) {
+    while end - *c >= N * S::LANES {
+        let mut sums = [[simd.splat(0.0); N]; K];
+        let steps = ((end - *c) / (N * S::LANES)).min(STEPS);
+        for _ in 0..steps {
+            // SAFETY: at least N vectors lie before `end`.
+            unsafe { terms.add(simd, Full, *c, &mut sums) };
+            *c += N * S::LANES;
+        }
+        for (total, sum) in totals.iter_mut().zip(sums) {
+            total.add(tree(sum));
+        }
+    }
+}
+
+/// The sum of up to four vectors.
+#[inline(always)]
+fn tree<F: Lanes, const N: usize>(sums: [F; N]) -> F {
+    let mut half = sums;
+    let mut n = N;
+    while n > 1 {
+        n /= 2;
+        for i in 0..n {
+            half[i] = half[i] + half[i + n];
+        }
+    }
+    half[0]
 }
 
 /// The `K` sums of each lane of `N` vectors over the columns before `cols`, in an order that depends on their number

@@ -8,14 +8,12 @@ use core::marker::PhantomData;
 
 use crate::cpu::curve::Curve;
 use crate::cpu::fold::Slots;
-use crate::cpu::io::{Extent, Full, Tail, head, load_or, splat_or};
+use crate::cpu::io::{Extent, Full, Tail, head};
+use crate::cpu::param::Param;
 use crate::cpu::plan::{Range, Tile};
 use crate::cpu::simd::{Kernel, Lanes, Simd};
-use crate::cpu::sum::{Terms, UNROLL, row_sums};
+use crate::cpu::sum::{Terms, row_sums};
 use crate::dtype::Element;
-
-/// Rows that are worked on side by side: each sum is loaded and stored once for all of them.
-const ROWS: usize = 4;
 
 /// The backward of one tile of one chunk of rows.
 #[derive(Clone, Copy)]
@@ -24,7 +22,7 @@ pub(super) struct Backward<T, P, C> {
     pub(super) x: *const T,
     /// Null where it is not asked for.
     pub(super) dx: *mut T,
-    pub(super) gamma: *const P,
+    pub(super) gamma: Param<P>,
     pub(super) alpha: f32,
     pub(super) shift: f32,
     pub(super) row_stride: usize,
@@ -54,10 +52,15 @@ impl<T: Element, P: Element, C: Curve> Kernel for Backward<T, P, C> {
             }
         } else {
             let mut row = begin;
-            while end - row >= ROWS {
+            while S::REGISTERS >= 32 && end - row >= 4 {
                 // SAFETY: the rows lie in the tensor.
-                unsafe { self.rows::<S, ROWS>(simd, row) };
-                row += ROWS;
+                unsafe { self.rows::<S, 4>(simd, row) };
+                row += 4;
+            }
+            while S::REGISTERS >= 16 && end - row >= 2 {
+                // SAFETY: the rows lie in the tensor.
+                unsafe { self.rows::<S, 2>(simd, row) };
+                row += 2;
             }
             while row < end {
                 // SAFETY: the row lies in the tensor.
@@ -72,7 +75,7 @@ impl<T: Element, P: Element, C: Curve> Kernel for Backward<T, P, C> {
 }
 
 impl<T: Element, P: Element, C: Curve> Backward<T, P, C> {
-    /// `R` rows of the tile, from `row` on.
+    /// `R` rows of the tile, from `row` on: each sum is loaded and stored once for all of them.
     ///
     /// # Safety
     /// They lie in the tensor.
@@ -91,9 +94,13 @@ impl<T: Element, P: Element, C: Curve> Backward<T, P, C> {
                 }
             }
             if R == 1 {
-                while end - c >= UNROLL * S::LANES {
-                    self.block::<S, _, 1, UNROLL, UNROLL>(simd, Full, at, c);
-                    c += UNROLL * S::LANES;
+                while S::REGISTERS >= 32 && end - c >= 4 * S::LANES {
+                    self.block::<S, _, 1, 4, 4>(simd, Full, at, c);
+                    c += 4 * S::LANES;
+                }
+                while S::REGISTERS >= 16 && end - c >= 2 * S::LANES {
+                    self.block::<S, _, 1, 2, 2>(simd, Full, at, c);
+                    c += 2 * S::LANES;
                 }
             }
             while end - c >= S::LANES {
@@ -132,8 +139,8 @@ impl<T: Element, P: Element, C: Curve> Backward<T, P, C> {
         for v in 0..V {
             let column = c + v * S::LANES;
             if !self.dx.is_null() {
-                // SAFETY: gamma is null or has a value for each column.
-                let gamma = unsafe { load_or(simd, extent, self.gamma, column, 1.0) };
+                // SAFETY: gamma has a value for each column.
+                let [gamma] = unsafe { self.gamma.load(simd, extent, column) };
                 let factor = simd.splat(self.alpha) * gamma;
                 for r in 0..R {
                     let dx = (dy[r * V + v] * factor) * slope[r * V + v];
@@ -208,7 +215,7 @@ impl<T: Element, P: Element, C: Curve> Backward<T, P, C> {
             let at = row * self.row_stride + c * self.inner;
             // SAFETY: run `c` lies in the tensor; parameters and sums have a value for each column.
             unsafe {
-                let gamma = splat_or(simd, self.gamma, c, 1.0);
+                let gamma = self.gamma.splat(simd, c);
                 let run = Run { kernel: self, at, factor: simd.splat(self.alpha) * gamma };
                 let sums = row_sums(simd, &run, 0, self.inner);
                 let Slots { dgamma, dbeta, dalpha, dshift } = self.sums;

@@ -3,8 +3,9 @@
 use core::marker::PhantomData;
 
 use crate::cpu::curve::Curve;
-use crate::cpu::io::{Extent, head, splat_or};
-use crate::cpu::line::{Across, Affine, Along, Blocks, NO_BETA, for_blocks};
+use crate::cpu::io::{Extent, head};
+use crate::cpu::line::{Across, Affine, Along, Blocks, for_blocks};
+use crate::cpu::param::Param;
 use crate::cpu::plan::Tile;
 use crate::cpu::simd::{Kernel, Lanes, Simd};
 use crate::dtype::Element;
@@ -14,8 +15,8 @@ use crate::dtype::Element;
 pub(super) struct Forward<T, P, C> {
     pub(super) x: *const T,
     pub(super) y: *mut T,
-    pub(super) gamma: *const P,
-    pub(super) beta: *const P,
+    pub(super) gamma: Param<P>,
+    pub(super) beta: Param<P>,
     pub(super) alpha: f32,
     pub(super) shift: f32,
     pub(super) row_stride: usize,
@@ -44,8 +45,8 @@ impl<T: Element, P: Element, C: Curve> Kernel for Forward<T, P, C> {
             for c in cols.begin..cols.end {
                 // SAFETY: parameters have one value a column; run `c` of a row in the tile lies in the tensor.
                 unsafe {
-                    let gamma = splat_or(simd, self.gamma, c, 1.0);
-                    let beta = splat_or(simd, self.beta, c, NO_BETA);
+                    let gamma = self.gamma.splat(simd, c);
+                    let beta = self.beta.splat(simd, c);
                     self.line(simd, at + c * self.inner, 0, self.inner, Across { gamma, beta });
                 }
             }

@@ -8,6 +8,7 @@ use core::marker::PhantomData;
 use crate::cpu::curve::Curve;
 use crate::cpu::launch::Launch;
 use crate::cpu::parallel::{self, Shared};
+use crate::cpu::param::Param;
 use crate::cpu::{fold, plan};
 use crate::dtype::Element;
 use crate::ops::{BackwardPtrs, ForwardPtrs};
@@ -27,8 +28,8 @@ pub(super) fn forward<T: Element, P: Element, C: Curve>(launch: Launch<'_, Forwa
     let whole = Shared(forward::Forward::<T, P, C> {
         x: x.cast(),
         y: y.cast(),
-        gamma: gamma.cast(),
-        beta: beta.cast(),
+        gamma: Param::gamma(gamma),
+        beta: Param::beta(beta),
         alpha: scalar(alpha),
         shift: scalar(shift),
         row_stride: problem.row_stride(),
@@ -54,7 +55,7 @@ pub(super) fn backward<T: Element, P: Element, C: Curve>(launch: Launch<'_, Back
         dy: dy.cast(),
         x: x.cast(),
         dx: dx.cast(),
-        gamma: gamma.cast(),
+        gamma: Param::gamma(gamma),
         alpha: scalar(alpha),
         shift: scalar(shift),
         row_stride: problem.row_stride(),

@@ -5,6 +5,7 @@ use super::lines::{Address, ColumnBlock, Columns, Lines, Row, Rows, RunKernel, R
 use super::stats::{Moments, Norm, moments, of, origin};
 use crate::cpu::fold::Slots;
 use crate::cpu::io::{Extent, head};
+use crate::cpu::param::Param;
 use crate::cpu::plan::Range;
 use crate::cpu::simd::{Kernel, Lanes, Simd};
 use crate::cpu::sum::Terms;
@@ -17,7 +18,7 @@ pub(super) struct Backward<T, P, const CENTER: bool> {
     pub(super) x: *const T,
     /// Null where it is not asked for.
     pub(super) dx: *mut T,
-    pub(super) gamma: *const P,
+    pub(super) gamma: Param<P>,
     /// Null where the forward did not save it, like `rstd`.
     pub(super) mean: *const f32,
     pub(super) rstd: *const f32,
@@ -211,7 +212,7 @@ impl<S: Simd, T: Element, P: Element, A: Address, const M: usize, const CENTER: 
         let [sum, squares, sum_h, sum_hd] = sums;
         for i in 0..N {
             let element = self.at + self.address.offset(c, i, S::LANES);
-            // SAFETY: the caller's promise; gamma is null or has a value a column.
+            // SAFETY: the caller's promise; gamma has a value a column.
             let (mut d, h) = unsafe {
                 let gamma = self.address.parameter(simd, extent, self.kernel.gamma, c, i);
                 (
@@ -245,10 +246,10 @@ impl<S: Simd, T: Element, P: Element, C: Columns<S>, const N: usize, const CENTE
     unsafe fn block<E: Extent, const V: usize>(&self, simd: S, extent: E, c: usize) {
         let Self { kernel, columns, at, fit } = self;
         let zero = simd.splat(0.0);
-        // SAFETY: the caller's promise; gamma and the sums are null or have a value a column; streamed whole vectors
+        // SAFETY: the caller's promise; gamma has a value a column, and the sums, if they are not null; streamed whole vectors
         // begin on a vector's boundary, behind the head.
         unsafe {
-            let gamma: [S::F; V] = columns.parameters(simd, extent, kernel.gamma, c, 1.0);
+            let gamma: [S::F; V] = columns.parameters(simd, extent, kernel.gamma, c);
             let (mut sum, mut product) = ([zero; V], [zero; V]);
             let mut dx = [[zero; V]; N];
             for i in 0..N {

@@ -3,22 +3,22 @@
 use super::lines::{ColumnBlock, Columns, Lines, Row, Rows, RunKernel, Runs, for_runs};
 use super::stats::{Norm, moments, origin};
 use crate::cpu::io::{Extent, head};
-use crate::cpu::line::NO_BETA;
+use crate::cpu::param::Param;
 use crate::cpu::plan::Range;
 use crate::cpu::simd::{Kernel, Lanes, Simd};
 use crate::dtype::Element;
 
 /// Bytes of x that a row may have to be written beside others: gamma and beta are then loaded once for all of them,
-/// and the rows are still in the first-level cache.
-const ROW_BYTES: usize = 6 * 1024;
+/// and the rows are still in the second-level cache.
+const ROW_BYTES: usize = 128 * 1024;
 
 /// The forward of some lines.
 #[derive(Clone, Copy)]
 pub(super) struct Forward<T, P, const CENTER: bool> {
     pub(super) x: *const T,
     pub(super) y: *mut T,
-    pub(super) gamma: *const P,
-    pub(super) beta: *const P,
+    pub(super) gamma: Param<P>,
+    pub(super) beta: Param<P>,
     /// Null where it is not asked for, like `rstd`.
     pub(super) mean: *mut f32,
     pub(super) rstd: *mut f32,
@@ -53,7 +53,7 @@ impl<T: Element, P: Element, const CENTER: bool> Kernel for Forward<T, P, CENTER
                 row += 4;
             }
             while S::REGISTERS >= 16 && aligned && small && end - row >= 2 {
-                self.rows::<S, 2, 1>(simd, row);
+                self.rows::<S, 2, 2>(simd, row);
                 row += 2;
             }
             while row < end {
@@ -75,12 +75,18 @@ impl<T: Element, P: Element, const CENTER: bool> Forward<T, P, CENTER> {
     #[inline(always)]
     unsafe fn rows<S: Simd, const R: usize, const V: usize>(&self, simd: S, row: usize) {
         let mut fit = Fit::<S::F, R>::new(simd);
+        let lines = Row { cols: self.cols };
+        // One statistic after the other for all rows: while that of one is divided out, the next row is read.
         // SAFETY: the rows lie in the tensor.
         unsafe {
             for r in 0..R {
                 let x = self.x.add((row + r) * self.row_stride);
-                let one: Fit<S::F, 1> = self.fit(simd, Row { cols: self.cols }, x, row + r);
-                (fit.m[r], fit.rstd[r], fit.shift[r]) = (one.m[0], one.rstd[0], one.shift[0]);
+                [fit.m[r]] = origin::<S, T, Row, 1, CENTER>(simd, &self.norm, lines, x);
+            }
+            for r in 0..R {
+                let x = self.x.add((row + r) * self.row_stride);
+                let one = self.fit(simd, lines, x, row + r, [fit.m[r]]);
+                (fit.rstd[r], fit.shift[r]) = (one.rstd[0], one.shift[0]);
             }
             let at = row * self.row_stride;
             let columns = Rows { stride: self.row_stride, cols: self.cols };
@@ -90,7 +96,7 @@ impl<T: Element, P: Element, const CENTER: bool> Forward<T, P, CENTER> {
         }
     }
 
-    /// The statistics of the lines at `x`; those asked for are written from index `index` on.
+    /// The statistics of the lines at `x` about the origin `m`; those asked for are written from index `index` on.
     ///
     /// # Safety
     /// The lines lie in the tensor, and the statistics have a value for each.
@@ -101,10 +107,10 @@ impl<T: Element, P: Element, const CENTER: bool> Forward<T, P, CENTER> {
         lines: L,
         x: *const T,
         index: usize,
+        m: [S::F; N],
     ) -> Fit<S::F, N> {
         // SAFETY: the caller's promise.
         unsafe {
-            let m = origin::<S, T, L, N, CENTER>(simd, &self.norm, lines, x);
             let moments = moments::<S, T, L, N, CENTER>(simd, &self.norm, lines, x, m);
             let (mut fit, mut mean) = (Fit::new(simd), m);
             for i in 0..N {
@@ -130,7 +136,9 @@ impl<S: Simd, T: Element, P: Element, const CENTER: bool> RunKernel<S> for Forwa
         let at = n * self.row_stride + s;
         // SAFETY: the caller's promise.
         unsafe {
-            let fit: Fit<S::F, N> = self.fit(simd, runs, self.x.add(at), n * self.inner + s);
+            let x = self.x.add(at);
+            let m = origin::<S, T, Runs<E>, N, CENTER>(simd, &self.norm, runs, x);
+            let fit = self.fit(simd, runs, x, n * self.inner + s, m);
             runs.walk::<_, 1>(simd, &Write { kernel: *self, columns: runs, at, fit }, 0);
         }
     }
@@ -173,11 +181,11 @@ impl<S: Simd, T: Element, P: Element, C: Columns<S>, const N: usize, const CENTE
     #[inline(always)]
     unsafe fn block<E: Extent, const V: usize>(&self, simd: S, extent: E, c: usize) {
         let Self { kernel, columns, at, fit } = self;
-        // SAFETY: the caller's promise; parameters are null or have a value a column; streamed whole vectors begin
+        // SAFETY: the caller's promise; parameters have a value a column; streamed whole vectors begin
         // on a vector's boundary, behind the head.
         unsafe {
-            let gamma: [S::F; V] = columns.parameters(simd, extent, kernel.gamma, c, 1.0);
-            let beta: [S::F; V] = columns.parameters(simd, extent, kernel.beta, c, NO_BETA);
+            let gamma: [S::F; V] = columns.parameters(simd, extent, kernel.gamma, c);
+            let beta: [S::F; V] = columns.parameters(simd, extent, kernel.beta, c);
             let mut y = [[simd.splat(0.0); V]; N];
             for i in 0..N {
                 for v in 0..V {

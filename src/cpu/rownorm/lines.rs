@@ -1,7 +1,8 @@
 //! How the lines that a norm works on lie in memory: rows, or runs of channels-first data, where each lane of a
 //! vector is a line of its own.
 
-use crate::cpu::io::{Extent, Full, Tail, load_or, splat_or};
+use crate::cpu::io::{Extent, Full, Tail};
+use crate::cpu::param::Param;
 use crate::cpu::plan::{RUN_TILE, Range};
 use crate::cpu::simd::{Lanes, Simd};
 use crate::cpu::sum::{Terms, lane_sums, row_sums};
@@ -14,12 +15,12 @@ pub(super) trait Address: Copy {
     /// The parameters of vector `i` of the block at column `c`.
     ///
     /// # Safety
-    /// `p` is null, or valid for reads of the columns.
+    /// The columns exist.
     unsafe fn parameter<S: Simd, P: Element, E: Extent>(
         self,
         simd: S,
         extent: E,
-        p: *const P,
+        p: Param<P>,
         c: usize,
         i: usize,
     ) -> S::F;
@@ -39,12 +40,12 @@ impl Address for Along {
         self,
         simd: S,
         extent: E,
-        p: *const P,
+        p: Param<P>,
         c: usize,
         i: usize,
     ) -> S::F {
         // SAFETY: the caller's promise.
-        unsafe { load_or(simd, extent, p, c + i * S::LANES, 1.0) }
+        unsafe { p.load::<S, E, 1>(simd, extent, c + i * S::LANES)[0] }
     }
 }
 
@@ -64,12 +65,12 @@ impl Address for Across {
         self,
         simd: S,
         _: E,
-        p: *const P,
+        p: Param<P>,
         c: usize,
         _: usize,
     ) -> S::F {
         // SAFETY: the caller's promise.
-        unsafe { splat_or(simd, p, c, 1.0) }
+        unsafe { p.splat(simd, c) }
     }
 }
 
@@ -189,14 +190,13 @@ pub(super) trait Columns<S: Simd>: Copy {
     /// The parameters of the `V` vectors at column `c`.
     ///
     /// # Safety
-    /// `p` is null, or valid for reads of the columns.
+    /// The columns exist.
     unsafe fn parameters<P: Element, E: Extent, const V: usize>(
         self,
         simd: S,
         extent: E,
-        p: *const P,
+        p: Param<P>,
         c: usize,
-        absent: f32,
     ) -> [S::F; V];
     /// Adds to the sums at column `c`.
     ///
@@ -244,18 +244,11 @@ impl<S: Simd> Columns<S> for Rows {
         self,
         simd: S,
         extent: E,
-        p: *const P,
+        p: Param<P>,
         c: usize,
-        absent: f32,
     ) -> [S::F; V] {
-        let mut values = [simd.splat(absent); V];
-        if !p.is_null() {
-            for (v, value) in values.iter_mut().enumerate() {
-                // SAFETY: the caller's promise.
-                *value = unsafe { extent.load(simd, p.add(c + v * S::LANES)) };
-            }
-        }
-        values
+        // SAFETY: the caller's promise.
+        unsafe { p.load(simd, extent, c) }
     }
     #[inline(always)]
     unsafe fn add_to<E: Extent>(self, simd: S, extent: E, p: *mut f32, c: usize, term: S::F) {
@@ -284,12 +277,11 @@ impl<S: Simd, E: Extent> Columns<S> for Runs<E> {
         self,
         simd: S,
         _: X,
-        p: *const P,
+        p: Param<P>,
         c: usize,
-        absent: f32,
     ) -> [S::F; V] {
         // SAFETY: the caller's promise.
-        [unsafe { splat_or(simd, p, c, absent) }; V]
+        [unsafe { p.splat(simd, c) }; V]
     }
     #[inline(always)]
     unsafe fn add_to<X: Extent>(self, simd: S, extent: X, p: *mut f32, c: usize, term: S::F) {
@@ -319,7 +311,6 @@ pub(super) unsafe fn for_runs<S: Simd, K: RunKernel<S>>(
     cols: usize,
     inner: usize,
 ) {
-    const GROUP: usize = 4;
     let tiles_a_row = inner.div_ceil(RUN_TILE);
     for tile in tiles.begin..tiles.end {
         let (n, begin) = (tile / tiles_a_row, tile % tiles_a_row * RUN_TILE);
@@ -328,9 +319,9 @@ pub(super) unsafe fn for_runs<S: Simd, K: RunKernel<S>>(
         let mut s = begin;
         // SAFETY: every position from `begin` to `end` lies in the row.
         unsafe {
-            while end - s >= GROUP * S::LANES {
-                kernel.runs::<_, GROUP>(simd, full, n, s);
-                s += GROUP * S::LANES;
+            while S::REGISTERS >= 32 && end - s >= 4 * S::LANES {
+                kernel.runs::<_, 4>(simd, full, n, s);
+                s += 4 * S::LANES;
             }
             while end - s >= S::LANES {
                 kernel.runs::<_, 1>(simd, full, n, s);

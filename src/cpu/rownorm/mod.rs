@@ -7,6 +7,7 @@ mod stats;
 
 use crate::cpu::launch::Launch;
 use crate::cpu::parallel::{self, Shared};
+use crate::cpu::param::Param;
 use crate::cpu::{fold, plan};
 use crate::dtype::Element;
 use crate::ops::{BackwardPtrs, ForwardPtrs};
@@ -19,8 +20,8 @@ pub(super) fn forward<T: Element, P: Element, const CENTER: bool>(launch: Launch
     let whole = Shared(forward::Forward::<T, P, CENTER> {
         x: x.cast(),
         y: y.cast(),
-        gamma: gamma.cast(),
-        beta: beta.cast(),
+        gamma: Param::gamma(gamma),
+        beta: Param::beta(beta),
         mean,
         rstd,
         norm: stats::Norm::new(problem),
@@ -48,7 +49,7 @@ pub(super) fn backward<T: Element, P: Element, const CENTER: bool>(launch: Launc
         dy: dy.cast(),
         x: x.cast(),
         dx: dx.cast(),
-        gamma: gamma.cast(),
+        gamma: Param::gamma(gamma),
         mean,
         rstd,
         norm: stats::Norm::new(problem),

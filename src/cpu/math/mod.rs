@@ -7,6 +7,7 @@
 mod erf;
 mod exp;
 mod table;
+#[expect(clippy::approx_constant, reason = "a fitted coefficient may come near one")]
 #[rustfmt::skip]
 mod tables;
 mod tanh;
@@ -25,6 +26,15 @@ fn horner<S: Simd, const N: usize, const D: usize>(simd: S, c: &[f32; D], x: &[S
         for i in 0..N {
             y[i] = y[i].mul_add(x[i], c);
         }
+    }
+    y
+}
+
+/// `y` with the signs of `u`.
+#[inline(always)]
+fn signed<F: Lanes, const N: usize>(mut y: [F; N], u: &[F; N]) -> [F; N] {
+    for i in 0..N {
+        y[i] = y[i].with_sign(u[i]);
     }
     y
 }

@@ -1,84 +1,118 @@
-//! Polynomials from register tables: the upper bits of |u| + shift choose one of 16 bins, and each coefficient is
-//! one lookup.
+//! Polynomials from register tables: the upper bits of |u| + shift choose a bin, and each coefficient is one lookup.
 
-use super::tables;
+use super::exp;
+use super::tables::{Curve, Exp};
 use crate::cpu::simd::{Lanes, Simd};
 
-/// |u| up to `limit`, and the key that chooses the bin. A NaN passes into the first.
+/// |u| up to `limit`, and its bin in the low bits. A NaN passes.
 #[inline(always)]
-fn keys<S: Simd, const N: usize>(simd: S, u: &[S::F; N], shift: f32, limit: f32) -> ([S::F; N], [S::F; N]) {
-    let (mut a, mut key) = (*u, *u);
+fn bins<S: Simd, const N: usize, const E: usize, const K: usize>(
+    simd: S,
+    u: &[S::F; N],
+    curve: &Curve<E, K>,
+) -> ([S::F; N], [S::F; N]) {
+    let (mut a, mut bin) = (*u, *u);
     for i in 0..N {
-        a[i] = u[i].abs().at_most(simd.splat(limit));
-        key[i] = a[i] + simd.splat(shift);
+        a[i] = u[i].abs().at_most(simd.splat(curve.limit));
+        bin[i] = (a[i] + simd.splat(curve.shift)).shift_right(if E == 16 { 21 } else { 22 });
     }
-    (a, key)
+    (a, bin)
 }
 
-/// The polynomial at `x` with the coefficients of `rows`, lowest first, that `key` chooses.
+/// The polynomial at `x` with the coefficients of `rows`, lowest first, that `bin` chooses.
 #[inline(always)]
-fn horner<S: Simd, const N: usize>(simd: S, rows: &[[f32; 16]], x: &[S::F; N], key: &[S::F; N]) -> [S::F; N] {
+fn horner<S: Simd, const N: usize, const E: usize>(
+    simd: S,
+    rows: &[[f32; E]],
+    x: &[S::F; N],
+    bin: &[S::F; N],
+) -> [S::F; N] {
     let mut y = *x;
     for (k, row) in rows.iter().enumerate().rev() {
         for i in 0..N {
-            let c = simd.lookup(row, key[i]);
+            let c = simd.lookup(row, bin[i]);
             y[i] = if k + 1 == rows.len() { c } else { y[i].mul_add(x[i], c) };
         }
     }
     y
 }
 
-/// |u| − centre of its bin: exact.
+/// The same of degree 6, c₀ + x((c₁ + c₂x) + x²((c₃ + c₄x) + x²(c₅ + c₆x))): a shorter chain of dependent
+/// instructions than [`horner`]'s, and as exact, since the lowest terms still join last.
 #[inline(always)]
-fn centred<S: Simd, const N: usize>(simd: S, row: &[f32; 16], a: &[S::F; N], key: &[S::F; N]) -> [S::F; N] {
-    let mut s = *a;
+fn by_pairs<S: Simd, const N: usize, const E: usize>(
+    simd: S,
+    rows: &[[f32; E]],
+    x: &[S::F; N],
+    bin: &[S::F; N],
+) -> [S::F; N] {
+    let pair =
+        |k: usize, i: usize| simd.lookup(&rows[k + 1], bin[i]).mul_add(x[i], simd.lookup(&rows[k], bin[i]));
+    let mut y = *x;
     for i in 0..N {
-        s[i] = a[i] - simd.lookup(row, key[i]);
+        let square = x[i] * x[i];
+        y[i] = pair(5, i).mul_add(square, pair(3, i)).mul_add(square, pair(1, i));
     }
-    s
-}
-
-#[inline(always)]
-fn signed<F: Lanes, const N: usize>(mut y: [F; N], u: &[F; N]) -> [F; N] {
     for i in 0..N {
-        y[i] = y[i].copysign(u[i]);
+        y[i] = y[i].mul_add(x[i], simd.lookup(&rows[0], bin[i]));
     }
     y
 }
 
-/// tanh u, at most 2 ulp off where multiply-add is fused.
+/// f |u| of a curve with centres e: with s = |u| − e, which is exact, c₀ + s·(c₁ + c₂s + …).
+///
+/// With `PLUS`, the first bin holds f a − a, and its constant is a = s, which is greater than the entry there and less
+/// in all other bins.
 #[inline(always)]
-pub(super) fn tanh<S: Simd, const N: usize>(simd: S, u: [S::F; N]) -> [S::F; N] {
-    let (a, key) = keys(simd, &u, 0.75, 9.25);
-    let s = centred(simd, &tables::TANH[0], &a, &key);
-    signed(horner(simd, &tables::TANH[1..], &s, &key), &u)
-}
-
-/// erf u, at most 2 ulp off where multiply-add is fused.
-#[inline(always)]
-pub(super) fn erf<S: Simd, const N: usize>(simd: S, u: [S::F; N]) -> [S::F; N] {
-    let (a, key) = keys(simd, &u, 0.375, 4.0);
-    let s = centred(simd, &tables::ERF[0], &a, &key);
-    let mut y = horner(simd, &tables::ERF[2..], &s, &key);
+pub(super) fn centred<S: Simd, const N: usize, const E: usize, const K: usize, const PLUS: bool>(
+    simd: S,
+    u: &[S::F; N],
+    curve: &Curve<E, K>,
+) -> [S::F; N] {
+    let (mut s, bin) = bins(simd, u, curve);
     for i in 0..N {
-        // In the first bin a itself is exact in the sum: 2/√π rounded to f32 would cost half an ulp.
-        let first = key[i].lt(simd.splat(0.4375));
-        let c0 = S::F::select(first, a[i], simd.lookup(&tables::ERF[1], key[i]));
-        y[i] = y[i].mul_add(s[i], c0);
+        s[i] = s[i] - simd.lookup(&curve.rows[0], bin[i]);
     }
-    signed(y, &u)
+    let slopes = &curve.rows[2..];
+    let mut y = if K == 9 { by_pairs(simd, slopes, &s, &bin) } else { horner(simd, slopes, &s, &bin) };
+    for i in 0..N {
+        let c = simd.lookup(&curve.rows[1], bin[i]);
+        y[i] = y[i].mul_add(s[i], if PLUS { s[i].at_least(c) } else { c });
+    }
+    y
 }
 
-/// tanh u to within a quarter of an ulp of f16.
+/// f |u| of a curve without centres, for results that are stored in 16 bits.
 #[inline(always)]
-pub(super) fn tanh_narrow<S: Simd, const N: usize>(simd: S, u: [S::F; N]) -> [S::F; N] {
-    let (a, key) = keys(simd, &u, 0.4375, 5.5625);
-    signed(horner(simd, &tables::TANH_NARROW, &a, &key), &u)
+pub(super) fn plain<S: Simd, const N: usize, const E: usize, const K: usize>(
+    simd: S,
+    u: &[S::F; N],
+    curve: &Curve<E, K>,
+) -> [S::F; N] {
+    let (a, bin) = bins(simd, u, curve);
+    horner(simd, &curve.rows, &a, &bin)
 }
 
-/// erf u to within a quarter of an ulp of f16.
+/// sech² |u| from t = tanh |u|: with e = e^(−2|u|), 1/(1 + e) = (1 + t)/2 and sech² = 4e/(1 + e)² = e(1 + t)².
+///
+/// Unlike 1 − t² it keeps its relative accuracy where tanh saturates.
 #[inline(always)]
-pub(super) fn erf_narrow<S: Simd, const N: usize>(simd: S, u: [S::F; N]) -> [S::F; N] {
-    let (a, key) = keys(simd, &u, 0.21875, 2.78125);
-    signed(horner(simd, &tables::ERF_NARROW, &a, &key), &u)
+pub(super) fn sech2<S: Simd, const N: usize, const E: usize>(
+    simd: S,
+    u: &[S::F; N],
+    t: &[S::F; N],
+    limit: f32,
+    exp: &Exp<E>,
+) -> [S::F; N] {
+    let mut y = *u;
+    for y in &mut y {
+        let a = y.abs().at_most(simd.splat(limit));
+        *y = a + a;
+    }
+    let e = exp::by_table(simd, &y, None, exp);
+    for i in 0..N {
+        let w = e[i].mul_add(t[i], e[i]);
+        y[i] = w.mul_add(t[i], w) * simd.splat(1.0 / exp::LARGE);
+    }
+    y
 }

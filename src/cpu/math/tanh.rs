@@ -1,81 +1,126 @@
 //! tanh and its derivative.
 
-use super::{exp, table};
+use super::tables::{EXP_8, EXP_16, TANH_8, TANH_16, TANH_NARROW_8, TANH_NARROW_16, TANH_NEAR};
+use super::{exp, horner, signed, table};
 use crate::cpu::simd::{Lanes, Simd};
 
 /// From here on tanh rounds to 1.
 const SATURATED: f32 = 9.1;
 /// From here on sech² rounds to 0.
 const VANISHED: f32 = 53.0;
-/// tanh is less than 1/2 below 0.5493.
+/// From here on tanh is more than 1/2, so that 1 − (1 − tanh) loses nothing.
 const HALF: f32 = 0.55;
-/// 2⁶⁴.
-const SCALE: f32 = 18_446_744_073_709_551_616.0;
 
 /// tanh u, at most 2 ulp off for every finite u.
 ///
+/// Register tables where the level has them; else, with e = e^(−2a),
+///
 /// ```text
-/// e = e^(−2|u|),  m = e − 1,  tanh |u| = −m/(2 + m) below `HALF`, 1 − 2e/(2 + m) from there on
+/// tanh a = a + a³ P(a²) below `HALF`, 1 − 2e/(1 + e) from there on
 /// ```
 #[inline(always)]
 pub(crate) fn tanh<S: Simd, const N: usize>(simd: S, u: [S::F; N]) -> [S::F; N] {
-    if S::TABLES {
-        return table::tanh(simd, u);
-    }
-    let (one, two) = (simd.splat(1.0), simd.splat(2.0));
-    let mut x = u;
-    for x in &mut x {
-        *x = x.abs().at_most(simd.splat(SATURATED)) * simd.splat(-2.0);
-    }
-    let parts = exp::split(simd, &x, None);
-    let scale = parts.power::<S, 0>(simd);
-    let mut t = x;
-    for i in 0..N {
-        let m = scale[i].mul_add(parts.p[i], scale[i] - one);
-        let double = scale[i] + scale[i];
-        let small = simd.splat(-2.0 * HALF).lt(x[i]);
-        let q = S::F::select(small, -m, double.mul_add(parts.p[i], double)) / (two + m);
-        t[i] = S::F::select(small, q, one - q).copysign(u[i]);
-    }
-    t
+    let t = match S::ENTRIES {
+        16 => table::centred::<_, _, _, _, false>(simd, &u, &TANH_16),
+        8 => table::centred::<_, _, _, _, false>(simd, &u, &TANH_8),
+        _ => {
+            let (e, d) = exp_and_sum::<S, N, 0>(simd, &u, SATURATED);
+            let mut t = near(simd, &u);
+            for i in 0..N {
+                let far = simd.splat(1.0) - (e[i] + e[i]) / d[i];
+                t[i] = S::F::select(u[i].abs().lt(simd.splat(HALF)), t[i], far);
+            }
+            t
+        }
+    };
+    signed(t, &u)
 }
 
 /// tanh u, at most 2 ulp off, and sech² u = 1 − tanh² u, at most 4 ulp off.
-///
-/// ```text
-/// w = 1 − tanh |u|,  sech² u = w (2 − w)
-/// ```
 #[inline(always)]
 pub(crate) fn tanh_grad<S: Simd, const N: usize>(simd: S, u: [S::F; N]) -> ([S::F; N], [S::F; N]) {
-    let (one, two) = (simd.splat(1.0), simd.splat(2.0));
-    let (up, down) = (simd.splat(SCALE), simd.splat(1.0 / SCALE));
-    let mut x = u;
-    for x in &mut x {
-        *x = x.abs().at_most(simd.splat(VANISHED)) * simd.splat(-2.0);
-    }
-    let parts = exp::split(simd, &x, None);
-    // All of it 2⁶⁴ times too large, so that only the last multiplication can underflow, and rounds once.
-    let scale = parts.power::<S, 64>(simd);
-    let (mut t, mut slope) = (x, x);
+    let (t, slope) = match S::ENTRIES {
+        16 => {
+            let t = table::centred::<_, _, _, _, false>(simd, &u, &TANH_16);
+            (t, table::sech2(simd, &u, &t, VANISHED, &EXP_16))
+        }
+        8 => {
+            let t = table::centred::<_, _, _, _, false>(simd, &u, &TANH_8);
+            (t, table::sech2(simd, &u, &t, VANISHED, &EXP_8))
+        }
+        _ => grad_by_exp(simd, &u),
+    };
+    (signed(t, &u), slope)
+}
+
+/// tanh |u| and sech² u.
+///
+/// ```text
+/// w = 1 − tanh |u| = 2e/(1 + e),  sech² u = w (2 − w)
+/// ```
+#[inline(always)]
+fn grad_by_exp<S: Simd, const N: usize>(simd: S, u: &[S::F; N]) -> ([S::F; N], [S::F; N]) {
+    let down = simd.splat(1.0 / exp::LARGE);
+    let (e, d) = exp_and_sum::<S, N, 64>(simd, u, VANISHED);
+    let mut t = near(simd, u);
+    let mut slope = e;
     for i in 0..N {
-        let m = scale[i].mul_add(parts.p[i], scale[i] - up);
-        let double = scale[i] + scale[i];
-        let small = simd.splat(-2.0 * HALF).lt(x[i]);
-        let q = S::F::select(small, -m, double.mul_add(parts.p[i], double)) / m.mul_add(down, two);
-        let near = q * down;
-        let far = one - near;
-        t[i] = S::F::select(small, near, far).copysign(u[i]);
-        let w = S::F::select(small, far, near);
-        slope[i] = (S::F::select(small, far * up, q) * (two - w)) * down;
+        let large = (e[i] + e[i]) / d[i];
+        let w = large * down;
+        let far = simd.splat(1.0) - w;
+        t[i] = S::F::select(u[i].abs().lt(simd.splat(HALF)), t[i], far);
+        slope[i] = (large * (simd.splat(2.0) - w)) * down;
     }
     (t, slope)
+}
+
+/// e = e^(−2|u|)·2^UP and 1 + e^(−2|u|), |u| up to `limit`.
+#[inline(always)]
+fn exp_and_sum<S: Simd, const N: usize, const UP: u8>(
+    simd: S,
+    u: &[S::F; N],
+    limit: f32,
+) -> ([S::F; N], [S::F; N]) {
+    let mut y = *u;
+    for y in &mut y {
+        let a = y.abs().at_most(simd.splat(limit));
+        *y = a + a;
+    }
+    let (mut e, r) = exp::reduce::<S, N, UP>(simd, &y, None);
+    let p = exp::expm1(simd, &r);
+    let mut d = e;
+    for i in 0..N {
+        e[i] = e[i].mul_add(p[i], e[i]);
+        d[i] = if UP == 0 {
+            simd.splat(1.0) + e[i]
+        } else {
+            e[i].mul_add(simd.splat(1.0 / exp::LARGE), simd.splat(1.0))
+        };
+    }
+    (e, d)
+}
+
+/// tanh a near 0; elsewhere any value, but NaN for NaN.
+#[inline(always)]
+fn near<S: Simd, const N: usize>(simd: S, u: &[S::F; N]) -> [S::F; N] {
+    let (mut a, mut z) = (*u, *u);
+    for i in 0..N {
+        a[i] = u[i].abs();
+        z[i] = a[i] * a[i];
+    }
+    let p = horner(simd, &TANH_NEAR, &z);
+    for i in 0..N {
+        a[i] = (a[i] * z[i]).mul_add(p[i], a[i]);
+    }
+    a
 }
 
 /// tanh u to within a quarter of an ulp of f16, for results that are stored in 16 bits.
 #[inline(always)]
 pub(crate) fn tanh_narrow<S: Simd, const N: usize>(simd: S, u: [S::F; N]) -> [S::F; N] {
-    if S::TABLES {
-        return table::tanh_narrow(simd, u);
+    match S::ENTRIES {
+        16 => signed(table::plain(simd, &u, &TANH_NARROW_16), &u),
+        8 => signed(table::plain(simd, &u, &TANH_NARROW_8), &u),
+        _ => tanh(simd, u),
     }
-    tanh(simd, u)
 }

@@ -15,9 +15,6 @@ pub(crate) struct Avx2(());
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Avx2F32(__m256);
 
-/// 1.5·2²³: adding it to a number below 2²² leaves the nearest integer in the low bits.
-const ROUND: f32 = 12_582_912.0;
-
 impl Avx2 {
     /// The token, if the CPU and the operating system have what it stands for.
     pub(crate) fn detect() -> Option<Self> {
@@ -74,7 +71,7 @@ impl Simd for Avx2 {
     const LANES: usize = 8;
     const REGISTERS: usize = 16;
     const FUSED: bool = true;
-    const TABLES: bool = true;
+    const ENTRIES: usize = 8;
 
     #[inline(always)]
     fn run<K: Kernel>(self, kernel: K) -> K::Output {
@@ -88,15 +85,18 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
-    fn lookup(self, table: &[f32; 16], key: Self::F) -> Self::F {
-        // SAFETY: the token proves AVX2; the loads stay inside the 16 entries.
+    fn lookup<const E: usize>(self, table: &[f32; E], index: Self::F) -> Self::F {
+        const { assert!(E == 8 || E == 16) }
+        // SAFETY: the token proves AVX2; the loads stay inside the table's 8 or 16 entries.
         Avx2F32(unsafe {
-            let index = _mm256_srli_epi32::<21>(key.bits());
-            let low = _mm256_permutevar8x32_ps(_mm256_loadu_ps(table.as_ptr()), index);
-            let high = _mm256_permutevar8x32_ps(_mm256_loadu_ps(table.as_ptr().add(8)), index);
-            // The fourth bit of the index, moved to the sign, chooses the half.
-            let half = _mm256_castsi256_ps(_mm256_slli_epi32::<7>(key.bits()));
-            _mm256_blendv_ps(low, high, half)
+            // `vpermps` looks at the low three bits of each index alone.
+            let low = _mm256_permutevar8x32_ps(_mm256_loadu_ps(table.as_ptr()), index.bits());
+            if E == 8 {
+                return Avx2F32(low);
+            }
+            let high = _mm256_permutevar8x32_ps(_mm256_loadu_ps(table.as_ptr().add(8)), index.bits());
+            // The fourth bit, moved to the sign, chooses the half.
+            _mm256_blendv_ps(low, high, index.shift_left(28).0)
         })
     }
 
@@ -216,9 +216,9 @@ impl Lanes for Avx2F32 {
     }
 
     #[inline(always)]
-    fn copysign(self, sign: Self) -> Self {
+    fn with_sign(self, sign: Self) -> Self {
         // SAFETY: this value exists only where detection found AVX.
-        Self(unsafe { _mm256_or_ps(self.abs().0, sign.and(0x8000_0000).0) })
+        Self(unsafe { _mm256_or_ps(self.0, sign.and(0x8000_0000).0) })
     }
 
     #[inline(always)]
@@ -247,20 +247,21 @@ impl Lanes for Avx2F32 {
     }
 
     #[inline(always)]
-    fn exp2_int(self) -> Self {
-        (self + Self::splat(ROUND + 127.0)).low_bits_to_exponent()
-    }
-
-    #[inline(always)]
-    fn round(self) -> Self {
-        // SAFETY: this value exists only where detection found AVX.
-        Self(unsafe { _mm256_round_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(self.0) })
-    }
-
-    #[inline(always)]
-    fn low_bits_to_exponent(self) -> Self {
+    fn shift_left(self, n: u8) -> Self {
         // SAFETY: this value exists only where detection found AVX2.
-        Self::from_bits(unsafe { _mm256_slli_epi32::<23>(self.bits()) })
+        Self::from_bits(unsafe { _mm256_sll_epi32(self.bits(), _mm_cvtsi32_si128(i32::from(n))) })
+    }
+
+    #[inline(always)]
+    fn shift_right(self, n: u8) -> Self {
+        // SAFETY: this value exists only where detection found AVX2.
+        Self::from_bits(unsafe { _mm256_srl_epi32(self.bits(), _mm_cvtsi32_si128(i32::from(n))) })
+    }
+
+    #[inline(always)]
+    fn add_bits(self, other: Self) -> Self {
+        // SAFETY: this value exists only where detection found AVX2.
+        Self::from_bits(unsafe { _mm256_add_epi32(self.bits(), other.bits()) })
     }
 
     #[inline(always)]

@@ -15,10 +15,8 @@ pub(crate) struct Avx512(());
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Avx512F32(__m512);
 
-/// 1.5·2²³: adding it to a number below 2²² leaves the nearest integer in the low bits.
-const ROUND: f32 = 12_582_912.0;
-/// Truth tables of `vpternlogd` over (a, b, c): c where b is set, else a.
-const B_PICKS_C_ELSE_A: i32 = 0b1011_1000;
+/// Truth table of `vpternlogd`: a | (b & c).
+const A_OR_B_AND_C: i32 = 0b1111_1000;
 
 impl Avx512 {
     /// The token, if the CPU and the operating system have what it stands for.
@@ -80,7 +78,7 @@ impl Simd for Avx512 {
     const LANES: usize = 16;
     const REGISTERS: usize = 32;
     const FUSED: bool = true;
-    const TABLES: bool = true;
+    const ENTRIES: usize = 16;
 
     #[inline(always)]
     fn run<K: Kernel>(self, kernel: K) -> K::Output {
@@ -94,11 +92,17 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
-    fn lookup(self, table: &[f32; 16], key: Self::F) -> Self::F {
-        // `vpermps` looks at the low four bits of each index alone.
-        // SAFETY: the token proves AVX-512; the load is of the 16 entries.
+    fn lookup<const E: usize>(self, table: &[f32; E], index: Self::F) -> Self::F {
+        const { assert!(E == 8 || E == 16) }
+        // SAFETY: the token proves AVX-512; the load is of the table's 8 or 16 entries.
         Avx512F32(unsafe {
-            _mm512_permutexvar_ps(_mm512_srli_epi32::<21>(key.bits()), _mm512_loadu_ps(table.as_ptr()))
+            let entries = if E == 16 {
+                _mm512_loadu_ps(table.as_ptr())
+            } else {
+                // Twice the 8 entries, because `vpermps` looks at the low four bits of each index.
+                _mm512_broadcast_f32x8(_mm256_loadu_ps(table.as_ptr()))
+            };
+            _mm512_permutexvar_ps(index.bits(), entries)
         })
     }
 
@@ -216,11 +220,11 @@ impl Lanes for Avx512F32 {
     }
 
     #[inline(always)]
-    fn copysign(self, sign: Self) -> Self {
+    fn with_sign(self, sign: Self) -> Self {
         // SAFETY: this value exists only where detection found AVX-512.
         Self::from_bits(unsafe {
             let sign_bit = _mm512_set1_epi32(i32::MIN);
-            _mm512_ternarylogic_epi32::<B_PICKS_C_ELSE_A>(self.bits(), sign_bit, sign.bits())
+            _mm512_ternarylogic_epi32::<A_OR_B_AND_C>(self.bits(), sign_bit, sign.bits())
         })
     }
 
@@ -250,20 +254,21 @@ impl Lanes for Avx512F32 {
     }
 
     #[inline(always)]
-    fn exp2_int(self) -> Self {
-        (self + Self::splat(ROUND + 127.0)).low_bits_to_exponent()
+    fn shift_left(self, n: u8) -> Self {
+        // SAFETY: this value exists only where detection found AVX-512.
+        Self::from_bits(unsafe { _mm512_sll_epi32(self.bits(), _mm_cvtsi32_si128(i32::from(n))) })
     }
 
     #[inline(always)]
-    fn round(self) -> Self {
+    fn shift_right(self, n: u8) -> Self {
         // SAFETY: this value exists only where detection found AVX-512.
-        Self(unsafe { _mm512_roundscale_ps::<{ _MM_FROUND_TO_NEAREST_INT }>(self.0) })
+        Self::from_bits(unsafe { _mm512_srl_epi32(self.bits(), _mm_cvtsi32_si128(i32::from(n))) })
     }
 
     #[inline(always)]
-    fn low_bits_to_exponent(self) -> Self {
+    fn add_bits(self, other: Self) -> Self {
         // SAFETY: this value exists only where detection found AVX-512.
-        Self::from_bits(unsafe { _mm512_slli_epi32::<23>(self.bits()) })
+        Self::from_bits(unsafe { _mm512_add_epi32(self.bits(), other.bits()) })
     }
 
     #[inline(always)]

@@ -40,8 +40,9 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     const REGISTERS: usize;
     /// Whether [`Lanes::mul_add`] rounds once.
     const FUSED: bool;
-    /// Whether [`Self::lookup`] is so fast that tables beat polynomials over the whole range.
-    const TABLES: bool;
+    /// How many entries of a table [`Self::lookup`] chooses from in one instruction: 8 or 16, or 0 where it takes
+    /// so many more that polynomials are faster.
+    const ENTRIES: usize;
 
     /// Runs `kernel` inside a function with this level's target features.
     fn run<K: Kernel>(self, kernel: K) -> K::Output;
@@ -49,9 +50,8 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     /// All lanes `v`.
     fn splat(self, v: f32) -> Self::F;
 
-    /// The entries of `table` that the bits 21 to 24 of each lane of `key` name: the last two bits of the exponent
-    /// and the first two of the fraction.
-    fn lookup(self, table: &[f32; 16], key: Self::F) -> Self::F;
+    /// The entries of `table` that the low bits of each lane of `index` name; `E` is 8 or 16.
+    fn lookup<const E: usize>(self, table: &[f32; E], index: Self::F) -> Self::F;
 
     /// alpha·x + shift rounded once, whether or not the level has a fused multiply-add.
     fn mul_add_exact(self, alpha: Self::F, x: Self::F, shift: Self::F) -> Self::F;
@@ -108,8 +108,8 @@ pub(crate) trait Lanes:
     fn sqrt(self) -> Self;
     /// |self|.
     fn abs(self) -> Self;
-    /// The magnitude of `self` with the sign of `sign`.
-    fn copysign(self, sign: Self) -> Self;
+    /// `self`, which is not negative, with the sign of `sign`.
+    fn with_sign(self, sign: Self) -> Self;
     /// The lesser of `self` and `limit`; a NaN in `self` passes, `limit` is no NaN.
     fn at_most(self, limit: Self) -> Self;
     /// The greater of `self` and `limit`; a NaN in `self` passes, `limit` is no NaN.
@@ -118,12 +118,12 @@ pub(crate) trait Lanes:
     fn lt(self, other: Self) -> Self::Mask;
     /// `a` where `mask` is set, else `b`.
     fn select(mask: Self::Mask, a: Self, b: Self) -> Self;
-    /// 2ⁿ for a `self` that holds an integer n from -126 to 127; any value otherwise.
-    fn exp2_int(self) -> Self;
-    /// The nearest integer for |self| < 2²²; ties to even.
-    fn round(self) -> Self;
-    /// The bits of each lane shifted left by 23, so that the low bits of the significand become the exponent.
-    fn low_bits_to_exponent(self) -> Self;
+    /// The bits of each lane shifted left by `n`, less than 32.
+    fn shift_left(self, n: u8) -> Self;
+    /// The bits of each lane shifted right by `n`, less than 32; zeros come in.
+    fn shift_right(self, n: u8) -> Self;
+    /// The sum of the bits of each lane as integers; overflow is cut off.
+    fn add_bits(self, other: Self) -> Self;
     /// Keeps the upper 12 bits of the significand and drops the rest, towards zero.
     fn truncate_12(self) -> Self;
     /// The sum of all lanes, added in a fixed tree order: halves, then quarters, and so on.

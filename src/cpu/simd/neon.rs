@@ -15,9 +15,6 @@ pub(crate) struct Neon(());
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct NeonF32(float32x4_t, float32x4_t);
 
-/// 1.5·2²³: adding it to a number below 2²² leaves the nearest integer in the low bits.
-const ROUND: f32 = 12_582_912.0;
-
 impl Neon {
     /// The token, if the CPU has what it stands for.
     pub(crate) fn detect() -> Option<Self> {
@@ -72,7 +69,7 @@ impl Simd for Neon {
     const LANES: usize = 8;
     const REGISTERS: usize = 16;
     const FUSED: bool = true;
-    const TABLES: bool = false;
+    const ENTRIES: usize = 0;
 
     #[inline(always)]
     fn run<K: Kernel>(self, kernel: K) -> K::Output {
@@ -86,8 +83,8 @@ impl Simd for Neon {
     }
 
     #[inline(always)]
-    fn lookup(self, table: &[f32; 16], key: Self::F) -> Self::F {
-        NeonF32::from_array(key.to_array().map(|k| table[(k.to_bits() >> 21) as usize & 15]))
+    fn lookup<const E: usize>(self, table: &[f32; E], index: Self::F) -> Self::F {
+        NeonF32::from_array(index.to_array().map(|i| table[i.to_bits() as usize & (E - 1)]))
     }
 
     #[inline(always)]
@@ -204,7 +201,7 @@ impl Lanes for NeonF32 {
     }
 
     #[inline(always)]
-    fn copysign(self, sign: Self) -> Self {
+    fn with_sign(self, sign: Self) -> Self {
         // SAFETY: this value exists only where detection found NEON.
         unsafe {
             let bit = vdupq_n_u32(0x8000_0000);
@@ -238,20 +235,28 @@ impl Lanes for NeonF32 {
     }
 
     #[inline(always)]
-    fn exp2_int(self) -> Self {
-        (self + Self::splat(ROUND + 127.0)).low_bits_to_exponent()
+    fn shift_left(self, n: u8) -> Self {
+        // SAFETY: this value exists only where detection found NEON.
+        self.map(|bits| unsafe { vshlq_u32(bits, vdupq_n_s32(i32::from(n))) })
     }
 
     #[inline(always)]
-    fn round(self) -> Self {
+    fn shift_right(self, n: u8) -> Self {
+        // A shift to the left by a negative number is one to the right.
         // SAFETY: this value exists only where detection found NEON.
-        unsafe { Self(vrndnq_f32(self.0), vrndnq_f32(self.1)) }
+        self.map(|bits| unsafe { vshlq_u32(bits, vdupq_n_s32(-i32::from(n))) })
     }
 
     #[inline(always)]
-    fn low_bits_to_exponent(self) -> Self {
+    fn add_bits(self, other: Self) -> Self {
         // SAFETY: this value exists only where detection found NEON.
-        self.map(|bits| unsafe { vshlq_n_u32::<23>(bits) })
+        unsafe {
+            let bits = |v| vreinterpretq_u32_f32(v);
+            Self(
+                vreinterpretq_f32_u32(vaddq_u32(bits(self.0), bits(other.0))),
+                vreinterpretq_f32_u32(vaddq_u32(bits(self.1), bits(other.1))),
+            )
+        }
     }
 
     #[inline(always)]

@@ -3,7 +3,7 @@
 use core::ops::{Add, Div, Mul, Neg, Sub};
 
 use half::{bf16, f16};
-use wide::{CmpGt, CmpLt, f32x8, u32x8};
+use wide::{f32x8, u32x8};
 
 use super::{Kernel, Lanes, Simd, half_bits};
 
@@ -14,9 +14,6 @@ pub(crate) struct Portable;
 /// Eight lanes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct PortableF32(f32x8);
-
-/// 1.5·2²³: adding it to a number below 2²² leaves the nearest integer in the low bits.
-const ROUND: f32 = 12_582_912.0;
 
 impl PortableF32 {
     #[inline(always)]
@@ -63,7 +60,7 @@ impl Simd for Portable {
     const LANES: usize = 8;
     const REGISTERS: usize = 8;
     const FUSED: bool = false;
-    const TABLES: bool = false;
+    const ENTRIES: usize = 0;
 
     #[inline(always)]
     fn run<K: Kernel>(self, kernel: K) -> K::Output {
@@ -76,9 +73,9 @@ impl Simd for Portable {
     }
 
     #[inline(always)]
-    fn lookup(self, table: &[f32; 16], key: Self::F) -> Self::F {
-        let keys = key.bits().to_array();
-        PortableF32(f32x8::from(keys.map(|bits| table[(bits >> 21) as usize & 15])))
+    fn lookup<const E: usize>(self, table: &[f32; E], index: Self::F) -> Self::F {
+        let index = index.bits().to_array();
+        PortableF32(f32x8::from(index.map(|bits| table[bits as usize & (E - 1)])))
     }
 
     #[inline(always)]
@@ -214,8 +211,8 @@ impl Lanes for PortableF32 {
     }
 
     #[inline(always)]
-    fn copysign(self, sign: Self) -> Self {
-        Self::from_bits((self.bits() & u32x8::splat(0x7fff_ffff)) | (sign.bits() & u32x8::splat(0x8000_0000)))
+    fn with_sign(self, sign: Self) -> Self {
+        Self::from_bits(self.bits() | (sign.bits() & u32x8::splat(0x8000_0000)))
     }
 
     #[inline(always)]
@@ -246,18 +243,18 @@ impl Lanes for PortableF32 {
     }
 
     #[inline(always)]
-    fn exp2_int(self) -> Self {
-        (self + Self::splat(ROUND + 127.0)).low_bits_to_exponent()
+    fn shift_left(self, n: u8) -> Self {
+        Self::from_bits(self.bits() << u32::from(n))
     }
 
     #[inline(always)]
-    fn round(self) -> Self {
-        (self + Self::splat(ROUND)) - Self::splat(ROUND)
+    fn shift_right(self, n: u8) -> Self {
+        Self::from_bits(self.bits() >> u32::from(n))
     }
 
     #[inline(always)]
-    fn low_bits_to_exponent(self) -> Self {
-        Self::from_bits(self.bits() << 23_u32)
+    fn add_bits(self, other: Self) -> Self {
+        Self::from_bits(self.bits() + other.bits())
     }
 
     #[inline(always)]

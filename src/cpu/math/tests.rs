@@ -111,7 +111,7 @@ fn ways() -> Vec<(String, Isa, usize)> {
     ways
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 enum Function {
     Tanh,
     TanhGrad,
@@ -249,7 +249,7 @@ fn special_values_are_exact() {
         ] {
             let got = run(isa, entries, Values { function, u: &u });
             for (i, exact) in exact.into_iter().enumerate() {
-                assert_eq!(got[i].0.to_bits(), exact.to_bits(), "{name}: f({}) = {}", u[i], got[i].0);
+                assert_eq!(got[i].0.to_bits(), exact.to_bits(), "{name}: {function:?} f({}) = {}", u[i], got[i].0);
             }
             for i in 2..6 {
                 assert_eq!(got[i].1, 0.0, "{name}: f'({})", u[i]);

@@ -1,25 +1,8 @@
-//! What every backend and every CPU level of `dyt` has to pass: one list of [`cases()`], one table of
-//! [`tolerance`]s, one runner.
-//!
-//! ```
-//! use dyt_conformance::{Case, Values, devices_under_test, run_case};
-//! let problem = dyt::Problem::new(dyt::Op::Dyt, 3, 17).build()?;
-//! for device in devices_under_test() {
-//!     let report = run_case(&device, &Case::new(problem, Values::Normal))?;
-//!     assert!(report.worst.iter().all(|(_, ratio)| *ratio <= 1.0));
-//! }
-//! # Ok::<(), Box<dyn std::error::Error>>(())
-//! ```
+//! What every backend and every CPU level of `dyt` has to pass: one list of cases, one table of tolerances, one
+//! runner.
 
-mod cases;
 mod data;
 mod devices;
-mod expect;
-mod host;
-mod run;
-pub mod tolerance;
 
-pub use cases::{Case, Gradients, Statistics, cases, quick_cases};
-pub use data::{Random, Values};
+pub use data::{Random, Values, round_to};
 pub use devices::{MissingDevices, check_required, coverage_line, devices_under_test};
-pub use run::{Failure, Output, Prepared, Report, run_case};

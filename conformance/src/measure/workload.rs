@@ -1,0 +1,330 @@
+//! One op on buffers that are allocated once, aligned, filled with random values and touched before they are timed.
+
+use dyt::half::{bf16, f16};
+use dyt::{Backward, Buffer, DType, Device, Element, Forward, Op, Pass, Problem, Result};
+
+/// Bytes that a pass must move between the processor and its memory: each tensor once, parameters and statistics not
+/// counted. Forward: x and y. Backward: dy, x and dx.
+#[must_use]
+pub const fn moved_bytes(problem: &Problem, pass: Pass) -> usize {
+    let tensors = match pass {
+        Pass::Forward => 2,
+        Pass::Backward => 3,
+    };
+    tensors * problem.elements() * problem.dtype().size()
+}
+
+/// The tensors that every op of one shape and dtype can share: x, dy, and one output for y and dx.
+#[derive(Debug)]
+pub struct Tensors {
+    x: Buffer,
+    dy: Buffer,
+    out: Buffer,
+}
+
+/// The host memory of [`Tensors`], for the baselines.
+#[derive(Debug)]
+pub struct HostBytes<'a> {
+    /// x.
+    pub x: &'a [u8],
+    /// dy.
+    pub dy: &'a [u8],
+    /// The output.
+    pub out: &'a mut [u8],
+}
+
+impl Tensors {
+    /// Allocates for `problem`'s dtype and span, and fills x and dy with random values.
+    ///
+    /// # Errors
+    /// [`dyt::Error::OutOfMemory`].
+    pub fn new(device: &Device, problem: &Problem, seed: u64) -> Result<Self> {
+        let (dtype, len) = (problem.dtype(), problem.span());
+        let mut random = Random::new(seed);
+        let x = filled(device, dtype, len, || random.value())?;
+        let dy = filled(device, dtype, len, || random.value())?;
+        // Written, not only allocated: a page's first touch is not to be timed.
+        let out = filled(device, dtype, len, || 1.0)?;
+        Ok(Self { x, dy, out })
+    }
+
+    /// The bytes of the three tensors, if the device's memory is the host's.
+    #[must_use]
+    pub fn host_bytes(&mut self) -> Option<HostBytes<'_>> {
+        Some(HostBytes { x: bytes(&self.x)?, dy: bytes(&self.dy)?, out: bytes_mut(&mut self.out)? })
+    }
+}
+
+/// What belongs to one op beside the tensors: parameters, gradients of parameters, statistics, workspace.
+#[derive(Debug)]
+pub struct Layer {
+    device: Device,
+    problem: Problem,
+    alpha: Buffer,
+    shift: Buffer,
+    gamma: Buffer,
+    beta: Buffer,
+    mean: Buffer,
+    rstd: Buffer,
+    dalpha: Buffer,
+    dshift: Buffer,
+    dgamma: Buffer,
+    dbeta: Buffer,
+    workspace: Buffer,
+}
+
+impl Layer {
+    /// Allocates and fills all of it. The statistics of the norms are those of the last [`Self::forward`].
+    ///
+    /// # Errors
+    /// [`dyt::Error::OutOfMemory`].
+    pub fn new(device: &Device, problem: Problem, seed: u64) -> Result<Self> {
+        let mut random = Random::new(seed);
+        let (cols, statistics, param) = (problem.cols(), problem.statistics(), problem.param_dtype());
+        let workspace = device.workspace_bytes(&problem, Pass::Backward).div_ceil(DType::F32.size());
+        let ones = |len| filled(device, DType::F32, len, || 1.0);
+        Ok(Self {
+            problem,
+            // The initial values of the papers: alpha 0.5, shift near 0.
+            alpha: device.upload(&0.5_f32)?,
+            shift: device.upload(&0.1_f32)?,
+            gamma: filled(device, param, cols, || 1.0 + 0.1 * random.value())?,
+            beta: filled(device, param, cols, || 0.1 * random.value())?,
+            mean: ones(statistics)?,
+            rstd: ones(statistics)?,
+            dalpha: ones(1)?,
+            dshift: ones(1)?,
+            dgamma: ones(cols)?,
+            dbeta: ones(cols)?,
+            workspace: ones(workspace)?,
+            device: device.clone(),
+        })
+    }
+
+    /// The problem.
+    #[must_use]
+    pub const fn problem(&self) -> &Problem {
+        &self.problem
+    }
+
+    /// From x to the output, with every parameter; the norms save their statistics, as in training.
+    ///
+    /// # Errors
+    /// What [`Device::forward`] returns.
+    pub fn forward(&mut self, tensors: &mut Tensors) -> Result<()> {
+        let call = Forward::new(&tensors.x, &mut tensors.out).gamma(&self.gamma).beta(&self.beta);
+        let call = match self.problem.op() {
+            Op::Dyt => call.alpha(&self.alpha),
+            Op::Derf => call.alpha(&self.alpha).shift(&self.shift),
+            Op::LayerNorm => call.mean(&mut self.mean).rstd(&mut self.rstd),
+            Op::RmsNorm => call.rstd(&mut self.rstd),
+        };
+        self.device.forward(&self.problem, call)
+    }
+
+    /// From dy and x to the output as dx, with every gradient; the norms take the statistics that were saved.
+    ///
+    /// # Errors
+    /// What [`Device::backward_with`] returns.
+    pub fn backward(&mut self, tensors: &mut Tensors) -> Result<()> {
+        let call = Backward::new(&tensors.dy, &tensors.x)
+            .gamma(&self.gamma)
+            .dx(&mut tensors.out)
+            .dgamma(&mut self.dgamma)
+            .dbeta(&mut self.dbeta);
+        let call = match self.problem.op() {
+            Op::Dyt => call.alpha(&self.alpha).dalpha(&mut self.dalpha),
+            Op::Derf => {
+                let call = call.alpha(&self.alpha).dalpha(&mut self.dalpha);
+                call.shift(&self.shift).dshift(&mut self.dshift)
+            }
+            Op::LayerNorm => call.mean(&self.mean).rstd(&self.rstd),
+            Op::RmsNorm => call.rstd(&self.rstd),
+        };
+        self.device.backward_with(&self.problem, call, &mut self.workspace)
+    }
+
+    /// One of the two.
+    ///
+    /// # Errors
+    /// What [`Self::forward`] and [`Self::backward`] return.
+    pub fn run(&mut self, pass: Pass, tensors: &mut Tensors) -> Result<()> {
+        match pass {
+            Pass::Forward => self.forward(tensors),
+            Pass::Backward => self.backward(tensors),
+        }
+    }
+}
+
+/// A [`Layer`] with [`Tensors`] of its own: one op, ready to be timed.
+#[derive(Debug)]
+pub struct Workload {
+    layer: Layer,
+    tensors: Tensors,
+}
+
+impl Workload {
+    /// Allocates, fills, and runs the forward once, so that statistics are there and every page has been touched.
+    ///
+    /// # Errors
+    /// [`dyt::Error::OutOfMemory`].
+    pub fn new(device: &Device, problem: Problem, seed: u64) -> Result<Self> {
+        let tensors = Tensors::new(device, &problem, seed)?;
+        let mut workload = Self { layer: Layer::new(device, problem, seed)?, tensors };
+        workload.forward()?;
+        Ok(workload)
+    }
+
+    /// See [`Layer::forward`].
+    ///
+    /// # Errors
+    /// What [`Device::forward`] returns.
+    pub fn forward(&mut self) -> Result<()> {
+        self.layer.forward(&mut self.tensors)
+    }
+
+    /// See [`Layer::backward`].
+    ///
+    /// # Errors
+    /// What [`Device::backward_with`] returns.
+    pub fn backward(&mut self) -> Result<()> {
+        self.layer.backward(&mut self.tensors)
+    }
+
+    /// One of the two.
+    ///
+    /// # Errors
+    /// What [`Self::forward`] and [`Self::backward`] return.
+    pub fn run(&mut self, pass: Pass) -> Result<()> {
+        self.layer.run(pass, &mut self.tensors)
+    }
+
+    /// See [`moved_bytes`].
+    #[must_use]
+    pub const fn bytes(&self, pass: Pass) -> usize {
+        moved_bytes(&self.layer.problem, pass)
+    }
+}
+
+/// A buffer of `len` values of `next`, rounded to `dtype`.
+fn filled(device: &Device, dtype: DType, len: usize, next: impl FnMut() -> f32) -> Result<Buffer> {
+    match dtype {
+        DType::F32 => fill(device, len, next, |v| v),
+        DType::F16 => fill(device, len, next, f16::from_f32),
+        DType::Bf16 => fill(device, len, next, bf16::from_f32),
+    }
+}
+
+fn fill<T: Element>(
+    device: &Device,
+    len: usize,
+    mut next: impl FnMut() -> f32,
+    round: impl Fn(f32) -> T,
+) -> Result<Buffer> {
+    let mut buffer = device.zeros(T::DTYPE, len)?;
+    if let Some(slice) = buffer.as_mut_slice() {
+        slice.fill_with(|| round(next()));
+        return Ok(buffer);
+    }
+    // Memory that the host does not see is filled from a copy.
+    let values: Vec<T> = core::iter::repeat_with(|| round(next())).take(len).collect();
+    device.upload(&values)
+}
+
+fn bytes(buffer: &Buffer) -> Option<&[u8]> {
+    match buffer.dtype() {
+        DType::F32 => buffer.as_slice::<f32>().map(bytemuck::cast_slice),
+        DType::F16 => buffer.as_slice::<f16>().map(bytemuck::cast_slice),
+        DType::Bf16 => buffer.as_slice::<bf16>().map(bytemuck::cast_slice),
+    }
+}
+
+fn bytes_mut(buffer: &mut Buffer) -> Option<&mut [u8]> {
+    match buffer.dtype() {
+        DType::F32 => buffer.as_mut_slice::<f32>().map(bytemuck::cast_slice_mut),
+        DType::F16 => buffer.as_mut_slice::<f16>().map(bytemuck::cast_slice_mut),
+        DType::Bf16 => buffer.as_mut_slice::<bf16>().map(bytemuck::cast_slice_mut),
+    }
+}
+
+/// Values spread like activations, a gigabyte of them in a second: sums of four bytes of a xorshift generator,
+/// variance 1, never 0.
+struct Random(u64);
+
+impl Random {
+    const fn new(seed: u64) -> Self {
+        // Any state but 0 will do; the multiplication spreads small seeds.
+        Self(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1)
+    }
+
+    fn value(&mut self) -> f32 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        let [a, b, c, d, ..] = self.0.to_be_bytes().map(i32::from);
+        // The sum is an integer from 0 to 1020 with variance 4 · (256² − 1)/12; the half keeps it from the middle.
+        ((a + b + c + d - 510) as f32 + 0.5) / 147.8
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::measure::Point;
+
+    #[test]
+    fn every_op_runs_both_passes_in_every_dtype() -> Result<()> {
+        let device = Device::auto()?;
+        for dtype in DType::ALL {
+            for op in Op::ALL {
+                let mut workload = Workload::new(&device, Point::new(5, 37, dtype).problem(op)?, 1)?;
+                for pass in Pass::ALL {
+                    workload.run(pass)?;
+                    let out = workload.tensors.host_bytes().map(|host| host.out.to_vec());
+                    let out = out.expect("the CPU's memory is the host's");
+                    assert!(
+                        out.chunks(dtype.size()).any(|v| v.iter().any(|b| *b != 0)),
+                        "{op} {pass} {dtype}"
+                    );
+                }
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn the_backward_gives_every_gradient() -> Result<()> {
+        let device = Device::auto()?;
+        for op in Op::ALL {
+            let mut workload = Workload::new(&device, Point::new(9, 64, DType::F32).problem(op)?, 7)?;
+            workload.backward()?;
+            let layer = &workload.layer;
+            let changed =
+                |buffer: &Buffer| buffer.as_slice::<f32>().is_some_and(|s| s.iter().any(|v| *v != 1.0));
+            assert!(changed(&layer.dgamma) && changed(&layer.dbeta), "{op}");
+            assert_eq!(changed(&layer.dalpha), op.is_pointwise(), "{op}");
+            assert_eq!(changed(&layer.dshift), op.has_shift(), "{op}");
+            assert_eq!(changed(&layer.mean), op.has_mean(), "{op}");
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn values_are_random_of_unit_size_and_never_zero() {
+        let mut random = Random::new(3);
+        let values: Vec<f64> = (0..100_000).map(|_| f64::from(random.value())).collect();
+        let mean = values.iter().sum::<f64>() / 1e5;
+        let variance = values.iter().map(|v| v * v).sum::<f64>() / 1e5;
+        assert!(mean.abs() < 0.02 && (variance - 1.0).abs() < 0.02, "{mean} {variance}");
+        assert!(values.iter().all(|v| *v != 0.0) && values[0] != values[1]);
+    }
+
+    #[test]
+    fn moved_bytes_are_those_of_the_table() -> Result<()> {
+        let f32s = Point::new(10, 100, DType::F32).problem(Op::Dyt)?;
+        let bf16s = Point::new(10, 100, DType::Bf16).problem(Op::Dyt)?;
+        assert_eq!([moved_bytes(&f32s, Pass::Forward), moved_bytes(&f32s, Pass::Backward)], [8000, 12_000]);
+        assert_eq!([moved_bytes(&bf16s, Pass::Forward), moved_bytes(&bf16s, Pass::Backward)], [4000, 6000]);
+        Ok(())
+    }
+}

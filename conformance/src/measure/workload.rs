@@ -3,6 +3,8 @@
 use dyt::half::{bf16, f16};
 use dyt::{Backward, Buffer, DType, Device, Element, Forward, Op, Pass, Problem, Result};
 
+use crate::Random;
+
 /// Bytes that a pass must move between the processor and its memory: each tensor once, parameters and statistics not
 /// counted. Forward: x and y. Backward: dy, x and dx.
 #[must_use]
@@ -41,8 +43,8 @@ impl Tensors {
     pub fn new(device: &Device, problem: &Problem, seed: u64) -> Result<Self> {
         let (dtype, len) = (problem.dtype(), problem.span());
         let mut random = Random::new(seed);
-        let x = filled(device, dtype, len, || random.value())?;
-        let dy = filled(device, dtype, len, || random.value())?;
+        let x = filled(device, dtype, len, || activation(&mut random))?;
+        let dy = filled(device, dtype, len, || activation(&mut random))?;
         // Written, not only allocated: a page's first touch is not to be timed.
         let out = filled(device, dtype, len, || 1.0)?;
         Ok(Self { x, dy, out })
@@ -88,8 +90,8 @@ impl Layer {
             // The initial values of the papers: alpha 0.5, shift near 0.
             alpha: device.upload(&0.5_f32)?,
             shift: device.upload(&0.1_f32)?,
-            gamma: filled(device, param, cols, || 1.0 + 0.1 * random.value())?,
-            beta: filled(device, param, cols, || 0.1 * random.value())?,
+            gamma: filled(device, param, cols, || 1.0 + 0.1 * activation(&mut random))?,
+            beta: filled(device, param, cols, || 0.1 * activation(&mut random))?,
             mean: ones(statistics)?,
             rstd: ones(statistics)?,
             dalpha: ones(1)?,
@@ -247,24 +249,12 @@ fn bytes_mut(buffer: &mut Buffer) -> Option<&mut [u8]> {
     }
 }
 
-/// Values spread like activations, a gigabyte of them in a second: sums of four bytes of a xorshift generator,
-/// variance 1, never 0.
-struct Random(u64);
-
-impl Random {
-    const fn new(seed: u64) -> Self {
-        // Any state but 0 will do; the multiplication spreads small seeds.
-        Self(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1)
-    }
-
-    fn value(&mut self) -> f32 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        let [a, b, c, d, ..] = self.0.to_be_bytes().map(i32::from);
-        // The sum is an integer from 0 to 1020 with variance 4 · (256² − 1)/12; the half keeps it from the middle.
-        ((a + b + c + d - 510) as f32 + 0.5) / 147.8
-    }
+/// A value spread like activations, variance 1 and never 0: the sum of four random bytes, because a gigabyte of them
+/// has to be there in seconds.
+fn activation(random: &mut Random) -> f32 {
+    let [a, b, c, d, ..] = random.next_u64().to_be_bytes().map(i32::from);
+    // The sum is a whole number from 0 to 1020 with variance 4 · (256² − 1)/12; the half keeps it from the middle.
+    ((a + b + c + d - 510) as f32 + 0.5) / 147.8
 }
 
 #[cfg(test)]
@@ -312,7 +302,7 @@ mod tests {
     #[test]
     fn values_are_random_of_unit_size_and_never_zero() {
         let mut random = Random::new(3);
-        let values: Vec<f64> = (0..100_000).map(|_| f64::from(random.value())).collect();
+        let values: Vec<f64> = (0..100_000).map(|_| f64::from(activation(&mut random))).collect();
         let mean = values.iter().sum::<f64>() / 1e5;
         let variance = values.iter().map(|v| v * v).sum::<f64>() / 1e5;
         assert!(mean.abs() < 0.02 && (variance - 1.0).abs() < 0.02, "{mean} {variance}");

@@ -152,11 +152,18 @@ impl Block {
         for i in 0..self.u.len() {
             let (got, exact, at) = (self.got[i], self.exact[i], self.bits[i]);
             if exact.is_nan() {
-                assert!(got.is_nan() && self.mirrored[i].is_nan(), "{device} {function:?}(NaN {at:#010x}) = {got}");
+                assert!(
+                    got.is_nan() && self.mirrored[i].is_nan(),
+                    "{device} {function:?}(NaN {at:#010x}) = {got}"
+                );
                 continue;
             }
             let mirrored = self.mirrored[i].to_bits() ^ flip;
-            assert_eq!(got.to_bits(), mirrored, "{device} {function:?} at ±{at:#010x} is not symmetric: {got:e}");
+            assert_eq!(
+                got.to_bits(),
+                mirrored,
+                "{device} {function:?} at ±{at:#010x} is not symmetric: {got:e}"
+            );
             let ulp = (f64::from(got) - exact).abs() * self.per_ulp[i];
             let bound = function.bound(exact);
             assert!(ulp <= bound, "{device} {function:?}({:e}, {at:#010x}) = {got:e}: {ulp} ulp", self.u[i]);
@@ -304,7 +311,8 @@ fn check_narrow<T: Narrow>(device: &Device, function: Function) -> Result<()> {
         }
         assert_eq!(u.is_sign_negative(), y.is_sign_negative(), "{name} {} {function:?}({u:e})", T::DTYPE);
         let rounded = T::rounded(exact).wide().abs();
-        let exponent = (if rounded == 0.0 { T::LEAST } else { rounded.log2().floor() as i32 }) - (T::BITS - 1);
+        let exponent =
+            (if rounded == 0.0 { T::LEAST } else { rounded.log2().floor() as i32 }) - (T::BITS - 1);
         let ulp = (y - exact).abs() / 2.0_f64.powi(exponent.max(T::LEAST));
         assert!(ulp <= 1.0, "{name} {} {function:?}({u:e}) = {y:e}, off by {ulp} ulp", T::DTYPE);
         assert!(exact != 0.0 || y == 0.0, "{name} {} {function:?}({u:e}) = {y:e}", T::DTYPE);

@@ -1,6 +1,8 @@
 //! What the tests of this folder share: random numbers, tensors whose dtype is a value, whole calls.
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
+pub(crate) mod arena;
+
 use core::ptr::NonNull;
 
 use dyt::half::{bf16, f16};

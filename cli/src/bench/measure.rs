@@ -1,0 +1,203 @@
+//! How samples are taken and summed up. Nothing here knows what is timed, so that it is tested without a clock.
+
+use std::time::Duration;
+
+/// How much measuring one cell is worth.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Budget {
+    /// Calls are repeated until a batch takes about this long: the clock is then exact enough.
+    pub(crate) batch: Duration,
+    /// Rounds that are always run.
+    pub(crate) least_rounds: usize,
+    /// Rounds that are enough.
+    pub(crate) most_rounds: usize,
+    /// Measured time after which no further round is begun.
+    pub(crate) total: Duration,
+}
+
+/// Nanoseconds of a call: one value for each contender and round.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Samples {
+    by_contender: Vec<Vec<f64>>,
+}
+
+/// The values of the rounds that were kept, in short.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Summary {
+    /// The middle value.
+    pub(crate) median: f64,
+    /// A quarter of the values lies below.
+    pub(crate) lower: f64,
+    /// A quarter of the values lies above.
+    pub(crate) upper: f64,
+}
+
+/// A baseline's time in a round may differ by this part from its median over all rounds; beyond that, something else
+/// was using the machine.
+const STEADY: f64 = 0.15;
+/// Fewer rounds than these make no median.
+const FEWEST: usize = 3;
+/// Calls of one batch.
+const MOST_CALLS: f64 = 1e6;
+
+/// Times every contender once in every round, so that a disturbance hits all of them alike. `time` runs a contender
+/// so many times and tells how long it took. Each round begins with another contender: none always follows the same.
+pub(crate) fn interleave<E>(
+    contenders: usize,
+    budget: &Budget,
+    mut time: impl FnMut(usize, u32) -> Result<Duration, E>,
+) -> Result<Samples, E> {
+    let mut spent = Duration::ZERO;
+    let mut calls = vec![1; contenders];
+    for (contender, calls) in calls.iter_mut().enumerate() {
+        // The first call is warm-up; the second tells the order of magnitude, and the third is exact enough.
+        time(contender, 1)?;
+        *calls = calls_for(budget.batch, time(contender, 1)?);
+        *calls = calls_for(budget.batch, time(contender, *calls)? / *calls);
+    }
+    let mut by_contender = vec![Vec::new(); contenders];
+    for round in 0..budget.most_rounds {
+        if round >= budget.least_rounds && spent >= budget.total {
+            break;
+        }
+        for turn in 0..contenders {
+            let contender = (turn + round) % contenders;
+            if calls[contender] > 1 {
+                // The caches hold what the one before has left there.
+                spent += time(contender, 1)?;
+            }
+            let elapsed = time(contender, calls[contender])?;
+            spent += elapsed;
+            by_contender[contender].push(elapsed.as_secs_f64() * 1e9 / f64::from(calls[contender]));
+        }
+    }
+    Ok(Samples { by_contender })
+}
+
+/// Calls that together take about `batch`.
+fn calls_for(batch: Duration, call: Duration) -> u32 {
+    let calls = batch.as_secs_f64() / call.as_secs_f64().max(1e-9);
+    calls.ceil().clamp(1.0, MOST_CALLS) as u32
+}
+
+impl Samples {
+    /// One value for each round.
+    pub(crate) fn of(&self, contender: usize) -> &[f64] {
+        &self.by_contender[contender]
+    }
+
+    /// Rounds of each contender.
+    pub(crate) fn rounds(&self) -> usize {
+        self.by_contender.first().map_or(0, Vec::len)
+    }
+
+    /// The values of a contender in the rounds that `kept` names.
+    pub(crate) fn summary(&self, contender: usize, kept: &[bool]) -> Summary {
+        let rounds = self.of(contender).iter().zip(kept);
+        let mut values: Vec<f64> = rounds.filter(|(_, kept)| **kept).map(|(value, _)| *value).collect();
+        values.sort_by(f64::total_cmp);
+        Summary {
+            median: quantile(&values, 0.5),
+            lower: quantile(&values, 0.25),
+            upper: quantile(&values, 0.75),
+        }
+    }
+}
+
+/// The rounds in which a baseline took its usual time. `None` where too few are left: the machine was never quiet.
+pub(crate) fn steady_rounds(baseline: &[f64]) -> Option<Vec<bool>> {
+    let usual = median(baseline);
+    let kept: Vec<bool> = baseline.iter().map(|value| (value / usual - 1.0).abs() <= STEADY).collect();
+    let count = kept.iter().filter(|kept| **kept).count();
+    (count >= FEWEST && 2 * count >= baseline.len()).then_some(kept)
+}
+
+/// The middle value, or the mean of the two; NaN if there is none.
+pub(crate) fn median(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    quantile(&sorted, 0.5)
+}
+
+/// The value below which the part `q` of sorted values lies, interpolated.
+fn quantile(sorted: &[f64], q: f64) -> f64 {
+    let Some(last) = sorted.len().checked_sub(1) else { return f64::NAN };
+    let place = q * last as f64;
+    let (low, high) = (place.floor() as usize, place.ceil() as usize);
+    sorted[low] + (sorted[high] - sorted[low]) * (place - place.floor())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::convert::Infallible;
+
+    const BUDGET: Budget = Budget {
+        batch: Duration::from_micros(100),
+        least_rounds: 3,
+        most_rounds: 8,
+        total: Duration::from_millis(1),
+    };
+
+    #[test]
+    fn medians_and_quartiles() {
+        assert_eq!(median(&[3.0, 1.0, 2.0]), 2.0);
+        assert_eq!(median(&[4.0, 1.0, 2.0, 3.0]), 2.5);
+        assert_eq!(median(&[7.0]), 7.0);
+        assert!(median(&[]).is_nan());
+        let samples = Samples { by_contender: vec![vec![5.0, 1.0, 4.0, 2.0, 3.0, 99.0]] };
+        let kept = [true, true, true, true, true, false];
+        assert_eq!(samples.summary(0, &kept), Summary { median: 3.0, lower: 2.0, upper: 4.0 });
+    }
+
+    #[test]
+    fn rounds_with_a_slow_baseline_are_rejected() {
+        let kept = steady_rounds(&[100.0, 103.0, 140.0, 98.0, 60.0]);
+        assert_eq!(kept, Some(vec![true, true, false, true, false]));
+    }
+
+    #[test]
+    fn a_machine_that_is_never_quiet_is_told_apart() {
+        assert_eq!(steady_rounds(&[100.0, 150.0, 200.0, 250.0, 300.0]), None);
+        assert_eq!(steady_rounds(&[100.0, 100.0]), None);
+        assert_eq!(steady_rounds(&[]), None);
+    }
+
+    #[test]
+    fn every_contender_has_a_turn_in_every_round_and_none_always_begins() {
+        let mut turns = Vec::new();
+        let ten_microseconds = |contender, calls| {
+            turns.push((contender, calls));
+            Ok::<_, Infallible>(Duration::from_micros(10) * calls)
+        };
+        let Ok(samples) = interleave(3, &BUDGET, ten_microseconds);
+        // A round takes 3 × (10 + 100) microseconds: after four of them the millisecond is spent.
+        assert_eq!(samples.rounds(), 4);
+        for contender in 0..3 {
+            assert_eq!(samples.of(contender), [10_000.0; 4]);
+        }
+        let timed: Vec<usize> = turns.iter().skip(9).filter(|t| t.1 == 10).map(|t| t.0).collect();
+        assert_eq!(timed, [0, 1, 2, 1, 2, 0, 2, 0, 1, 0, 1, 2]);
+    }
+
+    #[test]
+    fn long_calls_are_not_repeated_and_the_least_rounds_are_run() {
+        let mut count = 0;
+        let Ok(samples) = interleave(2, &BUDGET, |_, calls| {
+            count += calls;
+            Ok::<_, Infallible>(Duration::from_millis(5) * calls)
+        });
+        assert_eq!((samples.rounds(), count), (3, 2 * 3 + 2 * 3));
+    }
+
+    #[test]
+    fn short_calls_end_with_the_most_rounds() {
+        let Ok(samples) = interleave(1, &BUDGET, |_, _| Ok::<_, Infallible>(Duration::ZERO));
+        assert_eq!(samples.rounds(), 8);
+    }
+
+    #[test]
+    fn an_error_ends_it() {
+        assert_eq!(interleave(1, &BUDGET, |_, _| Err("refused")), Err("refused"));
+    }
+}

@@ -4,10 +4,14 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use dyt::DType;
+
+use crate::tensor::FormatError;
+
 /// Why the command failed; its message is one line.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CliError {
-    /// The arguments do not fit together; the exit code is 2, and 1 for everything else.
+    /// The arguments are not known or do not fit together.
     #[error("{0} (try `dyt help`)")]
     Usage(String),
     /// The library refused the device or the problem.
@@ -21,6 +25,58 @@ pub(crate) enum CliError {
         /// What the system said.
         source: io::Error,
     },
+    /// A file is not what its name says, or holds what cannot be read.
+    #[error("{}: {source}", .path.display())]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: FormatError,
+    },
+    /// A parameter does not have one element for each column.
+    #[error("{}: {actual} elements, expected {expected}", .path.display())]
+    Elements {
+        /// The file.
+        path: PathBuf,
+        /// As many as there are columns; 1 for alpha and shift.
+        expected: usize,
+        /// The elements of the tensor.
+        actual: u64,
+    },
+    /// dy is not of the type and the shape of x.
+    #[error("{}: {} {}, and x is {} {}", .path.display(), .dy.0, .dy.1, .x.0, .x.1)]
+    Gradient {
+        /// The file of dy.
+        path: PathBuf,
+        /// Type and shape of dy.
+        dy: (DType, String),
+        /// Type and shape of x.
+        x: (DType, String),
+    },
+    /// The shape of x has no rows and columns.
+    #[error("{}: x has the shape {shape}, and needs {needed}", .path.display())]
+    Rank {
+        /// The file of x.
+        path: PathBuf,
+        /// Its shape.
+        shape: String,
+        /// What it should have.
+        needed: &'static str,
+    },
+    /// Not even a single row fits in the memory that is allowed.
+    #[error("one row at a time takes {needed} bytes, and --memory allows {allowed}")]
+    Memory {
+        /// Bytes for the parameters, their gradients and one row.
+        needed: u64,
+        /// Bytes of `--memory`.
+        allowed: u64,
+    },
+    /// There is no benchmark.
+    #[error(transparent)]
+    Bench(#[from] crate::bench::BenchError),
+    /// Ctrl-C.
+    #[error("interrupted; nothing was written")]
+    Interrupted,
     /// The standard output took no more, for another reason than a closed pipe.
     #[error("standard output: {0}")]
     Stdout(io::Error),
@@ -36,8 +92,14 @@ impl CliError {
     /// 2 for bad usage, 1 for failure.
     pub(crate) fn exit_code(&self) -> ExitCode {
         match self {
-            Self::Usage(_) => ExitCode::from(2),
-            Self::Dyt(_) | Self::Io { .. } | Self::Stdout(_) => ExitCode::FAILURE,
+            Self::Usage(_)
+            | Self::Dyt(
+                dyt::Error::UnknownBackend { .. }
+                | dyt::Error::UnknownLevel { .. }
+                | dyt::Error::InvalidEps { .. }
+                | dyt::Error::UnbiasedNotLayerNorm { .. },
+            ) => ExitCode::from(2),
+            _ => ExitCode::FAILURE,
         }
     }
 }

@@ -1,0 +1,220 @@
+//! The arguments of `dyt run`, and which of them belong together.
+
+use std::convert::Infallible;
+use std::num::NonZeroUsize;
+use std::str::FromStr;
+
+use clap::{Args, ValueEnum};
+use dyt::{Op, Std};
+
+use crate::error::CliError;
+use crate::tensor::{Format, Reference};
+
+/// Arguments of `dyt run`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Files are .npy or .safetensors, in f32, f16 or bf16 (in .npy, where NumPy has no bf16, as two-byte void |V2).
+FILE.safetensors:NAME names a tensor; where a file has only one, no name is needed.
+The last dimension of the input is the columns and all others are rows; with --channels-first the first is the
+rows and the second the columns. The output has the type and the shape of the input.")]
+pub(crate) struct RunArgs {
+    /// dyt, derf, layer_norm or rms_norm
+    #[arg(value_name = "OP", value_parser = parse_op)]
+    pub(super) op: Op,
+    /// The tensor x
+    #[arg(long, value_name = "FILE[:NAME]")]
+    input: Reference,
+    /// The name of x in a .safetensors input
+    #[arg(long, value_name = "NAME")]
+    tensor: Option<String>,
+    /// Where y goes, or dx with --dy
+    #[arg(long, value_name = "FILE[:NAME]")]
+    pub(super) output: Reference,
+    /// Run the backward: the gradient of y, as x in type and shape
+    #[arg(long, value_name = "FILE[:NAME]")]
+    pub(super) dy: Option<Reference>,
+    /// With --dy: a .safetensors file for dalpha, dshift, dgamma and dbeta, which else are printed
+    #[arg(long, value_name = "FILE", requires = "dy")]
+    pub(super) gradients: Option<Reference>,
+    /// A factor for each column; with --dy, its gradient is wanted
+    #[arg(long, value_name = "FILE[:NAME]")]
+    pub(super) gamma: Option<Reference>,
+    /// An offset for each column; with --dy, its gradient is wanted
+    #[arg(long, value_name = "FILE[:NAME]")]
+    pub(super) beta: Option<Reference>,
+    /// The factor of x in dyt and derf, as a number or a tensor of one element
+    #[arg(long, value_name = "NUMBER|FILE[:NAME]", allow_negative_numbers = true)]
+    pub(super) alpha: Option<Scalar>,
+    /// The offset in derf; 0 by default
+    #[arg(long, value_name = "NUMBER|FILE[:NAME]", allow_negative_numbers = true)]
+    pub(super) shift: Option<Scalar>,
+    /// What keeps the norms finite; 1e-5 for layer_norm, 1e-6 for its unbiased form and rms_norm by default
+    #[arg(long, value_name = "NUMBER", allow_negative_numbers = true)]
+    pub(super) eps: Option<f32>,
+    /// The standard deviation of layer_norm
+    #[arg(long, value_enum, default_value_t = StdArg::Biased)]
+    pub(super) std: StdArg,
+    /// The input is N×C×S…, with parameters along C
+    #[arg(long)]
+    pub(super) channels_first: bool,
+    /// The device, such as cpu:avx2; by default the best one, or what DYT_BACKEND names
+    #[arg(long, value_name = "NAME")]
+    pub(super) device: Option<String>,
+    /// Memory for the tensors, such as 64M or 2G
+    #[arg(long, value_name = "BYTES", default_value = "256M")]
+    pub(super) memory: Bytes,
+    /// Rows in memory at once, in place of --memory
+    #[arg(long, value_name = "ROWS", conflicts_with = "memory")]
+    pub(super) block_rows: Option<NonZeroUsize>,
+}
+
+impl RunArgs {
+    /// x, with the name that `--tensor` gives.
+    pub(super) fn input(&self) -> Result<Reference, CliError> {
+        match (&self.tensor, &self.input.name) {
+            (Some(_), Some(_)) => Err(CliError::Usage("the tensor of --input is named twice".to_owned())),
+            (name, None) => Ok(Reference { name: name.clone(), ..self.input.clone() }),
+            (None, Some(_)) => Ok(self.input.clone()),
+        }
+    }
+
+    /// What clap cannot see: arguments that the op needs or does not have, and the formats of files.
+    pub(super) fn check(&self) -> Result<(), CliError> {
+        let op = self.op;
+        let refuse = |argument: &str| Err(CliError::Usage(format!("{op} has no {argument}")));
+        if op.is_pointwise() && self.alpha.is_none() {
+            return Err(CliError::Usage(format!("{op} needs --alpha (layers begin with 0.5)")));
+        }
+        if !op.is_pointwise() && self.alpha.is_some() {
+            return refuse("--alpha");
+        }
+        if !op.has_shift() && self.shift.is_some() {
+            return refuse("--shift");
+        }
+        if op.is_pointwise() && self.eps.is_some() {
+            return refuse("--eps");
+        }
+        if op != Op::LayerNorm && self.std == StdArg::Unbiased {
+            return refuse("--std unbiased");
+        }
+        self.check_files()
+    }
+
+    fn check_files(&self) -> Result<(), CliError> {
+        for reference in [Some(&self.input), Some(&self.output), self.dy.as_ref()].into_iter().flatten() {
+            Format::of(&reference.path)?;
+        }
+        if let Some(gradients) = &self.gradients {
+            if Format::of(&gradients.path)? != Format::Safetensors || gradients.name.is_some() {
+                let text = "--gradients takes a .safetensors file, and no name of a tensor";
+                return Err(CliError::Usage(text.to_owned()));
+            }
+            if !self.op.is_pointwise() && self.gamma.is_none() && self.beta.is_none() {
+                let text = format!("{} has gradients of parameters only with --gamma or --beta", self.op);
+                return Err(CliError::Usage(text));
+            }
+            if gradients.path == self.output.path {
+                return Err(CliError::Usage("--gradients and --output are the same file".to_owned()));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The op of that name; `layernorm`, `LayerNorm` and `layer-norm` are `layer_norm`.
+fn parse_op(text: &str) -> Result<Op, String> {
+    let plain = |name: &str| name.to_ascii_lowercase().replace(['_', '-'], "");
+    let names = || Op::ALL.map(Op::name).join(", ");
+    Op::ALL
+        .into_iter()
+        .find(|op| plain(op.name()) == plain(text))
+        .ok_or_else(|| format!("the ops are {}", names()))
+}
+
+/// [`Std`] as an argument.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum StdArg {
+    /// 1/√(Σ(x−mean)²/cols + eps)
+    Biased,
+    /// 1/(√(Σ(x−mean)²/(cols−1)) + eps)
+    Unbiased,
+}
+
+impl From<StdArg> for Std {
+    fn from(std: StdArg) -> Self {
+        match std {
+            StdArg::Biased => Self::Biased,
+            StdArg::Unbiased => Self::Unbiased,
+        }
+    }
+}
+
+/// One number, or a file that has it.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Scalar {
+    Value(f32),
+    File(Reference),
+}
+
+impl FromStr for Scalar {
+    type Err = Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Infallible> {
+        Ok(match text.parse() {
+            Ok(value) => Self::Value(value),
+            Err(_) => Self::File(text.parse()?),
+        })
+    }
+}
+
+/// A number of bytes: `65536`, `64K`, `256M`, `2G`, in powers of 1024.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Bytes(pub(super) u64);
+
+impl FromStr for Bytes {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+        let shift = match text[digits.len()..].to_ascii_uppercase().as_str() {
+            "" | "B" => 0,
+            "K" | "KB" | "KIB" => 10,
+            "M" | "MB" | "MIB" => 20,
+            "G" | "GB" | "GIB" => 30,
+            _ => return Err("the units are K, M and G".to_owned()),
+        };
+        let number: u64 = digits.parse().map_err(|_| "expected a number such as 256M".to_owned())?;
+        number.checked_mul(1 << shift).map(Self).ok_or_else(|| "that is more than any machine has".to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_ops_are_read_as_people_write_them() {
+        for name in ["layer_norm", "layernorm", "LayerNorm", "layer-norm"] {
+            assert_eq!(parse_op(name), Ok(Op::LayerNorm));
+        }
+        assert_eq!(parse_op("rmsnorm"), Ok(Op::RmsNorm));
+        assert!(parse_op("tanh").is_err_and(|text| text.contains("dyt, derf, layer_norm, rms_norm")));
+    }
+
+    #[test]
+    fn sizes_have_units() {
+        assert_eq!("65536".parse(), Ok(Bytes(65536)));
+        assert_eq!("64k".parse(), Ok(Bytes(65536)));
+        assert_eq!("2GiB".parse(), Ok(Bytes(2 << 30)));
+        for wrong in ["", "M", "-1", "1.5G", "1T", "99999999999999999999", "99999999999G"] {
+            assert!(wrong.parse::<Bytes>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_scalar_is_a_number_or_a_file() {
+        assert_eq!("-0.5".parse(), Ok(Scalar::Value(-0.5)));
+        let file = Reference { path: "a.safetensors".into(), name: Some("alpha".to_owned()) };
+        assert_eq!("a.safetensors:alpha".parse(), Ok(Scalar::File(file)));
+    }
+}

@@ -52,8 +52,8 @@ impl Random {
         if self.next_u64() >> 63 == 0 { 1.0 } else { -1.0 }
     }
 
-    /// Of either sign, with an exponent of ten drawn evenly.
-    fn power(&mut self, low: f64, high: f64) -> f64 {
+    /// Of either sign, its exponent of ten evenly from `low` to `high`.
+    pub fn power(&mut self, low: f64, high: f64) -> f64 {
         self.sign() * 10.0_f64.powf(self.between(low, high))
     }
 }

@@ -1,8 +1,29 @@
-//! What every backend and every CPU level of `dyt` has to pass: one list of cases, one table of tolerances, one
-//! runner.
+//! What every backend and every CPU level of `dyt` has to pass: one list of [`cases()`], one table of
+//! [`tolerance`]s, one runner.
+//!
+//! ```
+//! use dyt_conformance::{Case, Values, devices_under_test, run_case};
+//! let problem = dyt::Problem::new(dyt::Op::Dyt, 3, 17).build()?;
+//! for device in devices_under_test() {
+//!     let report = run_case(&device, &Case::new(problem, Values::Normal))?;
+//!     assert!(report.worst.iter().all(|worst| worst.error <= worst.bound));
+//! }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
+mod cases;
 mod data;
 mod devices;
+mod expect;
+mod host;
+mod inputs;
+pub mod measure;
+mod report;
+mod run;
+pub mod tolerance;
 
+pub use cases::{Case, Gradients, Statistics, cases, quick_cases};
 pub use data::{Random, Values, round_to};
 pub use devices::{MissingDevices, check_required, coverage_line, devices_under_test};
+pub use report::{Failure, Output, Report, Worst};
+pub use run::{Prepared, run_case};

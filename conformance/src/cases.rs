@@ -1,0 +1,359 @@
+//! The one list of cases.
+
+use core::fmt;
+use std::collections::BTreeMap;
+
+use dyt::{DType, Op, Problem, Std};
+
+use crate::data::{Random, Values};
+use crate::report::Output;
+
+/// Which gradients the backward is asked for, among those that the op has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Gradients {
+    /// Every one.
+    All,
+    /// dx alone: the parameters are frozen.
+    DxOnly,
+    /// All but dx: the first layer.
+    ParametersOnly,
+    /// A single one.
+    Only(Output),
+}
+
+impl Gradients {
+    /// Every choice.
+    pub const ALL: [Self; 7] = [
+        Self::All,
+        Self::DxOnly,
+        Self::ParametersOnly,
+        Self::Only(Output::Dalpha),
+        Self::Only(Output::Dshift),
+        Self::Only(Output::Dgamma),
+        Self::Only(Output::Dbeta),
+    ];
+
+    fn asks(self, output: Output) -> bool {
+        match self {
+            Self::All => true,
+            Self::DxOnly => output == Output::Dx,
+            Self::ParametersOnly => output != Output::Dx,
+            Self::Only(one) => output == one,
+        }
+    }
+}
+
+impl fmt::Display for Gradients {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::All => f.pad("all"),
+            Self::DxOnly => f.pad("dx"),
+            Self::ParametersOnly => f.pad("parameters"),
+            Self::Only(output) => output.fmt(f),
+        }
+    }
+}
+
+/// Which statistics the forward saves and hands to the backward; an op without statistics has none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Statistics {
+    /// All that the op has.
+    Saved,
+    /// None: the backward computes them again.
+    Recomputed,
+    /// The mean alone.
+    MeanOnly,
+    /// rstd alone.
+    RstdOnly,
+}
+
+impl Statistics {
+    /// Every choice.
+    pub const ALL: [Self; 4] = [Self::Saved, Self::Recomputed, Self::MeanOnly, Self::RstdOnly];
+}
+
+impl fmt::Display for Statistics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Saved => "saved",
+            Self::Recomputed => "recomputed",
+            Self::MeanOnly => "mean",
+            Self::RstdOnly => "rstd",
+        })
+    }
+}
+
+/// One forward and one backward.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Case {
+    /// Op, shape, types; whether gradients are added.
+    pub problem: Problem,
+    /// How inputs are drawn.
+    pub values: Values,
+    /// Which gradients are asked for.
+    pub gradients: Gradients,
+    /// Which statistics are saved.
+    pub statistics: Statistics,
+    /// Whether there is a gamma.
+    pub gamma: bool,
+    /// Whether there is a beta.
+    pub beta: bool,
+    /// Whether the in-place forms run too.
+    pub in_place: bool,
+    /// Of the inputs. Odd ones begin buffers off the boundaries of vectors; the second bit adds a gap behind the last
+    /// row.
+    pub seed: u64,
+}
+
+impl Case {
+    /// With gamma and beta, every gradient, saved statistics, out of place, seed 0.
+    #[must_use]
+    pub const fn new(problem: Problem, values: Values) -> Self {
+        Self {
+            problem,
+            values,
+            gradients: Gradients::All,
+            statistics: Statistics::Saved,
+            gamma: true,
+            beta: true,
+            in_place: false,
+            seed: 0,
+        }
+    }
+    /// Sets which gradients are asked for.
+    #[must_use]
+    pub const fn gradients(mut self, gradients: Gradients) -> Self {
+        self.gradients = gradients;
+        self
+    }
+    /// Sets which statistics are saved.
+    #[must_use]
+    pub const fn statistics(mut self, statistics: Statistics) -> Self {
+        self.statistics = statistics;
+        self
+    }
+    /// Sets whether there is a gamma; without it there is no dgamma.
+    #[must_use]
+    pub const fn gamma(mut self, gamma: bool) -> Self {
+        self.gamma = gamma;
+        self
+    }
+    /// Sets whether there is a beta.
+    #[must_use]
+    pub const fn beta(mut self, beta: bool) -> Self {
+        self.beta = beta;
+        self
+    }
+    /// Sets whether the in-place forms run too.
+    #[must_use]
+    pub const fn in_place(mut self, in_place: bool) -> Self {
+        self.in_place = in_place;
+        self
+    }
+    /// Sets the seed.
+    #[must_use]
+    pub const fn seed(mut self, seed: u64) -> Self {
+        self.seed = seed;
+        self
+    }
+
+    /// Whether the case has this output.
+    #[must_use]
+    pub fn asks(&self, output: Output) -> bool {
+        let op = self.problem.op();
+        let saved = |alone| self.statistics == Statistics::Saved || self.statistics == alone;
+        match output {
+            Output::Y => true,
+            Output::Mean => op.has_mean() && saved(Statistics::MeanOnly),
+            Output::Rstd => !op.is_pointwise() && saved(Statistics::RstdOnly),
+            Output::Dx | Output::Dbeta => self.gradients.asks(output),
+            Output::Dalpha => op.is_pointwise() && self.gradients.asks(output),
+            Output::Dshift => op.has_shift() && self.gradients.asks(output),
+            Output::Dgamma => self.gamma && self.gradients.asks(output),
+        }
+    }
+}
+
+impl fmt::Display for Case {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let p = &self.problem;
+        write!(f, "{}", p.op())?;
+        if p.std() == Std::Unbiased {
+            f.write_str(" unbiased")?;
+        }
+        write!(f, " {}/{} {}x{}", p.dtype(), p.param_dtype(), p.rows(), p.cols())?;
+        if p.inner() > 1 {
+            write!(f, "x{}", p.inner())?;
+        }
+        if p.row_stride() != p.row_len() {
+            write!(f, " stride={}", p.row_stride())?;
+        }
+        write!(f, " {} gradients={} statistics={}", self.values, self.gradients, self.statistics)?;
+        let options = [
+            (!self.gamma, "no-gamma"),
+            (!self.beta, "no-beta"),
+            (self.in_place, "in-place"),
+            (p.accumulate(), "accumulate"),
+        ];
+        for (_, name) in options.iter().filter(|(set, _)| *set) {
+            write!(f, " {name}")?;
+        }
+        write!(f, " eps={:e} seed={}", p.eps(), self.seed)
+    }
+}
+
+/// rows, cols, inner, gap behind each row.
+type Shape = (usize, usize, usize, usize);
+
+/// Ragged and whole vectors, single columns, long rows, many rows, none; channels-first; gaps. The large ones pass the
+/// size from which several threads work.
+const SHAPES: [Shape; 32] = [
+    (0, 17, 1, 0),
+    (0, 3, 5, 2),
+    (1, 1, 1, 0),
+    (5, 1, 1, 1),
+    (3, 2, 1, 0),
+    (16, 3, 1, 0),
+    (5, 7, 1, 0),
+    (33, 16, 1, 0),
+    (2, 17, 1, 0),
+    (16, 63, 1, 0),
+    (5, 64, 1, 0),
+    (33, 65, 1, 0),
+    (3, 255, 1, 0),
+    (16, 768, 1, 0),
+    (2, 1023, 1, 0),
+    (33, 4101, 1, 0),
+    (2, 100_003, 1, 0),
+    (1, 100_003, 1, 0),
+    (70_000, 3, 1, 0),
+    (70_001, 2, 1, 1),
+    (5, 17, 1, 3),
+    (16, 64, 1, 1),
+    (3, 255, 1, 17),
+    (33, 768, 1, 64),
+    (2, 3, 5, 0),
+    (3, 64, 49, 0),
+    (2, 17, 64, 0),
+    (5, 7, 130, 0),
+    (1, 1, 49, 0),
+    (3, 65, 5, 7),
+    (2, 33, 130, 1),
+    (5, 255, 130, 0),
+];
+
+/// The shapes on which every kind of value and every choice of options runs.
+const SMALL: [Shape; 4] = [(5, 67, 1, 0), (16, 33, 1, 3), (3, 19, 5, 0), (2, 130, 7, 1)];
+
+const VARIANTS: [(Op, Std); 5] = [
+    (Op::Dyt, Std::Biased),
+    (Op::Derf, Std::Biased),
+    (Op::LayerNorm, Std::Biased),
+    (Op::LayerNorm, Std::Unbiased),
+    (Op::RmsNorm, Std::Biased),
+];
+
+/// dtype and param_dtype.
+const STORAGE: [(DType, DType); 5] = [
+    (DType::F32, DType::F32),
+    (DType::F16, DType::F16),
+    (DType::F16, DType::F32),
+    (DType::Bf16, DType::Bf16),
+    (DType::Bf16, DType::F32),
+];
+
+/// Every case: each op and storage with each shape (options and values drawn), with each kind of value, and with each
+/// choice of gradients and statistics.
+#[must_use]
+pub fn cases() -> Vec<Case> {
+    let mut list = List { cases: Vec::new(), random: Random::new(2025) };
+    for variant in VARIANTS {
+        for storage in STORAGE {
+            list.kind(variant, storage);
+        }
+    }
+    list.cases
+}
+
+/// A twentieth of [`cases`], and small ones: every op and storage, forward and backward. For emulators.
+#[must_use]
+pub fn quick_cases() -> Vec<Case> {
+    let mut seen = BTreeMap::new();
+    let small = |case: &Case| case.problem.elements() <= 1000;
+    let mut pick = |case: &Case| {
+        let p = &case.problem;
+        let kind = (p.op().name(), p.std() == Std::Unbiased, p.dtype().name(), p.param_dtype().name());
+        let count: &mut usize = seen.entry(kind).or_default();
+        *count += 1;
+        // The first of a kind asks for everything; the steps pass over every value and option.
+        *count == 1 || *count % 17 == 5
+    };
+    cases().into_iter().filter(small).filter(|case| pick(case)).collect()
+}
+
+struct List {
+    cases: Vec<Case>,
+    random: Random,
+}
+
+impl List {
+    fn kind(&mut self, variant: (Op, Std), storage: (DType, DType)) {
+        self.push(variant, storage, SMALL[0], |case| case);
+        for shape in SHAPES {
+            let values = [Values::Normal, Values::ALL[self.random.below(Values::ALL.len())]];
+            let values = values[self.random.below(2)];
+            let case = self.options();
+            self.push(variant, storage, shape, |new| Case { values, ..case(new) });
+        }
+        for values in Values::ALL {
+            for shape in SMALL {
+                let case = self.options();
+                let all = self.random.below(2) == 0;
+                self.push(variant, storage, shape, |new| {
+                    let case = case(new);
+                    Case { values, gradients: if all { Gradients::All } else { case.gradients }, ..case }
+                });
+            }
+        }
+        for (i, gradients) in Gradients::ALL.into_iter().enumerate() {
+            let case = self.options();
+            let statistics = Statistics::ALL[i % Statistics::ALL.len()];
+            let shape = SMALL[i % SMALL.len()];
+            self.push(variant, storage, shape, |new| Case { gradients, statistics, ..case(new) });
+        }
+    }
+
+    /// Options at random, each value of each often enough.
+    fn options(&mut self) -> impl Fn(Case) -> Case + use<> {
+        let random = &mut self.random;
+        let gradients = Gradients::ALL[random.below(3) * random.below(2)];
+        let statistics = Statistics::ALL[random.below(Statistics::ALL.len())];
+        let (gamma, beta) = (random.below(4) > 0, random.below(4) > 0);
+        let in_place = random.below(3) == 0;
+        let seed = random.next_u64() >> 32;
+        move |case| Case { gradients, statistics, gamma, beta, in_place, seed, ..case }
+    }
+
+    fn push(
+        &mut self,
+        (op, std): (Op, Std),
+        (dtype, param_dtype): (DType, DType),
+        (rows, cols, inner, gap): Shape,
+        with: impl FnOnce(Case) -> Case,
+    ) {
+        let (cols, accumulate) =
+            (if std == Std::Unbiased { cols.max(2) } else { cols }, self.random.below(3) == 0);
+        let problem = Problem::new(op, rows, cols)
+            .std(std)
+            .dtype(dtype)
+            .param_dtype(param_dtype)
+            .inner(inner)
+            .row_stride(cols * inner + gap)
+            .accumulate(accumulate);
+        let problem = if self.random.below(16) == 0 { problem.eps(0.1) } else { problem };
+        // Every problem of the list is valid; a test counts them.
+        if let Ok(problem) = problem.build() {
+            self.cases.push(with(Case::new(problem, Values::Normal)));
+        }
+    }
+}

@@ -1,0 +1,188 @@
+//! What each output of a case has to be: the reference, and from its intermediate values the bounds.
+
+mod norm;
+mod pointwise;
+
+use dyt::reference::{self, Place, places};
+use dyt::{Op, Result};
+
+use crate::cases::Case;
+use crate::data::round_to;
+use crate::inputs::Inputs;
+use crate::report::Output;
+use crate::tolerance::{self, Arithmetic, Expected, LARGEST};
+
+/// The f64 results of a case, and the inputs widened to f64.
+#[derive(Debug)]
+pub(crate) struct Truth {
+    case: Case,
+    x: Vec<f64>,
+    dy: Vec<f64>,
+    gamma: Option<Vec<f64>>,
+    beta: Option<Vec<f64>>,
+    alpha: f64,
+    shift: f64,
+    /// What dalpha and dshift, dgamma and dbeta are added to; zeros if they are not.
+    prior_sums: [f64; 2],
+    prior_columns: [Vec<f64>; 2],
+    forward: reference::Forward,
+    backward: reference::Backward,
+    /// The norms: what holds of each row.
+    rows: Vec<norm::Row>,
+}
+
+fn widen(values: &[f32]) -> Vec<f64> {
+    values.iter().copied().map(f64::from).collect()
+}
+
+impl Truth {
+    pub(crate) fn new(case: &Case, inputs: &Inputs) -> Result<Self> {
+        let problem = &case.problem;
+        let (x, dy) = (widen(&inputs.x), widen(&inputs.dy));
+        let (gamma, beta) = (inputs.gamma.as_deref().map(widen), inputs.beta.as_deref().map(widen));
+        let (alpha, shift) = (f64::from(inputs.alpha), f64::from(inputs.shift));
+        let read = reference::Inputs { x: &x, alpha, shift, gamma: gamma.as_deref(), beta: beta.as_deref() };
+        let forward = reference::forward(problem, &read)?;
+        let backward = reference::backward(problem, &read, &dy)?;
+        let prior = |value: &f32| if problem.accumulate() { f64::from(*value) } else { 0.0 };
+        let mut truth = Self {
+            case: *case,
+            alpha,
+            shift,
+            prior_sums: inputs.prior_sums.each_ref().map(prior),
+            prior_columns: inputs.prior_columns.each_ref().map(|v| v.iter().map(prior).collect()),
+            x,
+            dy,
+            gamma,
+            beta,
+            forward,
+            backward,
+            rows: Vec::new(),
+        };
+        if !problem.op().is_pointwise() {
+            truth.rows = (0..problem.statistics()).map(|statistic| truth.row(statistic)).collect();
+        }
+        Ok(truth)
+    }
+
+    /// What every element of `output` has to be, with its index.
+    pub(crate) fn of(&self, arithmetic: Arithmetic, output: Output) -> Vec<(usize, Expected)> {
+        let op = self.case.problem.op();
+        let statistics = 0..self.case.problem.statistics();
+        match output {
+            Output::Y | Output::Dx => places(&self.case.problem)
+                .map(|place| (place.at, self.element(arithmetic, output, place)))
+                .collect(),
+            Output::Mean => statistics.map(|i| (i, self.norm_mean(arithmetic, i))).collect(),
+            Output::Rstd => statistics.map(|i| (i, self.norm_rstd(arithmetic, i))).collect(),
+            Output::Dalpha => vec![(0, self.pointwise_dalpha(arithmetic))],
+            Output::Dshift => vec![(0, self.pointwise_dshift(arithmetic))],
+            Output::Dgamma if op.is_pointwise() => self.columns(arithmetic, 0, Self::pointwise_dgamma),
+            Output::Dgamma => self.columns(arithmetic, 0, Self::norm_dgamma),
+            Output::Dbeta => self.columns(arithmetic, 1, Self::dbeta),
+        }
+    }
+
+    fn element(&self, arithmetic: Arithmetic, output: Output, place: Place) -> Expected {
+        match (self.case.problem.op(), output) {
+            (Op::Dyt | Op::Derf, Output::Dx) => self.pointwise_dx(arithmetic, place),
+            (Op::Dyt | Op::Derf, _) => self.pointwise_y(arithmetic, place),
+            (Op::LayerNorm | Op::RmsNorm, Output::Dx) => self.norm_dx(arithmetic, place),
+            (Op::LayerNorm | Op::RmsNorm, _) => self.norm_y(arithmetic, place),
+        }
+    }
+
+    fn gamma_at(&self, column: usize) -> f64 {
+        self.gamma.as_ref().map_or(1.0, |gamma| gamma[column])
+    }
+
+    fn beta_at(&self, column: usize) -> f64 {
+        self.beta.as_ref().map_or(0.0, |beta| beta[column])
+    }
+
+    /// `value`, which f32 arithmetic reaches exactly, as y stores it.
+    fn stored(&self, value: f64) -> Expected {
+        Expected::equal(round_to(self.case.problem.dtype(), f64::from(value as f32)))
+    }
+
+    /// A gradient of a parameter along the columns: the sums of the terms of each, added to what was there.
+    fn columns(
+        &self,
+        arithmetic: Arithmetic,
+        which: usize,
+        term: fn(&Self, Place) -> Term,
+    ) -> Vec<(usize, Expected)> {
+        let mut sums = vec![Sum::default(); self.case.problem.cols()];
+        for place in places(&self.case.problem) {
+            sums[place.column].add(term(self, place));
+        }
+        let priors = &self.prior_columns[which];
+        sums.iter().zip(priors).map(|(sum, &prior)| sum.expected(arithmetic, prior)).enumerate().collect()
+    }
+
+    /// A gradient of one parameter.
+    fn single(&self, arithmetic: Arithmetic, which: usize, term: fn(&Self, Place) -> Term) -> Expected {
+        let mut sum = Sum::default();
+        for place in places(&self.case.problem) {
+            sum.add(term(self, place));
+        }
+        sum.expected(arithmetic, self.prior_sums[which])
+    }
+
+    fn dbeta(&self, place: Place) -> Term {
+        let value = self.dy[place.at];
+        Term { value, magnitude: value.abs(), partial: value.abs(), ..Term::default() }
+    }
+}
+
+/// One term of a gradient of a parameter.
+#[derive(Clone, Copy, Debug, Default)]
+struct Term {
+    value: f64,
+    /// What the table weighs.
+    magnitude: f64,
+    /// The largest of the term's partial products, which have a finite sum or nothing is promised.
+    partial: f64,
+    /// What underflow of the partial products can cost.
+    underflow: f64,
+    /// The table promises nothing of this term.
+    open: bool,
+}
+
+/// The sum of terms.
+#[derive(Clone, Copy, Debug, Default)]
+struct Sum {
+    value: f64,
+    magnitude: f64,
+    partial: f64,
+    underflow: f64,
+    open: bool,
+    nan: bool,
+}
+
+impl Sum {
+    fn add(&mut self, term: Term) {
+        self.value += term.value;
+        self.underflow += term.underflow;
+        self.open |= term.open;
+        self.nan |= term.value.is_nan() && !term.open;
+        if term.value.is_finite() {
+            self.magnitude += term.magnitude;
+            self.partial += term.partial;
+        }
+    }
+
+    /// What was there counts as one more term.
+    fn expected(&self, arithmetic: Arithmetic, prior: f64) -> Expected {
+        if self.nan {
+            Expected::nan()
+        } else if self.open || self.partial > LARGEST {
+            Expected::Anything
+        } else if self.magnitude == 0.0 && self.underflow == 0.0 && self.value == 0.0 {
+            Expected::Near { value: prior, bound: 0.0 }
+        } else {
+            let magnitude = self.magnitude + prior.abs();
+            tolerance::sum(arithmetic, self.value + prior, magnitude, self.underflow)
+        }
+    }
+}

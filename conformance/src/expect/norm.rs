@@ -1,0 +1,147 @@
+//! LayerNorm and RMSNorm.
+
+use dyt::Std;
+use dyt::reference::{Place, row};
+
+use super::{Term, Truth};
+use crate::tolerance::{self, Arithmetic, Expected, LARGEST, LARGEST_OFFSET, NormY, SMALLEST_SUBNORMAL};
+
+/// What can be said of a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// It holds NaN.
+    NotANumber,
+    /// Squares overflow or underflow, or the mean is too large beside the deviations: nothing is promised.
+    Open,
+    /// All values are equal, and LayerNorm subtracts their mean: x̂ is exactly 0.
+    Equal,
+    /// The bounds hold.
+    Ordinary,
+}
+
+/// A row, and what its bounds are made of.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Row {
+    kind: Kind,
+    largest_x: f64,
+    largest_h: f64,
+    /// Σ|h|·(1+|x̂|), which has to be finite in f32.
+    sum_h: f64,
+}
+
+impl Truth {
+    pub(super) fn row(&self, statistic: usize) -> Row {
+        let places = row(&self.case.problem, statistic);
+        let largest = |values: &[f64]| places.clone().fold(0.0_f64, |m, at| m.max(values[at].abs()));
+        let sum_h = places.clone().map(|at| self.backward.h[at].abs() * (1.0 + self.forward.f[at].abs()));
+        Row {
+            kind: self.kind(statistic),
+            largest_x: largest(&self.x),
+            largest_h: largest(&self.backward.h),
+            sum_h: sum_h.sum(),
+        }
+    }
+
+    fn kind(&self, statistic: usize) -> Kind {
+        let problem = &self.case.problem;
+        let mut x = row(problem, statistic).map(|at| self.x[at]);
+        if x.clone().any(f64::is_nan) {
+            return Kind::NotANumber;
+        }
+        let cols = problem.cols() as f64;
+        let largest = x.clone().fold(0.0_f64, |m, x| m.max(x.abs()));
+        let first = x.next().unwrap_or(0.0);
+        let equal = problem.op().has_mean() && x.all(|x| x == first);
+        if equal && cols * largest < LARGEST && problem.eps() > 0.0 {
+            return Kind::Equal;
+        }
+        // Deviations are at most twice the largest value.
+        let squares = if problem.op().has_mean() { 4.0 } else { 1.0 } * cols * largest * largest;
+        let (std, eps) = (self.forward.std[statistic], f64::from(problem.eps()));
+        // What underflow takes from a square is below 2⁻²⁴ of the sum.
+        let vanishes = match problem.std() {
+            Std::Biased => std * std + eps < 2.0_f64.powi(-122),
+            Std::Unbiased => std + eps < 2.0_f64.powi(-48),
+        };
+        let offset = self.forward.mean[statistic].abs() * self.forward.rstd[statistic];
+        // Written so that NaN, from an infinity in the row, is open too.
+        let holds = squares < LARGEST && !vanishes && offset <= LARGEST_OFFSET;
+        if holds { Kind::Ordinary } else { Kind::Open }
+    }
+
+    pub(super) fn norm_y(&self, arithmetic: Arithmetic, place: Place) -> Expected {
+        let Place { at, column, statistic } = place;
+        let problem = &self.case.problem;
+        match self.rows[statistic].kind {
+            Kind::NotANumber => Expected::nan(),
+            Kind::Open => Expected::Anything,
+            Kind::Equal => self.stored(self.beta_at(column)),
+            Kind::Ordinary => {
+                let (gamma, beta) = (self.gamma_at(column), self.beta_at(column));
+                let result = NormY { y: self.forward.y[at], x_hat: self.forward.f[at], gamma, beta };
+                tolerance::norm_y(arithmetic, problem.op(), problem.dtype(), &result)
+            }
+        }
+    }
+
+    pub(super) fn norm_mean(&self, arithmetic: Arithmetic, statistic: usize) -> Expected {
+        let row = &self.rows[statistic];
+        match row.kind {
+            Kind::NotANumber => Expected::nan(),
+            Kind::Open => Expected::Anything,
+            Kind::Equal | Kind::Ordinary => {
+                tolerance::mean(arithmetic, self.forward.mean[statistic], row.largest_x)
+            }
+        }
+    }
+
+    pub(super) fn norm_rstd(&self, arithmetic: Arithmetic, statistic: usize) -> Expected {
+        match self.rows[statistic].kind {
+            Kind::NotANumber => Expected::nan(),
+            Kind::Open => Expected::Anything,
+            Kind::Equal | Kind::Ordinary => tolerance::rstd(arithmetic, self.forward.rstd[statistic]),
+        }
+    }
+
+    pub(super) fn norm_dx(&self, arithmetic: Arithmetic, place: Place) -> Expected {
+        let Place { at, statistic, .. } = place;
+        let row = &self.rows[statistic];
+        let dtype = self.case.problem.dtype();
+        match row.kind {
+            Kind::NotANumber => Expected::nan(),
+            Kind::Open => Expected::Anything,
+            Kind::Equal | Kind::Ordinary if row.sum_h.is_nan() => Expected::nan(),
+            Kind::Equal | Kind::Ordinary if row.sum_h > LARGEST => Expected::Anything,
+            Kind::Equal | Kind::Ordinary => {
+                let (value, rstd) = (self.backward.dx[at], self.forward.rstd[statistic]);
+                tolerance::norm_dx(arithmetic, dtype, value, rstd, row.largest_h, self.forward.f[at])
+            }
+        }
+    }
+
+    /// dy·x̂.
+    pub(super) fn norm_dgamma(&self, place: Place) -> Term {
+        let Place { at, statistic, .. } = place;
+        let dy = self.dy[at];
+        let x_hat = match self.rows[statistic].kind {
+            Kind::NotANumber => f64::NAN,
+            Kind::Open => return Term { value: dy, open: true, ..Term::default() },
+            Kind::Equal => 0.0,
+            Kind::Ordinary => self.forward.f[at],
+        };
+        let value = dy * x_hat;
+        let magnitude = dy.abs() * (1.0 + x_hat.abs());
+        Term {
+            value,
+            magnitude,
+            partial: magnitude,
+            underflow: if magnitude < 2.0_f64.powi(-100) && dy != 0.0 {
+                SMALLEST_SUBNORMAL / 2.0
+            } else {
+                0.0
+            },
+            // The sign of an x̂ within its error of 0 is open.
+            open: dy.is_infinite() && x_hat.abs() < 1e-5 && x_hat != 0.0,
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! DyT and Derf.
+
+use dyt::reference::Place;
+
+use super::{Term, Truth};
+use crate::tolerance::{
+    self, Arithmetic, Expected, LARGEST, Pointwise, Products, SMALLEST_NORMAL, SMALLEST_SUBNORMAL,
+    is_subnormal,
+};
+
+/// f′ below which every accurate kernel has an exact 0, whatever it multiplies.
+const NO_SLOPE: f64 = 1e-60;
+
+impl Truth {
+    fn pointwise(&self, arithmetic: Arithmetic, place: Place) -> Pointwise {
+        let Place { at, column, .. } = place;
+        Pointwise {
+            alpha: self.alpha,
+            gamma: self.gamma_at(column),
+            beta: self.beta_at(column),
+            dy: self.dy[at],
+            u: self.forward.u[at],
+            f: self.forward.f[at],
+            slope: self.backward.slope[at],
+            unfused: tolerance::unfused(
+                arithmetic,
+                self.case.problem.op(),
+                self.alpha * self.x[at],
+                self.shift,
+            ),
+        }
+    }
+
+    pub(super) fn pointwise_y(&self, arithmetic: Arithmetic, place: Place) -> Expected {
+        let at = self.pointwise(arithmetic, place);
+        let y = self.forward.y[place.at];
+        if at.u.is_infinite() {
+            // Exactly ±gamma + beta.
+            return self.stored(y);
+        }
+        if at.u == 0.0 && self.beta.is_none() {
+            // f(±0) is ±0, and so is gamma times it.
+            return Expected::Exactly(y as f32);
+        }
+        tolerance::pointwise_y(arithmetic, self.case.problem.dtype(), y, &at)
+    }
+
+    pub(super) fn pointwise_dx(&self, arithmetic: Arithmetic, place: Place) -> Expected {
+        let at = self.pointwise(arithmetic, place);
+        let problem = &self.case.problem;
+        tolerance::pointwise_dx(arithmetic, problem.op(), problem.dtype(), self.backward.dx[place.at], &at)
+    }
+
+    /// dy·f.
+    pub(super) fn pointwise_dgamma(&self, place: Place) -> Term {
+        let (dy, f) = (self.dy[place.at], self.forward.f[place.at]);
+        let value = dy * f;
+        // As in `tolerance::pointwise_y`.
+        let steps =
+            if is_subnormal(f) { 2.6 * dy.abs() } else { 0.0 } + if is_subnormal(value) { 0.5 } else { 0.0 };
+        Term {
+            value,
+            magnitude: value.abs(),
+            partial: value.abs(),
+            underflow: if steps > 0.0 && steps.is_finite() { steps * SMALLEST_SUBNORMAL } else { 0.0 },
+            // An f that may be 0 makes NaN of an infinity.
+            open: dy.is_infinite() && is_subnormal(f),
+        }
+    }
+
+    pub(super) fn pointwise_dalpha(&self, arithmetic: Arithmetic) -> Expected {
+        self.single(arithmetic, 0, |truth, place| truth.slope_term(place, truth.x[place.at]))
+    }
+
+    pub(super) fn pointwise_dshift(&self, arithmetic: Arithmetic) -> Expected {
+        self.single(arithmetic, 1, |truth, place| truth.slope_term(place, 1.0))
+    }
+
+    /// dy·gamma·f′·`last`, where `last` is x of dalpha and 1 of dshift.
+    fn slope_term(&self, place: Place, last: f64) -> Term {
+        let (dy, gamma, slope) =
+            (self.dy[place.at], self.gamma_at(place.column), self.backward.slope[place.at]);
+        let value = self.backward.h[place.at] * slope * last;
+        let steep = tolerance::steepness(self.case.problem.op(), self.forward.u[place.at]);
+        if dy.is_infinite() {
+            return Term { value, open: slope < SMALLEST_NORMAL && !value.is_nan(), ..Term::default() };
+        }
+        if value.is_nan() || dy == 0.0 || gamma == 0.0 || last == 0.0 || slope < NO_SLOPE {
+            return Term { value, ..Term::default() };
+        }
+        let products = Products::of(&[dy, gamma, slope, last]);
+        let partials = [dy * gamma, dy * slope, dy * gamma * slope, dy * slope * last, value];
+        let partial = partials.into_iter().fold(0.0_f64, |largest, partial| largest.max(partial.abs()));
+        let small = products.smallest < SMALLEST_NORMAL || slope < SMALLEST_NORMAL;
+        // The slope itself errs by a step where it is subnormal.
+        let underflow = products.underflow + SMALLEST_SUBNORMAL * (dy * gamma * last).abs();
+        Term {
+            value,
+            magnitude: (1.0 + steep) * value.abs(),
+            partial,
+            underflow: if small { underflow } else { 0.0 },
+            open: partial > LARGEST,
+        }
+    }
+}

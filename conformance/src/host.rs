@@ -1,0 +1,185 @@
+//! Host copies of typed buffers, and buffers of a device with canaries around and between the rows.
+
+use dyt::{Backend, Buffer, DType, Device, Element, Problem, Result, View, ViewMut};
+use half::{bf16, f16};
+
+/// Elements of one type in host memory.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Host {
+    F32(Vec<f32>),
+    F16(Vec<f16>),
+    Bf16(Vec<bf16>),
+}
+
+macro_rules! each {
+    ($host:expr, $vec:ident => $body:expr) => {
+        match $host {
+            Host::F32($vec) => $body,
+            Host::F16($vec) => $body,
+            Host::Bf16($vec) => $body,
+        }
+    };
+}
+
+impl Host {
+    /// Values that the type holds exactly.
+    pub(crate) fn new(dtype: DType, values: impl Iterator<Item = f32>) -> Self {
+        match dtype {
+            DType::F32 => Self::F32(values.collect()),
+            DType::F16 => Self::F16(values.map(f16::from_f32).collect()),
+            DType::Bf16 => Self::Bf16(values.map(bf16::from_f32).collect()),
+        }
+    }
+
+    pub(crate) fn get(&self, i: usize) -> f32 {
+        each!(self, v => v[i].into())
+    }
+
+    fn bits(&self, i: usize) -> u32 {
+        match self {
+            Self::F32(v) => v[i].to_bits(),
+            Self::F16(v) => v[i].to_bits().into(),
+            Self::Bf16(v) => v[i].to_bits().into(),
+        }
+    }
+
+    fn view(&self) -> View<'_> {
+        each!(self, v => v.into())
+    }
+
+    fn view_mut(&mut self) -> ViewMut<'_> {
+        each!(self, v => v.into())
+    }
+}
+
+/// A value that no kernel computes by chance: finite, and exact in every type.
+pub(crate) const CANARY: f32 = -1480.0;
+
+/// Where an argument's elements lie in its buffer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Layout {
+    /// Elements in front of the argument; chooses its alignment.
+    pub(crate) lead: usize,
+    /// Elements behind it.
+    pub(crate) trail: usize,
+}
+
+impl Layout {
+    /// A guard of canaries on both sides, where the device's buffers are host memory, of which views can begin
+    /// anywhere. `odd` puts the first element off every boundary of a vector.
+    pub(crate) fn guarded(device: &Device, odd: bool) -> Self {
+        if device.backend() == Backend::Cpu {
+            Self { lead: if odd { 65 } else { 64 }, trail: 67 }
+        } else {
+            Self { lead: 0, trail: 0 }
+        }
+    }
+}
+
+/// One argument in a buffer of the device.
+#[derive(Debug)]
+pub(crate) struct Slot {
+    buffer: Buffer,
+    layout: Layout,
+    len: usize,
+    /// Elements of a row and the distance of rows, for the gaps between.
+    rows: (usize, usize),
+}
+
+impl Slot {
+    /// `len` elements with canaries around them.
+    pub(crate) fn vector(
+        device: &Device,
+        layout: Layout,
+        dtype: DType,
+        values: impl ExactSizeIterator<Item = f32>,
+    ) -> Result<Self> {
+        let len = values.len();
+        let guard = |n| core::iter::repeat_n(CANARY, n);
+        let host = Host::new(dtype, guard(layout.lead).chain(values).chain(guard(layout.trail)));
+        let buffer = device.upload(host.view())?;
+        Ok(Self { buffer, layout, len, rows: (len.max(1), len.max(1)) })
+    }
+
+    /// A tensor of the problem, with `gap` in the gaps; behind the last row there is one if `closed`.
+    pub(crate) fn tensor(
+        device: &Device,
+        layout: Layout,
+        problem: &Problem,
+        closed: bool,
+        gap: f32,
+        value: impl Fn(usize) -> f32,
+    ) -> Result<Self> {
+        let (row, stride) = (problem.row_len(), problem.row_stride());
+        let len = if closed { problem.rows() * stride } else { problem.span() };
+        let values = (0..len).map(|i| if i % stride < row { value(i) } else { gap });
+        let mut slot = Self::vector(device, layout, problem.dtype(), values)?;
+        slot.rows = (row, stride);
+        Ok(slot)
+    }
+
+    pub(crate) fn view(&self) -> View<'_> {
+        fn part<T: Element>(slot: &Slot) -> Option<View<'_>> {
+            let slice = slot.buffer.as_slice::<T>()?;
+            Some(View::from(&slice[slot.layout.lead..slot.layout.lead + slot.len]))
+        }
+        let part = match self.buffer.dtype() {
+            DType::F32 => part::<f32>(self),
+            DType::F16 => part::<f16>(self),
+            DType::Bf16 => part::<bf16>(self),
+        };
+        part.unwrap_or_else(|| View::from(&self.buffer))
+    }
+
+    pub(crate) fn view_mut(&mut self) -> ViewMut<'_> {
+        fn part<T: Element>(buffer: &mut Buffer, begin: usize, len: usize) -> ViewMut<'_> {
+            if buffer.as_slice::<T>().is_none() {
+                return ViewMut::from(buffer);
+            }
+            let slice = buffer.as_mut_slice::<T>().unwrap_or_default();
+            ViewMut::from(&mut slice[begin..begin + len])
+        }
+        let (begin, len) = (self.layout.lead, self.len);
+        match self.buffer.dtype() {
+            DType::F32 => part::<f32>(&mut self.buffer, begin, len),
+            DType::F16 => part::<f16>(&mut self.buffer, begin, len),
+            DType::Bf16 => part::<bf16>(&mut self.buffer, begin, len),
+        }
+    }
+
+    /// Copies the buffer to the host, and looks for the first canary that is gone.
+    pub(crate) fn fetch(&self, device: &Device) -> Result<Fetched> {
+        let dtype = self.buffer.dtype();
+        let mut host = Host::new(dtype, core::iter::repeat_n(0.0, self.buffer.len()));
+        device.download(&self.buffer, host.view_mut())?;
+        let canary = Host::new(dtype, core::iter::once(CANARY)).bits(0);
+        let (lead, end) = (self.layout.lead, self.layout.lead + self.len);
+        let (row, stride) = self.rows;
+        let outside = (0..lead).chain(end..host.len());
+        let gaps =
+            (0..self.len).step_by(stride).flat_map(|begin| begin + row..(begin + stride).min(self.len));
+        let lost = outside.chain(gaps.map(|i| lead + i)).find(|&i| host.bits(i) != canary);
+        Ok(Fetched { lost: lost.map(|i| i as isize - lead as isize), host, lead })
+    }
+}
+
+/// A buffer of a device after a run.
+#[derive(Debug)]
+pub(crate) struct Fetched {
+    host: Host,
+    lead: usize,
+    /// Where a canary is gone, from the argument's beginning.
+    pub(crate) lost: Option<isize>,
+}
+
+impl Fetched {
+    pub(crate) fn get(&self, i: usize) -> f32 {
+        self.host.get(self.lead + i)
+    }
+}
+
+impl Host {
+    fn len(&self) -> usize {
+        each!(self, v => v.len())
+    }
+}

@@ -1,0 +1,202 @@
+//! The inputs of a case: drawn in f64, rounded once to the type in which they are stored.
+
+use dyt::{DType, Op, Problem};
+
+use crate::cases::Case;
+use crate::data::{Random, Values, round_to};
+
+/// What a case reads, each value exactly as it is stored. Tensors have `Problem::span` elements.
+#[derive(Clone, Debug)]
+pub(crate) struct Inputs {
+    pub(crate) x: Vec<f32>,
+    pub(crate) dy: Vec<f32>,
+    pub(crate) alpha: f32,
+    pub(crate) shift: f32,
+    pub(crate) gamma: Option<Vec<f32>>,
+    pub(crate) beta: Option<Vec<f32>>,
+    /// What dalpha and dshift hold before they are added to.
+    pub(crate) prior_sums: [f32; 2],
+    /// What dgamma and dbeta hold before they are added to.
+    pub(crate) prior_columns: [Vec<f32>; 2],
+}
+
+impl Inputs {
+    pub(crate) fn draw(case: &Case) -> Self {
+        let problem = &case.problem;
+        let mut random = Random::new(case.seed);
+        let mut draw = Draw::new(case, &mut random);
+        let x = draw.x(problem);
+        let dy = draw.dy(problem);
+        let columns = problem.cols();
+        let gamma = case.gamma.then(|| draw.columns(columns, Draw::gamma));
+        let beta = case.beta.then(|| draw.columns(columns, Draw::beta));
+        let mut prior = |n: usize| (0..n).map(|_| draw.random.normal() as f32).collect::<Vec<_>>();
+        Self {
+            prior_sums: [prior(1)[0], prior(1)[0]],
+            prior_columns: [prior(columns), prior(columns)],
+            x,
+            dy,
+            alpha: draw.alpha,
+            shift: draw.shift,
+            gamma,
+            beta,
+        }
+    }
+}
+
+/// The distributions of one tensor.
+struct Draw<'a> {
+    random: &'a mut Random,
+    values: Values,
+    op: Op,
+    dtype: DType,
+    param_dtype: DType,
+    alpha: f32,
+    shift: f32,
+    /// LargeOffset of Derf: the offset of every element, which alpha times undoes `shift`.
+    offset: Option<f64>,
+    /// EqualRows: the value of the whole tensor.
+    constant: Option<f64>,
+    /// Huge, for the norms: whether squares may overflow.
+    overflows: bool,
+}
+
+/// The exponents of ten that a type's values reach.
+struct Reach {
+    low: f64,
+    high: f64,
+    subnormal: f64,
+}
+
+const fn reach(dtype: DType) -> Reach {
+    match dtype {
+        DType::F32 | DType::Bf16 => Reach { low: -37.9, high: 38.5, subnormal: f32::MIN_POSITIVE as f64 },
+        DType::F16 => Reach { low: -4.2, high: 4.8, subnormal: 1.0 / 16_384.0 },
+    }
+}
+
+impl<'a> Draw<'a> {
+    fn new(case: &Case, random: &'a mut Random) -> Self {
+        let problem = &case.problem;
+        let mut alpha = random.between(0.2, 1.2) * if random.below(4) == 0 { -1.0 } else { 1.0 };
+        if case.values == Values::Huge && random.below(2) == 0 {
+            // Such that some rows do not saturate.
+            alpha *= 10.0_f64.powf(-random.between(0.0, reach(problem.dtype()).high / 2.0));
+        }
+        let mut draw = Self {
+            values: case.values,
+            op: problem.op(),
+            dtype: problem.dtype(),
+            param_dtype: problem.param_dtype(),
+            alpha: alpha as f32,
+            shift: random.between(-1.0, 1.0) as f32,
+            offset: None,
+            constant: (random.below(2) == 0).then(|| random.between(-3.0, 3.0)),
+            overflows: random.below(8) == 0,
+            random,
+        };
+        if case.values == Values::LargeOffset && draw.op == Op::Derf {
+            let offset = draw.random.power(0.0, 3.7);
+            draw.offset = Some(offset);
+            draw.shift = (-f64::from(draw.alpha) * offset) as f32;
+        }
+        draw
+    }
+
+    fn x(&mut self, problem: &Problem) -> Vec<f32> {
+        let mut x = vec![f32::NAN; problem.span()];
+        for statistic in 0..problem.statistics() {
+            let scale = self.row_scale();
+            for at in dyt::reference::row(problem, statistic) {
+                let value = self.x_value(scale);
+                x[at] = round_to(self.dtype, value);
+            }
+            let spoilt = self.values == Values::NonFinite && self.random.below(3) == 0;
+            for _ in 0..if spoilt { problem.cols().div_ceil(50) } else { 0 } {
+                let column = self.random.below(problem.cols());
+                let value = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY][self.random.below(3)];
+                if let Some(at) = dyt::reference::row(problem, statistic).nth(column) {
+                    x[at] = value;
+                }
+            }
+        }
+        x
+    }
+
+    /// What the values of one row share.
+    fn row_scale(&mut self) -> f64 {
+        let reach = reach(self.dtype);
+        match self.values {
+            Values::Huge if self.op.is_pointwise() || self.overflows => {
+                10.0_f64.powf(self.random.between(reach.high / 3.0, reach.high))
+            }
+            // Squares, and sums of squares, are finite.
+            Values::Huge => 10.0_f64.powf(self.random.between(reach.high / 3.0, reach.high.min(15.0))),
+            Values::Tiny => 10.0_f64.powf(self.random.between(reach.low, reach.low / 2.0)),
+            Values::EqualRows => self.constant.unwrap_or_else(|| self.random.between(-3.0, 3.0)),
+            Values::LargeOffset => self.offset.unwrap_or_else(|| self.random.power(0.0, 3.7)),
+            Values::Normal | Values::Subnormal | Values::Saturated | Values::NonFinite => 1.0,
+        }
+    }
+
+    fn x_value(&mut self, scale: f64) -> f64 {
+        match self.values {
+            Values::Normal if self.random.below(64) == 0 => 0.0 * self.random.sign(),
+            Values::Normal | Values::NonFinite => self.random.normal(),
+            Values::Huge | Values::Tiny => scale * self.random.between(0.1, 1.0) * self.random.sign(),
+            Values::Subnormal => reach(self.dtype).subnormal * self.random.between(-1.0, 1.0),
+            Values::EqualRows => scale,
+            Values::LargeOffset => scale + self.random.normal(),
+            Values::Saturated => {
+                let u = 10.0_f64.powf(self.random.between(0.3, 2.2));
+                self.random.sign() * u / f64::from(self.alpha)
+            }
+        }
+    }
+
+    fn dy(&mut self, problem: &Problem) -> Vec<f32> {
+        let mut dy = vec![f32::NAN; problem.span()];
+        let reach = reach(self.dtype);
+        let spoils = self.values == Values::NonFinite && self.random.below(2) == 0;
+        for place in dyt::reference::places(problem) {
+            let value = match self.values {
+                Values::Huge => self.random.power(0.0, reach.high.min(24.0) / 3.0),
+                Values::Tiny => self.random.power(reach.low / 2.0, reach.low / 4.0),
+                Values::Subnormal => reach.subnormal * self.random.between(-1.0, 1.0),
+                Values::LargeOffset => 5.0 + self.random.normal(),
+                Values::NonFinite if spoils && self.random.below(97) == 0 => {
+                    [f64::NAN, f64::INFINITY, f64::NEG_INFINITY][self.random.below(3)]
+                }
+                _ if self.random.below(64) == 0 => 0.0,
+                _ => self.random.normal(),
+            };
+            dy[place.at] = round_to(self.dtype, value);
+        }
+        dy
+    }
+
+    fn columns(&mut self, cols: usize, value: fn(&mut Self) -> f64) -> Vec<f32> {
+        let dtype = self.param_dtype;
+        (0..cols).map(|_| round_to(dtype, value(self))).collect()
+    }
+
+    fn gamma(&mut self) -> f64 {
+        match self.values {
+            // In 16-bit storage y overflows now and then.
+            Values::Huge => self.random.power(0.0, reach(self.param_dtype).high.min(8.0)),
+            Values::Tiny => self.random.power(reach(self.param_dtype).low / 4.0, 0.0),
+            _ if self.random.below(32) == 0 => 0.0,
+            _ => 1.0 + 0.5 * self.random.normal(),
+        }
+    }
+
+    fn beta(&mut self) -> f64 {
+        let reach = reach(self.param_dtype);
+        match self.values {
+            Values::Huge => self.random.power(0.0, reach.high.min(8.0)),
+            Values::Tiny => self.random.power(reach.low, reach.low / 2.0),
+            Values::Subnormal => reach.subnormal * self.random.between(-1.0, 1.0),
+            _ => self.random.normal(),
+        }
+    }
+}

@@ -1,0 +1,298 @@
+//! Runs a case on a device and compares every output with the reference.
+
+use dyt::{Backward, DType, Device, Error, Forward, Pass, Problem};
+
+use crate::cases::Case;
+use crate::expect::Truth;
+use crate::host::{CANARY, Fetched, Layout, Slot};
+use crate::inputs::Inputs;
+use crate::report::{Failure, Output, Report, Worst};
+use crate::tolerance::{Arithmetic, Expected};
+
+/// Runs a case on a device.
+///
+/// # Errors
+/// [`Failure`]: the first result that is wrong, the first canary that is gone, or the device's error.
+pub fn run_case(device: &Device, case: &Case) -> Result<Report, Failure> {
+    match Prepared::new(case) {
+        Ok(prepared) => prepared.run(device),
+        Err(source) => Err(Failure::Refused { device: device.name(), case: Box::new(*case), source }),
+    }
+}
+
+/// A case with its inputs and its reference, which is most of the work and the same for every device.
+#[derive(Debug)]
+pub struct Prepared {
+    case: Case,
+    inputs: Inputs,
+    truth: Truth,
+}
+
+impl Prepared {
+    /// Draws the inputs and computes the reference.
+    ///
+    /// # Errors
+    /// Those of [`dyt::reference`].
+    pub fn new(case: &Case) -> Result<Self, Error> {
+        let inputs = Inputs::draw(case);
+        let truth = Truth::new(case, &inputs)?;
+        Ok(Self { case: *case, inputs, truth })
+    }
+
+    /// Runs the case on a device, as [`run_case`] does.
+    ///
+    /// # Errors
+    /// As [`run_case`].
+    pub fn run(&self, device: &Device) -> Result<Report, Failure> {
+        let run = Run { device, prepared: self };
+        let refused = |source| Failure::Refused { device: device.name(), case: Box::new(self.case), source };
+        let forward = run.forward(false).map_err(refused)?;
+        let mut outputs = run.fetch(&forward).map_err(refused)?;
+        let backward = run.backward(&forward, false).map_err(refused)?;
+        outputs.extend(run.fetch(&backward).map_err(refused)?);
+        run.canaries(&outputs)?;
+        if self.case.in_place {
+            let in_place = run.forward(true).map_err(refused)?;
+            let mut again = run.fetch(&in_place).map_err(refused)?;
+            let in_place = run.backward(&forward, true).map_err(refused)?;
+            again.extend(run.fetch(&in_place).map_err(refused)?);
+            run.canaries(&again)?;
+            run.same_bits(&outputs, &again)?;
+        }
+        run.compare(&outputs)
+    }
+}
+
+/// What a buffer of a call is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Role {
+    Output(Output),
+    Workspace,
+}
+
+type Outputs = Vec<(Role, Slot)>;
+
+/// One case on one device.
+struct Run<'a> {
+    device: &'a Device,
+    prepared: &'a Prepared,
+}
+
+impl Run<'_> {
+    const fn problem(&self) -> &Problem {
+        &self.prepared.case.problem
+    }
+
+    /// Odd seeds begin every buffer off the boundary of a vector.
+    fn layout(&self) -> Layout {
+        Layout::guarded(self.device, self.prepared.case.seed & 1 == 1)
+    }
+
+    fn tensor(&self, gap: f32, value: impl Fn(usize) -> f32) -> dyt::Result<Slot> {
+        let closed = self.prepared.case.seed & 2 == 2;
+        Slot::tensor(self.device, self.layout(), self.problem(), closed, gap, value)
+    }
+
+    /// Gaps of inputs hold NaN, so that reading them shows.
+    fn read_tensor(&self, values: &[f32]) -> dyt::Result<Slot> {
+        self.tensor(f32::NAN, |i| values[i])
+    }
+
+    fn vector(&self, dtype: DType, values: &[f32]) -> dyt::Result<Slot> {
+        Slot::vector(self.device, self.layout(), dtype, values.iter().copied())
+    }
+
+    fn parameter(&self, values: Option<&[f32]>) -> dyt::Result<Option<Slot>> {
+        values.map(|values| self.vector(self.problem().param_dtype(), values)).transpose()
+    }
+
+    /// What an output holds before the call: NaN, or the value that is added to.
+    fn written(&self, output: Output, in_place: Option<&[f32]>) -> dyt::Result<Slot> {
+        let inputs = &self.prepared.inputs;
+        let added = |prior: &[f32]| {
+            let hold = |value: &f32| if self.problem().accumulate() { *value } else { f32::NAN };
+            self.vector(DType::F32, &prior.iter().map(hold).collect::<Vec<_>>())
+        };
+        match output {
+            Output::Y | Output::Dx => self.tensor(CANARY, |i| in_place.map_or(f32::NAN, |values| values[i])),
+            Output::Mean | Output::Rstd => {
+                self.vector(DType::F32, &vec![f32::NAN; self.problem().statistics()])
+            }
+            Output::Dalpha => added(&inputs.prior_sums[..1]),
+            Output::Dshift => added(&inputs.prior_sums[1..]),
+            Output::Dgamma => added(&inputs.prior_columns[0]),
+            Output::Dbeta => added(&inputs.prior_columns[1]),
+        }
+    }
+
+    /// Runs the forward, and returns its outputs.
+    fn forward(&self, in_place: bool) -> dyt::Result<Outputs> {
+        let (case, inputs) = (&self.prepared.case, &self.prepared.inputs);
+        let x = self.read_tensor(&inputs.x)?;
+        let (alpha, shift) =
+            (self.vector(DType::F32, &[inputs.alpha])?, self.vector(DType::F32, &[inputs.shift])?);
+        let (gamma, beta) =
+            (self.parameter(inputs.gamma.as_deref())?, self.parameter(inputs.beta.as_deref())?);
+        let mut outputs = Outputs::new();
+        for output in [Output::Y, Output::Mean, Output::Rstd] {
+            if case.asks(output) {
+                let held = in_place.then_some(inputs.x.as_slice());
+                outputs.push((Role::Output(output), self.written(output, held)?));
+            }
+        }
+        let [(_, y), statistics @ ..] = outputs.as_mut_slice() else { return Ok(outputs) };
+        let mut call = match in_place {
+            true => Forward::in_place(y.view_mut()),
+            false => Forward::new(x.view(), y.view_mut()),
+        };
+        if case.problem.op().is_pointwise() {
+            call = call.alpha(alpha.view());
+        }
+        if case.problem.op().has_shift() {
+            call = call.shift(shift.view());
+        }
+        call.gamma = gamma.as_ref().map(Slot::view);
+        call.beta = beta.as_ref().map(Slot::view);
+        for (role, slot) in statistics {
+            match role {
+                Role::Output(Output::Mean) => call.mean = Some(slot.view_mut()),
+                _ => call.rstd = Some(slot.view_mut()),
+            }
+        }
+        self.device.forward(&case.problem, call)?;
+        Ok(outputs)
+    }
+
+    /// Runs the backward with what the forward saved, and returns its outputs and the workspace.
+    fn backward(&self, forward: &Outputs, in_place: bool) -> dyt::Result<Outputs> {
+        let (case, inputs) = (&self.prepared.case, &self.prepared.inputs);
+        let op = case.problem.op();
+        let (x, dy) = (self.read_tensor(&inputs.x)?, self.read_tensor(&inputs.dy)?);
+        let (alpha, shift) =
+            (self.vector(DType::F32, &[inputs.alpha])?, self.vector(DType::F32, &[inputs.shift])?);
+        let gamma = self.parameter(inputs.gamma.as_deref())?;
+        let saved =
+            |output| forward.iter().find(|(role, _)| *role == Role::Output(output)).map(|(_, slot)| slot);
+        let in_place = in_place && case.asks(Output::Dx);
+        let mut outputs = Outputs::new();
+        for output in Output::ALL.into_iter().filter(|output| output.is_gradient() && case.asks(*output)) {
+            let held = in_place.then_some(inputs.dy.as_slice());
+            outputs.push((Role::Output(output), self.written(output, held)?));
+        }
+        let bytes = self.device.workspace_bytes(&case.problem, Pass::Backward);
+        let garbage = vec![f32::NAN; bytes.div_ceil(DType::F32.size())];
+        let mut workspace = self.vector(DType::F32, &garbage)?;
+        let mut call = Backward::new(dy.view(), x.view());
+        if in_place {
+            call.dy = None;
+        }
+        if op.is_pointwise() {
+            call = call.alpha(alpha.view());
+        }
+        if op.has_shift() {
+            call = call.shift(shift.view());
+        }
+        call.gamma = gamma.as_ref().map(Slot::view);
+        call.mean = saved(Output::Mean).map(Slot::view);
+        call.rstd = saved(Output::Rstd).map(Slot::view);
+        for (role, slot) in &mut outputs {
+            let Role::Output(output) = role else { continue };
+            let view = Some(slot.view_mut());
+            match output {
+                Output::Dx => call.dx = view,
+                Output::Dalpha => call.dalpha = view,
+                Output::Dshift => call.dshift = view,
+                Output::Dgamma => call.dgamma = view,
+                Output::Dbeta => call.dbeta = view,
+                Output::Y | Output::Mean | Output::Rstd => {}
+            }
+        }
+        self.device.backward_with(&case.problem, call, workspace.view_mut())?;
+        outputs.push((Role::Workspace, workspace));
+        Ok(outputs)
+    }
+
+    fn fetch(&self, outputs: &Outputs) -> dyt::Result<Vec<(Role, Fetched)>> {
+        outputs.iter().map(|(role, slot)| Ok((*role, slot.fetch(self.device)?))).collect()
+    }
+
+    fn canaries(&self, outputs: &[(Role, Fetched)]) -> Result<(), Failure> {
+        for (role, fetched) in outputs {
+            if let Some(offset) = fetched.lost {
+                return Err(Failure::Overwritten {
+                    device: self.device.name(),
+                    case: Box::new(self.prepared.case),
+                    buffer: match role {
+                        Role::Output(output) => output.name(),
+                        Role::Workspace => "workspace",
+                    },
+                    offset,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Compares bit for bit; any NaN equals any other.
+    fn same_bits(&self, outputs: &[(Role, Fetched)], again: &[(Role, Fetched)]) -> Result<(), Failure> {
+        for ((role, first), (_, second)) in outputs.iter().zip(again) {
+            let Role::Output(output) = *role else { continue };
+            for index in self.indices(output) {
+                let (expected, got) = (first.get(index), second.get(index));
+                if expected.to_bits() != got.to_bits() && !(expected.is_nan() && got.is_nan()) {
+                    let (device, case) = (self.device.name(), Box::new(self.prepared.case));
+                    return Err(Failure::InPlace { device, case, output, index, got, expected });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The indices of the elements of an output.
+    fn indices(&self, output: Output) -> Vec<usize> {
+        let problem = self.problem();
+        match output {
+            Output::Y | Output::Dx => dyt::reference::places(problem).map(|place| place.at).collect(),
+            Output::Mean | Output::Rstd => (0..problem.statistics()).collect(),
+            Output::Dalpha | Output::Dshift => vec![0],
+            Output::Dgamma | Output::Dbeta => (0..problem.cols()).collect(),
+        }
+    }
+
+    fn compare(&self, outputs: &[(Role, Fetched)]) -> Result<Report, Failure> {
+        let arithmetic = Arithmetic::of(self.device.backend());
+        let mut report = Report::default();
+        for (role, fetched) in outputs {
+            let Role::Output(output) = *role else { continue };
+            let mut worst = Worst { output, error: 0.0, bound: 0.0 };
+            for (index, expected) in self.prepared.truth.of(arithmetic, output) {
+                let error = self.element(output, index, expected, fetched.get(index))?;
+                if error.ratio() > worst.ratio() {
+                    worst = error;
+                }
+            }
+            report.worst.push(worst);
+        }
+        Ok(report)
+    }
+
+    fn element(&self, output: Output, index: usize, expected: Expected, got: f32) -> Result<Worst, Failure> {
+        let dtype = match output {
+            Output::Y | Output::Dx => self.problem().dtype(),
+            _ => DType::F32,
+        };
+        if let Some(measured) = expected.accept(dtype, got) {
+            return Ok(Worst { output, error: measured.error, bound: measured.bound });
+        }
+        let (value, bound) = expected.parts();
+        Err(Failure::Wrong {
+            device: self.device.name(),
+            case: Box::new(self.prepared.case),
+            output,
+            index,
+            got,
+            expected: value,
+            bound,
+        })
+    }
+}

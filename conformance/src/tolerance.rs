@@ -1,0 +1,389 @@
+//! The table of `docs/numerics.md`: how far a result may lie from the f64 reference, and the comparison itself.
+//!
+//! Every bound is a function of quantities of the reference. An `ulp` of f32 is 2⁻²³ of the larger term, as in the
+//! table; a true ulp is meant for the rounding to storage alone. Where a partial product is subnormal the table
+//! promises nothing, and the bounds here add what underflow can cost at most (`underflow` in the names), so that
+//! those results are compared too.
+
+use dyt::{Backend, DType, Op};
+
+use crate::data::round_to;
+
+/// One ulp of f32, relative.
+pub const ULP: f64 = 1.0 / (1_u32 << 23) as f64;
+/// The smallest normal f32: 2⁻¹²⁶.
+pub const SMALLEST_NORMAL: f64 = f32::MIN_POSITIVE as f64;
+/// The smallest subnormal f32: 2⁻¹⁴⁹.
+pub const SMALLEST_SUBNORMAL: f64 = SMALLEST_NORMAL * ULP;
+/// The largest finite f32.
+pub const LARGEST: f64 = f32::MAX as f64;
+/// |mean|·rstd up to which the bounds of the norms hold.
+pub const LARGEST_OFFSET: f64 = 1e4;
+
+/// What a backend's arithmetic promises.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Arithmetic {
+    /// Bound of f32 y of DyT and Derf, in ulp.
+    pub y_ulps: f64,
+    /// Factor on every f32 bound.
+    pub factor: f64,
+    /// Whether a fused multiply-add may be missing.
+    pub unfused: bool,
+    /// Whether a subnormal result may be 0.
+    pub flushes: bool,
+}
+
+impl Arithmetic {
+    /// That of a backend. A backend that is not known is held to the rules of the CPU.
+    #[must_use]
+    pub const fn of(backend: Backend) -> Self {
+        let cpu = Self { y_ulps: 4.0, factor: 1.0, unfused: false, flushes: false };
+        match backend {
+            Backend::Cuda => Self { y_ulps: 5.0, ..cpu },
+            Backend::Wgpu => Self { factor: 2.0, unfused: true, flushes: true, ..cpu },
+            _ => cpu,
+        }
+    }
+
+    /// `bound` of a result near `value`, with the backend's factor, and `value` itself where it may be flushed to 0.
+    fn relax(self, value: f64, bound: f64) -> f64 {
+        let bound = self.factor * bound;
+        if self.flushes && value.abs() - bound < SMALLEST_NORMAL { bound.max(value.abs()) } else { bound }
+    }
+}
+
+/// The ulp of `dtype` at `value` rounded to it; at infinity that of the largest finite value.
+#[must_use]
+pub fn storage_ulp(dtype: DType, value: f64) -> f64 {
+    let (digits, lowest, highest) = match dtype {
+        DType::F32 => (23, -126, 127),
+        DType::F16 => (10, -14, 15),
+        DType::Bf16 => (7, -126, 127),
+    };
+    let rounded = f64::from(round_to(dtype, value)).abs();
+    let biased = (rounded.to_bits() >> 52) as i32;
+    2.0_f64.powi((biased - 1023).clamp(lowest, highest) - digits)
+}
+
+/// The magnitude from which on values round to infinity in `dtype`.
+fn overflow(dtype: DType) -> f64 {
+    let largest = match dtype {
+        DType::F32 => LARGEST,
+        DType::F16 => 65_504.0,
+        DType::Bf16 => f64::from(half::bf16::MAX),
+    };
+    largest + storage_ulp(dtype, largest) / 2.0
+}
+
+/// Whether `value` is not 0 and below the normal f32.
+#[must_use]
+pub const fn is_subnormal(value: f64) -> bool {
+    value != 0.0 && value.abs() < SMALLEST_NORMAL
+}
+
+/// What a result has to be.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Expected {
+    /// At most `bound` from `value`: NaN only for NaN, an infinity only for a value that can round to it, and for a
+    /// bound of 0 the value itself, where the signs of zeros do not count.
+    Near {
+        /// The reference's value.
+        value: f64,
+        /// The largest error.
+        bound: f64,
+    },
+    /// These very bits.
+    Exactly(f32),
+    /// The table promises nothing.
+    Anything,
+}
+
+/// The error of an accepted result, and what it might have been.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Measured {
+    /// |result − reference|; 0 for equal infinities and for NaN where NaN is due.
+    pub error: f64,
+    /// The bound of that error.
+    pub bound: f64,
+}
+
+impl Measured {
+    /// error / bound, and 0 where both are 0.
+    #[must_use]
+    pub fn ratio(&self) -> f64 {
+        if self.error == 0.0 { 0.0 } else { self.error / self.bound }
+    }
+}
+
+impl Expected {
+    /// Equal to `value`, whatever the sign of a zero.
+    #[must_use]
+    pub const fn equal(value: f32) -> Self {
+        Self::Near { value: value as f64, bound: 0.0 }
+    }
+
+    /// NaN.
+    #[must_use]
+    pub const fn nan() -> Self {
+        Self::Near { value: f64::NAN, bound: 0.0 }
+    }
+
+    /// The value and the bound, for messages; NaN as the bound where nothing is promised.
+    #[must_use]
+    pub fn parts(&self) -> (f64, f64) {
+        match *self {
+            Self::Near { value, bound } => (value, bound),
+            Self::Exactly(value) => (f64::from(value), 0.0),
+            Self::Anything => (f64::NAN, f64::NAN),
+        }
+    }
+
+    /// The error of `got`, an element of type `dtype`, if it is accepted.
+    #[must_use]
+    pub fn accept(&self, dtype: DType, got: f32) -> Option<Measured> {
+        match *self {
+            Self::Near { value, bound } => near(dtype, value, bound, f64::from(got)),
+            Self::Exactly(value) => (value.to_bits() == got.to_bits()).then_some(Measured::default()),
+            Self::Anything => Some(Measured::default()),
+        }
+    }
+}
+
+fn near(dtype: DType, value: f64, bound: f64, got: f64) -> Option<Measured> {
+    let exact = if value.is_nan() { got.is_nan() } else { got == value };
+    if exact {
+        let bound = if value.is_finite() { bound } else { 0.0 };
+        return Some(Measured { error: 0.0, bound });
+    }
+    if !value.is_finite() || got.is_nan() {
+        return None;
+    }
+    if got.is_infinite() {
+        let reaches = got.signum() == value.signum() && value.abs() + bound >= overflow(dtype);
+        return reaches.then_some(Measured::default());
+    }
+    let error = (got - value).abs();
+    (error <= bound).then_some(Measured { error, bound })
+}
+
+/// The error of u that rounding alpha·x and shift apart costs, where the backend may do so: 2⁻²³·(|alpha·x| + |shift|).
+#[must_use]
+pub fn unfused(arithmetic: Arithmetic, op: Op, scaled: f64, shift: f64) -> f64 {
+    if arithmetic.unfused && op.has_shift() { ULP * (scaled.abs() + shift.abs()) } else { 0.0 }
+}
+
+/// One element of a pointwise op, forward and backward, as the reference has it.
+#[derive(Clone, Copy, Debug)]
+pub struct Pointwise {
+    /// alpha.
+    pub alpha: f64,
+    /// gamma of the column.
+    pub gamma: f64,
+    /// beta of the column.
+    pub beta: f64,
+    /// dy of the element.
+    pub dy: f64,
+    /// u.
+    pub u: f64,
+    /// f(u).
+    pub f: f64,
+    /// f′(u).
+    pub slope: f64,
+    /// From [`unfused`].
+    pub unfused: f64,
+}
+
+/// y of DyT and Derf, gamma·f + beta.
+#[must_use]
+pub fn pointwise_y(arithmetic: Arithmetic, dtype: DType, y: f64, at: &Pointwise) -> Expected {
+    let scaled = (at.gamma * at.f).abs();
+    let larger = scaled.max(at.beta.abs());
+    let bound = match dtype {
+        // A subnormal f errs by two steps, its u by half a step (times f′ ≤ 1.13), their product by half a step.
+        DType::F32 => {
+            let f = if is_subnormal(at.f) { 2.6 * at.gamma.abs() } else { 0.0 };
+            let product = if is_subnormal(at.gamma * at.f) { 0.5 } else { 0.0 };
+            arithmetic.y_ulps * ULP * larger + SMALLEST_SUBNORMAL * (f + product)
+        }
+        DType::F16 | DType::Bf16 => term_ulp(dtype, larger),
+    };
+    let unfused = at.gamma.abs() * at.slope * at.unfused;
+    Expected::Near { value: y, bound: arithmetic.relax(y, bound) + unfused }
+}
+
+/// dx of DyT and Derf, alpha·dy·gamma·f′(u).
+#[must_use]
+pub fn pointwise_dx(arithmetic: Arithmetic, op: Op, dtype: DType, dx: f64, at: &Pointwise) -> Expected {
+    if at.dy.is_nan() || at.u.is_nan() {
+        return Expected::nan();
+    }
+    if at.dy.is_infinite() {
+        // A slope that underflows makes NaN of an infinity.
+        let certain = at.slope >= SMALLEST_NORMAL;
+        return if certain { Expected::Near { value: dx, bound: 0.0 } } else { Expected::Anything };
+    }
+    let scaled = (at.alpha * at.dy * at.gamma).abs();
+    if scaled == 0.0 || at.u.is_infinite() {
+        return Expected::equal(0.0);
+    }
+    let products = Products::of(&[at.alpha, at.dy, at.gamma, at.slope]);
+    if products.largest > LARGEST {
+        return Expected::Anything;
+    }
+    let without_slope = Products::of(&[at.alpha, at.dy, at.gamma]);
+    let mut underflow = 0.0;
+    if at.slope < SMALLEST_NORMAL {
+        underflow += SMALLEST_SUBNORMAL * scaled.max(1.0);
+    } else if products.smallest < SMALLEST_NORMAL {
+        underflow += products.underflow;
+    }
+    if without_slope.smallest < SMALLEST_NORMAL {
+        underflow += without_slope.underflow;
+    }
+    let relative = match op.has_shift() {
+        true => slope_ulps(op, at.u) * ULP + 2.0 * at.u.abs() * at.unfused,
+        false => slope_ulps(op, at.u) * ULP,
+    };
+    let relative = if dx == 0.0 { 0.0 } else { relative * dx.abs() };
+    let bound = arithmetic.relax(dx, relative + underflow) + rounding(dtype, dx);
+    Expected::Near { value: dx, bound }
+}
+
+/// 6 + 2|u|, of Derf 6 + 2u².
+fn slope_ulps(op: Op, u: f64) -> f64 {
+    6.0 + 2.0 * steepness(op, u)
+}
+
+/// |u|, of Derf u²: what a relative error of u becomes as a relative error of f′, up to a factor of 2.
+#[must_use]
+pub fn steepness(op: Op, u: f64) -> f64 {
+    if op.has_shift() { u * u } else { u.abs() }
+}
+
+/// The ulp of `dtype` at the larger term; 0 where all terms are 0, which nothing rounds.
+fn term_ulp(dtype: DType, larger: f64) -> f64 {
+    if larger == 0.0 { 0.0 } else { storage_ulp(dtype, larger) }
+}
+
+/// One ulp of a 16-bit storage type at `value`; 0 for f32, whose bounds hold the rounding already.
+fn rounding(dtype: DType, value: f64) -> f64 {
+    match dtype {
+        DType::F32 => 0.0,
+        DType::F16 | DType::Bf16 => storage_ulp(dtype, value),
+    }
+}
+
+/// The partial products of some factors, in every order in which they may be formed.
+#[derive(Clone, Copy, Debug)]
+pub struct Products {
+    /// The largest magnitude of a product of some, but not all, of the factors; 1 if all are moderate.
+    pub largest: f64,
+    /// The smallest magnitude that is not 0 of a product of two or more of the factors; 1 if all are moderate.
+    pub smallest: f64,
+    /// What underflow in any order can cost: each rounding half a step, times whatever is still to be multiplied.
+    pub underflow: f64,
+}
+
+impl Products {
+    /// Of these factors, at most a handful.
+    #[must_use]
+    pub fn of(factors: &[f64]) -> Self {
+        let moderate = |factor: &f64| (2.0_f64.powi(-30)..2.0_f64.powi(30)).contains(&factor.abs());
+        if factors.len() <= 4 && factors.iter().all(moderate) {
+            return Self { largest: 1.0, smallest: 1.0, underflow: 0.0 };
+        }
+        let (mut largest, mut smallest) = (0.0_f64, f64::INFINITY);
+        let all = (1_usize << factors.len()) - 1;
+        for subset in 1..=all {
+            let chosen = factors.iter().enumerate().filter(|(i, _)| subset >> i & 1 == 1);
+            let product = chosen.map(|(_, factor)| factor.abs()).product::<f64>();
+            if subset != all {
+                largest = largest.max(product);
+            }
+            if subset.count_ones() > 1 && product > 0.0 {
+                smallest = smallest.min(product);
+            }
+        }
+        let rest: f64 = factors.iter().map(|factor| factor.abs().max(1.0)).product();
+        let roundings = factors.len() as f64 - 1.0;
+        Self { largest, smallest, underflow: roundings * SMALLEST_SUBNORMAL / 2.0 * rest }
+    }
+}
+
+/// One result of a norm's forward: y = x̂·gamma + beta.
+#[derive(Clone, Copy, Debug)]
+pub struct NormY {
+    /// The reference's y.
+    pub y: f64,
+    /// x̂.
+    pub x_hat: f64,
+    /// gamma of the column.
+    pub gamma: f64,
+    /// beta of the column.
+    pub beta: f64,
+}
+
+/// y of the norms.
+///
+/// In 16-bit storage the table says 1 ulp of the larger term. That is no consequence of f32 arithmetic where x̂ of
+/// LayerNorm is small by cancellation: there the deviation keeps the absolute error of the mean (1e-6·(1+|x̂|)·|gamma|
+/// in the table's f32 column), which is more than half an ulp of a small x̂·gamma. The bound is the larger of the
+/// two. RMSNorm subtracts nothing, and has the table's 1 ulp everywhere.
+#[must_use]
+pub fn norm_y(arithmetic: Arithmetic, op: Op, dtype: DType, at: &NormY) -> Expected {
+    let scaled = at.x_hat * at.gamma;
+    let underflow = if is_subnormal(scaled) { SMALLEST_SUBNORMAL } else { 0.0 };
+    let single = 1e-6 * (1.0 + at.x_hat.abs()) * at.gamma.abs() + ULP * at.beta.abs() + underflow;
+    let single = arithmetic.relax(at.y, single);
+    let bound = match dtype {
+        DType::F32 => single,
+        DType::F16 | DType::Bf16 => {
+            let ulp = term_ulp(dtype, scaled.abs().max(at.beta.abs()));
+            if op.has_mean() { ulp.max(ulp / 2.0 + single) } else { ulp }
+        }
+    };
+    Expected::Near { value: at.y, bound }
+}
+
+/// dx of the norms, with the largest |h| of the row.
+#[must_use]
+pub fn norm_dx(
+    arithmetic: Arithmetic,
+    dtype: DType,
+    value: f64,
+    rstd: f64,
+    largest_h: f64,
+    x_hat: f64,
+) -> Expected {
+    let spread = 1.0 + x_hat.abs();
+    // A handful of products, each half a step; none matters beside h from 2⁻¹⁰⁰ on.
+    if largest_h == 0.0 {
+        return Expected::equal(0.0);
+    }
+    let tiny = largest_h.min(rstd * largest_h) < 2.0_f64.powi(-100);
+    let underflow = if tiny { 4.0 * SMALLEST_SUBNORMAL * rstd.max(1.0) * spread * spread } else { 0.0 };
+    let single = arithmetic.relax(value, 4e-6 * rstd * largest_h * spread + underflow);
+    Expected::Near { value, bound: single + rounding(dtype, value) }
+}
+
+/// The mean of a row, with the largest |x| of it.
+#[must_use]
+pub fn mean(arithmetic: Arithmetic, value: f64, largest_x: f64) -> Expected {
+    let underflow = if largest_x < 2.0_f64.powi(-100) { SMALLEST_SUBNORMAL } else { 0.0 };
+    let bound = 1e-6 * (value.abs() + largest_x) + if largest_x == 0.0 { 0.0 } else { underflow };
+    Expected::Near { value, bound: arithmetic.relax(value, bound) }
+}
+
+/// rstd of a row.
+#[must_use]
+pub fn rstd(arithmetic: Arithmetic, value: f64) -> Expected {
+    Expected::Near { value, bound: arithmetic.relax(value, 2e-6 * value.abs()) }
+}
+
+/// A gradient of a parameter: the sum of terms whose weighted magnitudes sum to `magnitude`, with what underflow of
+/// the terms can cost.
+#[must_use]
+pub fn sum(arithmetic: Arithmetic, value: f64, magnitude: f64, underflow: f64) -> Expected {
+    let bound = if value.is_finite() { arithmetic.relax(value, 1e-6 * magnitude + underflow) } else { 0.0 };
+    Expected::Near { value, bound }
+}

@@ -2,7 +2,7 @@
 
     python docs/fit/fit.py > src/cpu/math/tables.rs
 
-Needs numpy and mpmath. The same versions print the same file.
+Needs what requirements.txt names: with those versions it prints the file as it is. docs/math.md explains the method.
 """
 
 import sys
@@ -24,8 +24,7 @@ def report(name, errors, unit):
 
 
 def exp_minus(half, degree):
-    """(e^-r - 1 + r)/r^2 for |r| <= half, weighted for the relative error of e^-r - 1 or, where that is small beside
-    the 1 that is added to it, of e^-r."""
+    """(e^-r - 1 + r)/r^2 for |r| <= half, weighted for the relative error of e^-r - 1."""
     def function(r):
         return (mpmath.expm1(-r) + r) / r**2 if abs(r) > 1e-15 else mpf(1) / 2
 

@@ -54,6 +54,8 @@ pub(crate) struct Partials {
     chunks: usize,
     slots: usize,
     cols: usize,
+    /// Threads that they are added up by.
+    threads: usize,
 }
 
 // SAFETY: tasks write the sums of disjoint chunks or columns.
@@ -62,10 +64,6 @@ unsafe impl Send for Partials {}
 unsafe impl Sync for Partials {}
 
 impl Partials {
-    pub(crate) const fn new(base: *mut f32, chunks: usize, slots: usize, cols: usize) -> Self {
-        Self { base, chunks, slots, cols }
-    }
-
     /// The sums of `chunk` that `wanted` asks for.
     pub(crate) fn chunk(&self, chunk: usize, wanted: &BackwardPtrs) -> Slots {
         let at = |slot: usize, output: *mut f32| {
@@ -96,9 +94,8 @@ impl Partials {
             dalpha: self.first(2, wanted.dalpha),
             dshift: self.first(3, wanted.dshift),
         };
-        let threads = parallel::threads(self.chunks * self.slots * self.cols);
         let fold = Fold { partials: self, outputs, accumulate };
-        parallel::for_each(self.cols.div_ceil(COLUMNS), threads, |task| fold.columns(isa, task));
+        parallel::for_each(self.cols.div_ceil(COLUMNS), self.threads, |task| fold.columns(isa, task));
         for (slot, output) in [(2, wanted.dalpha), (3, wanted.dshift)] {
             if output.is_null() {
                 continue;
@@ -227,5 +224,8 @@ impl<P: Element> Kernel for Whole<P> {
 
 /// The partial sums of a call in the caller's workspace.
 pub(crate) fn partials(base: *mut f32, grid: &plan::Grid, problem: &crate::Problem) -> Partials {
-    Partials::new(base, grid.row_parts(), plan::slots(problem.op()), problem.cols())
+    let (chunks, slots, cols) = (grid.row_parts(), plan::slots(problem.op()), problem.cols());
+    // Of few rows there are more sums than elements: a problem that keeps to its thread does so here too.
+    let threads = parallel::threads((chunks * slots * cols).min(problem.elements()));
+    Partials { base, chunks, slots, cols, threads }
 }

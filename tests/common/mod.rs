@@ -99,6 +99,17 @@ impl Tensor {
     pub(crate) fn bits(&self) -> &[u8] {
         &self.bytes[self.start..self.start + self.len * self.dtype.size()]
     }
+    /// Overwrites one element.
+    pub(crate) fn set(&mut self, at: usize, bits: &[u8]) {
+        let size = self.dtype.size();
+        self.bits_mut()[at * size..(at + 1) * size].copy_from_slice(bits);
+    }
+    /// The elements of an f32 tensor.
+    pub(crate) fn f32s(&self) -> Vec<f32> {
+        let (values, rest) = self.bits().as_chunks::<4>();
+        assert!(self.dtype == DType::F32 && rest.is_empty());
+        values.iter().map(|bytes| f32::from_ne_bytes(*bytes)).collect()
+    }
     fn bits_mut(&mut self) -> &mut [u8] {
         &mut self.bytes[self.start..self.start + self.len * self.dtype.size()]
     }

@@ -57,7 +57,8 @@ impl<T: Element, P: Element, C: Curve> Kernel for Backward<T, P, C> {
                 unsafe { self.rows::<S, 4>(simd, row) };
                 row += 4;
             }
-            while S::REGISTERS >= 16 && end - row >= 2 {
+            // On every level, since a chunk may have twice as many rows as one sum may take additions.
+            while end - row >= 2 {
                 // SAFETY: the rows lie in the tensor.
                 unsafe { self.rows::<S, 2>(simd, row) };
                 row += 2;

@@ -91,7 +91,7 @@ impl<'a> Draw<'a> {
             alpha: alpha as f32,
             shift: random.between(-1.0, 1.0) as f32,
             offset: None,
-            constant: (random.below(2) == 0).then(|| random.between(-3.0, 3.0)),
+            constant: (random.below(2) == 0).then(|| random.power(-3.0, 4.0)),
             overflows: random.below(8) == 0,
             random,
         };
@@ -133,7 +133,7 @@ impl<'a> Draw<'a> {
             // Squares, and sums of squares, are finite.
             Values::Huge => 10.0_f64.powf(self.random.between(reach.high / 3.0, reach.high.min(15.0))),
             Values::Tiny => 10.0_f64.powf(self.random.between(reach.low, reach.low / 2.0)),
-            Values::EqualRows => self.constant.unwrap_or_else(|| self.random.between(-3.0, 3.0)),
+            Values::EqualRows => self.constant.unwrap_or_else(|| self.random.power(-3.0, 4.0)),
             Values::LargeOffset => self.offset.unwrap_or_else(|| self.random.power(0.0, 3.7)),
             Values::Normal | Values::Subnormal | Values::Saturated | Values::NonFinite => 1.0,
         }

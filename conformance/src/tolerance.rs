@@ -55,13 +55,17 @@ impl Arithmetic {
 /// The ulp of `dtype` at `value` rounded to it; at infinity that of the largest finite value.
 #[must_use]
 pub fn storage_ulp(dtype: DType, value: f64) -> f64 {
+    ulp_at(dtype, f64::from(round_to(dtype, value)))
+}
+
+/// The distance of the values of `dtype` on both sides of `value`.
+fn ulp_at(dtype: DType, value: f64) -> f64 {
     let (digits, lowest, highest) = match dtype {
         DType::F32 => (23, -126, 127),
         DType::F16 => (10, -14, 15),
         DType::Bf16 => (7, -126, 127),
     };
-    let rounded = f64::from(round_to(dtype, value)).abs();
-    let biased = (rounded.to_bits() >> 52) as i32;
+    let biased = (value.abs().to_bits() >> 52) as i32;
     2.0_f64.powi((biased - 1023).clamp(lowest, highest) - digits)
 }
 
@@ -198,17 +202,29 @@ pub struct Pointwise {
 pub fn pointwise_y(arithmetic: Arithmetic, dtype: DType, y: f64, at: &Pointwise) -> Expected {
     let scaled = (at.gamma * at.f).abs();
     let larger = scaled.max(at.beta.abs());
+    // A subnormal f errs by two steps, its u by half a step (times f′ ≤ 1.13), their product by half a step.
+    let f = if is_subnormal(at.f) { 2.6 * at.gamma.abs() } else { 0.0 };
+    let product = if is_subnormal(at.gamma * at.f) { 0.5 } else { 0.0 };
+    let single = arithmetic.y_ulps * ULP * larger + SMALLEST_SUBNORMAL * (f + product);
     let bound = match dtype {
-        // A subnormal f errs by two steps, its u by half a step (times f′ ≤ 1.13), their product by half a step.
-        DType::F32 => {
-            let f = if is_subnormal(at.f) { 2.6 * at.gamma.abs() } else { 0.0 };
-            let product = if is_subnormal(at.gamma * at.f) { 0.5 } else { 0.0 };
-            arithmetic.y_ulps * ULP * larger + SMALLEST_SUBNORMAL * (f + product)
-        }
-        DType::F16 | DType::Bf16 => term_ulp(dtype, larger),
+        DType::F32 => arithmetic.relax(y, single),
+        DType::F16 | DType::Bf16 => stored(dtype, y, larger, term_ulp(dtype, larger) / 2.0),
     };
-    let unfused = at.gamma.abs() * at.slope * at.unfused;
-    Expected::Near { value: y, bound: arithmetic.relax(y, bound) + unfused }
+    Expected::Near { value: y, bound: bound + at.gamma.abs() * at.slope * at.unfused }
+}
+
+/// The bound of y in 16-bit storage, from that of what is rounded.
+///
+/// The table says 1 ulp at the larger of the two terms. Two cases need more, which is half an ulp at y for the
+/// rounding, and the error of what is rounded:
+/// - Where |gamma·f + beta| reaches the next power of two, half an ulp at y is a whole ulp at the larger term, and
+///   leaves nothing to arithmetic: beside a tie 1 ulp cannot hold. Half an ulp at the larger term is what the table
+///   leaves to f elsewhere.
+/// - Where x̂ of LayerNorm is small by cancellation, the deviation keeps the absolute error of the mean, which is more
+///   than half an ulp of x̂·gamma.
+fn stored(dtype: DType, y: f64, larger: f64, arithmetic: f64) -> f64 {
+    let ulp = term_ulp(dtype, larger);
+    if ulp == 0.0 { arithmetic } else { ulp.max(ulp_at(dtype, y) / 2.0 + arithmetic) }
 }
 
 /// dx of DyT and Derf, alpha·dy·gamma·f′(u).
@@ -323,24 +339,22 @@ pub struct NormY {
     pub beta: f64,
 }
 
-/// y of the norms.
-///
-/// In 16-bit storage the table says 1 ulp of the larger term. That is no consequence of f32 arithmetic where x̂ of
-/// LayerNorm is small by cancellation: there the deviation keeps the absolute error of the mean (1e-6·(1+|x̂|)·|gamma|
-/// in the table's f32 column), which is more than half an ulp of a small x̂·gamma. The bound is the larger of the
-/// two. RMSNorm subtracts nothing, and has the table's 1 ulp everywhere.
+/// y of the norms, x̂·gamma + beta.
 #[must_use]
 pub fn norm_y(arithmetic: Arithmetic, op: Op, dtype: DType, at: &NormY) -> Expected {
-    let scaled = at.x_hat * at.gamma;
+    let scaled = (at.x_hat * at.gamma).abs();
     let underflow = if is_subnormal(scaled) { SMALLEST_SUBNORMAL } else { 0.0 };
-    let single = 1e-6 * (1.0 + at.x_hat.abs()) * at.gamma.abs() + ULP * at.beta.abs() + underflow;
+    let rest = ULP * at.beta.abs() + underflow;
+    let single = 1e-6 * (1.0 + at.x_hat.abs()) * at.gamma.abs() + rest;
+    let single = match (dtype, op.has_mean()) {
+        (DType::F32, _) | (_, true) => single,
+        // RMSNorm subtracts nothing: its x̂ has the relative error of rstd.
+        (DType::F16 | DType::Bf16, false) => single.min(2e-6 * scaled + rest),
+    };
     let single = arithmetic.relax(at.y, single);
     let bound = match dtype {
         DType::F32 => single,
-        DType::F16 | DType::Bf16 => {
-            let ulp = term_ulp(dtype, scaled.abs().max(at.beta.abs()));
-            if op.has_mean() { ulp.max(ulp / 2.0 + single) } else { ulp }
-        }
+        DType::F16 | DType::Bf16 => stored(dtype, at.y, scaled.max(at.beta.abs()), single),
     };
     Expected::Near { value: at.y, bound }
 }

@@ -85,8 +85,11 @@ impl Truth {
         if dy.is_infinite() {
             return Term { value, open: slope < SMALLEST_NORMAL && !value.is_nan(), ..Term::default() };
         }
-        if value.is_nan() || dy == 0.0 || gamma == 0.0 || last == 0.0 || slope < NO_SLOPE {
+        if value.is_nan() || dy == 0.0 || gamma == 0.0 || last == 0.0 {
             return Term { value, ..Term::default() };
+        }
+        if slope < NO_SLOPE {
+            return Term::default();
         }
         let products = Products::of(&[dy, gamma, slope, last]);
         let partials = [dy * gamma, dy * slope, dy * gamma * slope, dy * slope * last, value];

@@ -74,6 +74,14 @@ pub(crate) enum CliError {
     /// There is no benchmark.
     #[error(transparent)]
     Bench(#[from] crate::bench::BenchError),
+    /// Results are too far from the reference.
+    #[error("{failed} of {total} conformance cases failed")]
+    Conformance {
+        /// How many failed.
+        failed: usize,
+        /// How many ran, on all devices.
+        total: usize,
+    },
     /// Ctrl-C.
     #[error("interrupted; nothing was written")]
     Interrupted,

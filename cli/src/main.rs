@@ -1,8 +1,13 @@
 //! The command `dyt`: what devices there are, whether they compute what they should, and ops on tensors in files.
 
+mod bench;
+mod check;
 mod error;
 mod info;
+mod interrupt;
 mod out;
+mod run;
+mod tensor;
 
 use std::process::ExitCode;
 
@@ -22,11 +27,17 @@ struct Cli {
 enum Command {
     /// Every backend, level and device, and why the absent ones are absent.
     Info(info::InfoArgs),
+    /// The conformance cases on each device: the worst error of each op and dtype beside its bound.
+    Check(check::CheckArgs),
+    /// The speed of every op on each device, beside a copy of the same bytes and beside LayerNorm.
+    Bench(bench::BenchArgs),
+    /// An op on a tensor in a file, forward or backward, by blocks of rows.
+    Run(Box<run::RunArgs>),
 }
 
 fn main() -> ExitCode {
     let result = match Cli::try_parse() {
-        Ok(cli) => run(&cli.command),
+        Ok(cli) => dispatch(&cli.command),
         Err(error) if error.use_stderr() => Err(usage(&error)),
         Err(help) => out::print(&help.to_string()),
     };
@@ -39,9 +50,12 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(command: &Command) -> Result<(), CliError> {
+fn dispatch(command: &Command) -> Result<(), CliError> {
     match command {
         Command::Info(args) => info::run(args),
+        Command::Check(args) => check::run(args),
+        Command::Bench(args) => bench::run(args),
+        Command::Run(args) => run::run(args),
     }
 }
 

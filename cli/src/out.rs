@@ -31,3 +31,13 @@ pub(crate) fn progress(length: u64, template: &str) -> ProgressBar {
     let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
     bar.with_style(style.progress_chars("━╸─"))
 }
+
+/// Why a device is absent, without its name, which stands before it.
+pub(crate) fn reason(error: &dyt::Error) -> String {
+    match error {
+        dyt::Error::BackendUnavailable { reason, .. } | dyt::Error::LevelUnavailable { reason, .. } => {
+            reason.to_string()
+        }
+        other => other.to_string(),
+    }
+}

@@ -92,7 +92,7 @@ pub(crate) enum FormatError {
 }
 
 /// The product of `shape` and `factor`, or the error that it overflows.
-pub(super) fn product(shape: &[u64], factor: u64) -> Result<u64, FormatError> {
+pub(crate) fn product(shape: &[u64], factor: u64) -> Result<u64, FormatError> {
     // A zero makes the product 0 whatever the other sizes are, and these must not overflow before it is met.
     if shape.contains(&0) {
         return Ok(0);

@@ -9,7 +9,7 @@ mod safetensors;
 mod sink;
 mod source;
 
-pub(crate) use format::{Format, FormatError, Reference};
+pub(crate) use format::{Format, FormatError, Reference, product};
 pub(crate) use sink::{Entry, Finished, Sink, header};
 pub(crate) use source::{Source, allocate};
 
@@ -19,8 +19,6 @@ compile_error!("elements are read and written as they lie in the file, which is 
 use std::fmt;
 
 use dyt::DType;
-
-use format::product;
 
 /// Where the elements of one tensor lie in a file of which the header is known.
 #[derive(Clone, Debug, PartialEq, Eq)]

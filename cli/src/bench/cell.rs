@@ -63,7 +63,12 @@ impl Bench {
 }
 
 /// Both passes of every op at `point`, on the threads of `pool`.
-pub(crate) fn measure(device: &Device, pool: &ThreadPool, point: Point, budget: &Budget) -> Result<[Cell; 2]> {
+pub(crate) fn measure(
+    device: &Device,
+    pool: &ThreadPool,
+    point: Point,
+    budget: &Budget,
+) -> Result<[Cell; 2]> {
     pool.install(|| {
         let mut bench = Bench::new(device, point)?;
         let mut contenders: Vec<Contender> = Baseline::ALL.map(Contender::Baseline).to_vec();

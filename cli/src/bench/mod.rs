@@ -2,6 +2,7 @@
 
 mod cell;
 mod check;
+mod error;
 mod machine;
 mod measure;
 mod medians;
@@ -16,14 +17,14 @@ use std::time::Instant;
 
 use clap::Args;
 use dyt::{DType, Device};
-use indicatif::ProgressBar;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use crate::error::CliError;
 use crate::out;
 use crate::tensor::Sink;
 
-use machine::Machine;
+pub(crate) use error::BenchError;
+pub(crate) use machine::Machine;
 use plan::{Plan, Shape};
 use record::{Checked, FORMAT, Record};
 
@@ -81,7 +82,7 @@ pub(crate) fn run(args: &BenchArgs) -> Result<(), CliError> {
     let threads = thread_counts(&args.threads, record.machine.threads);
     out::print(&format!("{}, {}\n", record.machine.processor, table::threads_of(record.machine.threads)))?;
     for target in &targets {
-        let checked = check::check(&target.device, target.in_full)?;
+        let checked = check::check(&target.device, target.in_full);
         out::print(&check::line(&checked))?;
         record.devices.push(checked);
     }
@@ -169,15 +170,11 @@ fn measure(
         record.cells.extend(cells);
         bar.inc(1);
     }
-    end(&bar);
+    bar.finish_and_clear();
     for name in &record.left_out {
         out::print(&format!("not measured, because the time was up: {name}\n"))?;
     }
     Ok(())
-}
-
-fn end(bar: &ProgressBar) {
-    bar.finish_and_clear();
 }
 
 /// The cells of one device: one number of threads after the other, so that the table has few headings.
@@ -197,12 +194,13 @@ fn steps<'a>(target: &'a Target, pools: &'a [ThreadPool], plan: &'a Plan) -> Vec
 fn pool(threads: usize) -> Result<ThreadPool, CliError> {
     let name = |index| format!("bench-{index}");
     let pool = ThreadPoolBuilder::new().num_threads(threads).thread_name(name).build();
-    pool.map_err(|error| CliError::Threads { threads, reason: error.to_string() })
+    pool.map_err(|source| BenchError::Threads { threads, source }.into())
 }
 
 /// Both files under temporary names first, so that there is never half of one.
 fn write(record: &Record, json: &Path, html: &Path) -> Result<(), CliError> {
-    let numbers = serde_json::to_string_pretty(record).map_err(std::io::Error::from).map_err(CliError::io(json))?;
+    let numbers =
+        serde_json::to_string_pretty(record).map_err(std::io::Error::from).map_err(CliError::io(json))?;
     let page = report::html(record).map_err(CliError::io(html))?;
     let json_file = Sink::create(json, numbers.as_bytes())?.finish()?;
     let html_file = Sink::create(html, page.as_bytes())?.finish()?;
@@ -215,7 +213,11 @@ fn write(record: &Record, json: &Path, html: &Path) -> Result<(), CliError> {
 fn failures(devices: &[Checked]) -> Result<(), CliError> {
     let failed: Vec<&str> =
         devices.iter().filter(|checked| checked.failure.is_some()).map(|c| c.device.as_str()).collect();
-    if failed.is_empty() { Ok(()) } else { Err(CliError::NotMeasured { devices: failed.join(", ") }) }
+    if failed.is_empty() {
+        Ok(())
+    } else {
+        Err(BenchError::CheckFailed { devices: failed.join(", ") }.into())
+    }
 }
 
 #[cfg(test)]
@@ -233,8 +235,14 @@ mod tests {
     #[test]
     fn named_devices_are_measured_in_full() -> Result<(), CliError> {
         let targets = targets(&["cpu:portable".to_owned()])?;
-        assert_eq!((targets.len(), targets[0].in_full, targets[0].device.name().as_str()), (1, true, "cpu:portable"));
-        assert!(matches!(super::targets(&["tpu".to_owned()]), Err(CliError::Dyt(dyt::Error::UnknownBackend { .. }))));
+        assert_eq!(
+            (targets.len(), targets[0].in_full, targets[0].device.name().as_str()),
+            (1, true, "cpu:portable")
+        );
+        assert!(matches!(
+            super::targets(&["tpu".to_owned()]),
+            Err(CliError::Dyt(dyt::Error::UnknownBackend { .. }))
+        ));
         Ok(())
     }
 

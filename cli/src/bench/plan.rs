@@ -46,7 +46,10 @@ impl FromStr for Shape {
 /// A dtype by its name, for the command line.
 pub(crate) fn parse_dtype(text: &str) -> Result<DType, String> {
     let names = || DType::ALL.map(DType::name).join(", ");
-    DType::ALL.into_iter().find(|dtype| dtype.name() == text).ok_or_else(|| format!("a dtype is one of {}", names()))
+    DType::ALL
+        .into_iter()
+        .find(|dtype| dtype.name() == text)
+        .ok_or_else(|| format!("a dtype is one of {}", names()))
 }
 
 impl Plan {

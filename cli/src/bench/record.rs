@@ -246,13 +246,9 @@ pub(crate) mod tests {
     /// A cell in which copy takes 100 µs, NT copy 80, and the ops 100, 90, 120 and 60 µs.
     pub(crate) fn cell(device: &str, threads: usize, point: Point, pass: Pass) -> Cell {
         let times = [100, 80, 100, 90, 120, 60];
-        let budget = Budget {
-            batch: Duration::ZERO,
-            least_rounds: 5,
-            most_rounds: 5,
-            total: Duration::ZERO,
-        };
-        let time = |contender: usize, calls| Ok::<_, Infallible>(Duration::from_micros(times[contender]) * calls);
+        let budget = Budget { batch: Duration::ZERO, least_rounds: 5, most_rounds: 5, total: Duration::ZERO };
+        let time =
+            |contender: usize, calls| Ok::<_, Infallible>(Duration::from_micros(times[contender]) * calls);
         let Ok(samples) = interleave(times.len(), &budget, time);
         let [plain, streaming] = Baseline::of(pass);
         let ops: Vec<(Op, usize)> = Op::ALL.into_iter().zip(2..).collect();

@@ -74,7 +74,10 @@ fn header(record: &Record) -> String {
         match &checked.failure {
             Some(failure) => {
                 let reason = escape(failure);
-                let _ = writeln!(text, "<p class=\"failure\">{name} failed its check and was not measured: {reason}</p>");
+                let _ = writeln!(
+                    text,
+                    "<p class=\"failure\">{name} failed its check and was not measured: {reason}</p>"
+                );
             }
             None => {
                 let _ = writeln!(
@@ -98,22 +101,18 @@ fn legend() -> String {
     text + "</div>\n"
 }
 
-/// The medians in f32 as numbers to read first: on all threads in memory, on one in the caches.
+/// Medians as numbers to read first: on all threads in memory, on one in the caches.
 fn tiles(record: &Record, device: &str) -> String {
     let all = medians(record, device);
-    let Some(dtype) = record.dtypes().first().copied() else { return String::new() };
-    let mut text = format!("<h2>{}: DyT in short, {dtype}</h2>\n<div class=\"row\">\n", escape(device));
+    let mut text = format!("<h2>{}: DyT in short</h2>\n<div class=\"row\">\n", escape(device));
     for residence in [Residence::Memory, Residence::Caches] {
         for pass in Pass::ALL {
-            let alike = |m: &&Medians| m.residence == residence && m.pass == pass && m.dtype == dtype;
-            let of_threads = |m: &&Medians| m.threads;
-            let tile = match residence {
-                Residence::Memory => all.iter().filter(alike).max_by_key(of_threads),
-                Residence::Caches => all.iter().filter(alike).min_by_key(of_threads),
-            };
-            if let Some(medians) = tile {
-                text += &tile_of(medians);
-            }
+            // The widest dtype comes first, and in it the fewest threads.
+            let here = || all.iter().filter(|m| m.residence == residence && m.pass == pass);
+            let Some(first) = here().next() else { continue };
+            let of_dtype = here().filter(|m| m.dtype == first.dtype);
+            let tile = if residence == Residence::Memory { of_dtype.last() } else { Some(first) };
+            text.extend(tile.map(tile_of));
         }
     }
     text + "</div>\n"
@@ -134,9 +133,10 @@ fn tile_of(medians: &Medians) -> String {
     let ratio = medians.dyt_to_layer_norm;
     let verdict = if ratio > 1.0 { "slower" } else { "faster" };
     format!(
-        "<div class=\"tile\"><h3>{}</h3><small>{place}, {}</small><b>{big}</b>\
+        "<div class=\"tile\"><h3>{}</h3><small>{place}, {}, {}</small><b>{big}</b>\
          <small>LayerNorm {other}; DyT takes {ratio:.2} of its time: {verdict}</small></div>\n",
         capital(medians.pass),
+        medians.dtype,
         threads_of(medians.threads),
     )
 }
@@ -188,7 +188,8 @@ fn figures(record: &Record, device: &str) -> io::Result<String> {
         }
         if !rows.is_empty() {
             let device = escape(device);
-            let _ = writeln!(text, "<h2>{heading} <small>({device})</small></h2>\n<p>{explanation}</p>\n{rows}");
+            let _ =
+                writeln!(text, "<h2>{heading} <small>({device})</small></h2>\n<p>{explanation}</p>\n{rows}");
         }
     }
     Ok(text)
@@ -208,7 +209,10 @@ fn figure(cells: &[&Cell], residence: Residence, pass: Pass, threads: usize) -> 
             Residence::Memory => format!("part of the speed of a {name}"),
             Residence::Caches => "elements in a nanosecond on each thread".to_owned(),
         },
-        groups: cells.iter().map(|cell| group(cell, &format!("{} {}", cell.shape(), cell.dtype), value)).collect(),
+        groups: cells
+            .iter()
+            .map(|cell| group(cell, &format!("{} {}", cell.shape(), cell.dtype), value))
+            .collect(),
         reference: (residence == Residence::Memory).then(|| (1.0, name.to_owned())),
     };
     let (title, threads) = (capital(pass), threads_of(threads));
@@ -229,24 +233,33 @@ fn levels(record: &Record) -> io::Result<String> {
     }
     let mut row = String::new();
     for pass in Pass::ALL {
-        let here = |cell: &&Cell| cell.threads == 1 && cell.pass == pass.name() && !cell.in_memory(&record.machine);
+        let here =
+            |cell: &&Cell| cell.threads == 1 && cell.pass == pass.name() && !cell.in_memory(&record.machine);
         let cells: Vec<&Cell> = record.cells.iter().filter(here).collect();
         let same = |a: &Cell, b: &Cell| (a.rows, a.cols, &a.dtype) == (b.rows, b.cols, &b.dtype);
         let everywhere = |cell: &&&Cell| {
-            measured.iter().all(|device| cells.iter().any(|other| other.device == *device && same(cell, other)))
+            measured
+                .iter()
+                .all(|device| cells.iter().any(|other| other.device == *device && same(cell, other)))
         };
         let mut shared: Vec<&&Cell> = cells.iter().filter(everywhere).collect();
         shared.sort_by(|a, b| b.dtype.len().cmp(&a.dtype.len()).reverse());
         let level = |cell: &Cell| cell.device.strip_prefix("cpu:").unwrap_or(&cell.device).to_owned();
         let groups: Vec<Group> = shared
             .iter()
-            .map(|cell| group(cell, &format!("{} {}", level(cell), cell.dtype), |timing| timing.elements_per_ns))
+            .map(|cell| {
+                group(cell, &format!("{} {}", level(cell), cell.dtype), |timing| timing.elements_per_ns)
+            })
             .collect();
         if let Some(cell) = shared.first() {
             let axis = "elements in a nanosecond".to_owned();
             let figure = Figure { axis, groups, reference: None };
             let (pass, shape) = (capital(pass), cell.shape());
-            let _ = write!(row, "<div class=\"figure\"><h3>{pass}, {shape}, 1 thread</h3>\n{}</div>\n", svg(&figure)?);
+            let _ = write!(
+                row,
+                "<div class=\"figure\"><h3>{pass}, {shape}, 1 thread</h3>\n{}</div>\n",
+                svg(&figure)?
+            );
         }
     }
     if row.is_empty() {
@@ -286,7 +299,11 @@ fn table(record: &Record) -> String {
     }
     text += "</table></div>\n";
     for left_out in &record.left_out {
-        let _ = writeln!(text, "<p class=\"machine\">Not measured, because the time was up: {}</p>", escape(left_out));
+        let _ = writeln!(
+            text,
+            "<p class=\"machine\">Not measured, because the time was up: {}</p>",
+            escape(left_out)
+        );
     }
     text
 }

@@ -34,7 +34,8 @@ pub(crate) fn cell_lines(cell: &Cell) -> String {
     let mut text = String::new();
     let place = format!("{:<12} {:<5} {:<9}", cell.shape(), cell.dtype, cell.pass);
     if let Some(baseline) = cell.baseline() {
-        let _ = write!(text, "{place} {:<10} {:>10} {:>8.1}", baseline.name, time(baseline.ns), baseline.gb_s);
+        let _ =
+            write!(text, "{place} {:<10} {:>10} {:>8.1}", baseline.name, time(baseline.ns), baseline.gb_s);
         let unsteady = if cell.steady { "" } else { "   (the machine was not quiet)" };
         let _ = writeln!(text, "{unsteady}");
     }

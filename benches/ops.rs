@@ -1,0 +1,120 @@
+//! The grid of `dyt bench` under criterion, to compare a change with what was there before it.
+//!
+//! Each group is one pass, shape, dtype and number of threads; in it stand DyT, LayerNorm, Derf, RMSNorm and the
+//! copies that move the same bytes. The device is that of `Device::auto`, so that `DYT_BACKEND` and `DYT_CPU_LEVEL`
+//! name another. Filters are those of criterion:
+//!
+//! ```sh
+//! cargo bench -p dyt -- 'forward 4096x4096 f32, 1 thread'
+//! ```
+
+use std::time::Duration;
+
+use criterion::{
+    BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main, measurement::WallTime,
+};
+use dyt::{Device, Op, Pass};
+use dyt_conformance::measure::{Baseline, Layer, Point, Tensors, grid::grid, moved_bytes};
+use rayon::{ThreadPool, ThreadPoolBuilder};
+
+/// Each op beside the one that it stands in for.
+const ORDER: [Op; 4] = [Op::Dyt, Op::LayerNorm, Op::Derf, Op::RmsNorm];
+const SEED: u64 = 20_250_313;
+
+/// The ops of one point on shared tensors, warm.
+struct Bench {
+    tensors: Tensors,
+    layers: Vec<Layer>,
+}
+
+impl Bench {
+    fn new(device: &Device, point: Point) -> dyt::Result<Self> {
+        let mut tensors = Tensors::new(device, &point.problem(Op::Dyt)?, SEED)?;
+        let mut layers = Vec::new();
+        for op in ORDER {
+            let mut layer = Layer::new(device, point.problem(op)?, SEED)?;
+            // The backward of the norms takes the statistics that this saves.
+            layer.forward(&mut tensors)?;
+            layers.push(layer);
+        }
+        Ok(Self { tensors, layers })
+    }
+}
+
+fn ops(criterion: &mut Criterion) {
+    let device = Device::auto().expect("the environment names a device of this machine");
+    let all = std::thread::available_parallelism().map_or(1, usize::from);
+    let mut counts = vec![1, all];
+    counts.dedup();
+    let pools = counts.into_iter().map(|count| ThreadPoolBuilder::new().num_threads(count).build());
+    let pools: Vec<ThreadPool> = pools.collect::<Result<_, _>>().expect("the system has threads");
+    for point in grid() {
+        // Made when the first benchmark of the point runs: a filter may leave out all of them.
+        let mut bench = None;
+        for pass in Pass::ALL {
+            for pool in &pools {
+                let threads = pool.current_num_threads();
+                if threads > 1 && !point.takes_threads() {
+                    continue;
+                }
+                let Point { rows, cols, dtype } = point;
+                let plural = if threads == 1 { "" } else { "s" };
+                let name = format!("{pass} {rows}x{cols} {dtype}, {threads} thread{plural}");
+                let mut group = criterion.benchmark_group(name);
+                let problem = point.problem(Op::Dyt).expect("the grid has valid problems");
+                group.throughput(Throughput::Bytes(moved_bytes(&problem, pass) as u64));
+                let make = || Bench::new(&device, point).expect("the machine has memory for the grid");
+                group_of(&mut group, pass, pool, &mut bench, make);
+                group.finish();
+            }
+        }
+    }
+}
+
+fn group_of(
+    group: &mut BenchmarkGroup<'_, WallTime>,
+    pass: Pass,
+    pool: &ThreadPool,
+    bench: &mut Option<Bench>,
+    make: impl Fn() -> Bench,
+) {
+    for (index, op) in ORDER.into_iter().enumerate() {
+        group.bench_function(op.name(), |bencher| {
+            let Bench { tensors, layers } = bench.get_or_insert_with(&make);
+            let layer = &mut layers[index];
+            bencher.iter_custom(|calls| {
+                pool.install(|| time(calls, || layer.run(pass, tensors).expect("the arguments are valid")))
+            });
+        });
+    }
+    for baseline in Baseline::of(pass) {
+        group.bench_function(baseline.name(), |bencher| {
+            let Bench { tensors, .. } = bench.get_or_insert_with(&make);
+            bencher.iter_custom(|calls| {
+                pool.install(|| {
+                    let mut host = tensors.host_bytes().expect("the CPU's memory is the host's");
+                    time(calls, || baseline.run(&mut host))
+                })
+            });
+        });
+    }
+}
+
+fn time(calls: u64, mut call: impl FnMut()) -> Duration {
+    let begin = std::time::Instant::now();
+    for _ in 0..calls {
+        call();
+    }
+    begin.elapsed()
+}
+
+/// Short samples: the grid has hundreds of benchmarks.
+fn config() -> Criterion {
+    Criterion::default()
+        .sample_size(20)
+        .warm_up_time(Duration::from_millis(200))
+        .measurement_time(Duration::from_secs(1))
+}
+
+criterion_group! { name = benches; config = config(); targets = ops }
+criterion_main!(benches);

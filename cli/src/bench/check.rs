@@ -1,7 +1,7 @@
 //! A device that computes wrong results is not measured.
 
 use dyt::Device;
-use dyt_conformance::{Case, quick_cases, run_case};
+use dyt_conformance::{Case, Worst, quick_cases, run_case};
 
 use super::record::Checked;
 
@@ -15,7 +15,7 @@ pub(crate) fn check(device: &Device, in_full: bool) -> Checked {
         match run_case(device, case) {
             Ok(report) => {
                 checked.cases += 1;
-                checked.worst = report.worst.iter().map(|worst| worst.ratio()).fold(checked.worst, f64::max);
+                checked.worst = report.worst.iter().map(Worst::ratio).fold(checked.worst, f64::max);
             }
             Err(failure) => {
                 checked.failure = Some(failure.to_string());

@@ -78,7 +78,7 @@ const QUICK: Budget = Budget {
     batch: Duration::from_micros(500),
     least_rounds: 5,
     most_rounds: 41,
-    total: Duration::from_millis(700),
+    total: Duration::from_millis(1200),
 };
 const FULL: Budget = Budget {
     batch: Duration::from_millis(1),

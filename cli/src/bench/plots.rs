@@ -81,6 +81,11 @@ fn draw(area: &Area<'_>, figure: &Figure, bottom: i32) -> Drawn {
     }
     write(area, &figure.axis, ((LEFT + WIDTH - RIGHT) / 2, bottom + 22), 13, (HPos::Center, VPos::Top))?;
 
+    if let Some((value, name)) = &figure.reference {
+        line(area, x(*value), (TOP - 4, bottom), &INK, 2)?;
+        write(area, name, (x(*value), TOP - 6), 12, (HPos::Center, VPos::Bottom))?;
+    }
+
     let mut top = TOP + GAP / 2;
     for group in &figure.groups {
         let height = group.bars.len() as i32 * BAR;
@@ -90,14 +95,13 @@ fn draw(area: &Area<'_>, figure: &Figure, bottom: i32) -> Drawn {
             let corners = [(LEFT, top + 1), (x(bar.value), top + BAR - 1)];
             area.draw(&Rectangle::new(corners, RGBColor(r, g, b).filled()))?;
             let number = format!("{:.2}", bar.value);
+            // The line of the reference must not cross it out.
+            let behind = [(x(bar.value) + 1, top + 1), (x(bar.value) + 32, top + BAR - 1)];
+            area.draw(&Rectangle::new(behind, WHITE.filled()))?;
             write(area, &number, (x(bar.value) + 4, top + BAR / 2), 11, (HPos::Left, VPos::Center))?;
             top += BAR;
         }
         top += GAP;
-    }
-    if let Some((value, name)) = &figure.reference {
-        line(area, x(*value), (TOP - 4, bottom), &INK, 2)?;
-        write(area, name, (x(*value), TOP - 6), 12, (HPos::Center, VPos::Bottom))?;
     }
     line(area, LEFT, (TOP, bottom), &INK, 1)
 }

@@ -18,7 +18,7 @@ pub(crate) fn heading(device: &str, threads: usize) -> String {
         "op",
         "time",
         "GB/s",
-        "÷ copy",
+        "of copy",
         "el/ns",
         "÷ LN",
     )

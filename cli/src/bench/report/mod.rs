@@ -1,5 +1,7 @@
 //! One HTML file that needs no other: the answer first, then the figures, then every number.
 
+mod numbers;
+
 use std::fmt::Write as _;
 use std::io;
 
@@ -8,7 +10,7 @@ use dyt::{Op, Pass};
 use super::medians::{Medians, Residence, medians};
 use super::plots::{Bar, Figure, Group, svg};
 use super::record::{Cell, OpTiming, Record};
-use super::table::{threads_of, time};
+use super::table::threads_of;
 
 /// Each op beside the one that it stands in for: DyT and LayerNorm first.
 const ORDER: [Op; 4] = [Op::Dyt, Op::LayerNorm, Op::Derf, Op::RmsNorm];
@@ -40,7 +42,7 @@ pub(crate) fn html(record: &Record) -> io::Result<String> {
         body += &figures(record, device)?;
     }
     body += &levels(record)?;
-    body += &table(record);
+    body += &numbers::table(record);
     body += NOTES;
     Ok(format!(
         "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
@@ -82,7 +84,7 @@ fn header(record: &Record) -> String {
             None => {
                 let _ = writeln!(
                     text,
-                    "<p class=\"machine\">{name}: {} results compared with f64 before measuring, largest error {:.2} of \
+                    "<p class=\"machine\">{name}: {} cases compared with f64 before measuring, largest error {:.2} of \
                      its bound</p>",
                     checked.cases, checked.worst
                 );
@@ -110,8 +112,8 @@ fn tiles(record: &Record, device: &str) -> String {
             // The widest dtype comes first, and in it the fewest threads.
             let here = || all.iter().filter(|m| m.residence == residence && m.pass == pass);
             let Some(first) = here().next() else { continue };
-            let of_dtype = here().filter(|m| m.dtype == first.dtype);
-            let tile = if residence == Residence::Memory { of_dtype.last() } else { Some(first) };
+            let mut of_dtype = here().filter(|m| m.dtype == first.dtype);
+            let tile = if residence == Residence::Memory { of_dtype.next_back() } else { Some(first) };
             text.extend(tile.map(tile_of));
         }
     }
@@ -120,21 +122,22 @@ fn tiles(record: &Record, device: &str) -> String {
 
 fn tile_of(medians: &Medians) -> String {
     let [dyt, _, layer_norm, _] = medians.by_op;
-    let (place, big, other) = match medians.residence {
+    let (place, big, unit, other) = match medians.residence {
         Residence::Memory => {
-            let what = baseline_name(medians.pass);
             let percent = |value: f64| format!("{:.0} %", 100.0 * value);
-            ("tensors in memory", format!("{} of a {what}", percent(dyt)), percent(layer_norm))
+            let unit = format!("of the speed of a {}", baseline_name(medians.pass));
+            ("tensors in memory", percent(dyt), unit, percent(layer_norm))
         }
         Residence::Caches => {
-            ("tensors in the caches", format!("{dyt:.1} elements/ns"), format!("{layer_norm:.1}"))
+            let unit = "elements in a nanosecond on each thread".to_owned();
+            ("tensors in the caches", format!("{dyt:.1}"), unit, format!("{layer_norm:.1}"))
         }
     };
     let ratio = medians.dyt_to_layer_norm;
-    let verdict = if ratio > 1.0 { "slower" } else { "faster" };
+    let (class, verdict) = if ratio > 1.0 { ("slower", "slower") } else { ("faster", "not slower") };
     format!(
-        "<div class=\"tile\"><h3>{}</h3><small>{place}, {}, {}</small><b>{big}</b>\
-         <small>LayerNorm {other}; DyT takes {ratio:.2} of its time: {verdict}</small></div>\n",
+        "<div class=\"tile\"><h3>{}, {}, {}</h3><small>{place}</small><b>DyT {big}</b><small>{unit}; LayerNorm \
+         {other}</small><small class=\"{class}\">DyT needs {ratio:.2} × LayerNorm's time: {verdict}</small></div>\n",
         capital(medians.pass),
         medians.dtype,
         threads_of(medians.threads),
@@ -268,79 +271,6 @@ fn levels(record: &Record) -> io::Result<String> {
     Ok(format!("<h2>Devices of this machine</h2>\n<div class=\"row\">\n{row}</div>\n"))
 }
 
-/// Every cell in a line; whoever is slower than LayerNorm is marked.
-fn table(record: &Record) -> String {
-    let mut text = String::from(
-        "<h2>Every number</h2>\n<p>Time is the median of a call. ÷ copy: speed as a part of that of the copy or triad. \
-         el/ns: elements in a nanosecond on each thread. ÷ LN: time divided by LayerNorm's; marked where it is above 1, \
-         that is, where LayerNorm is the faster one.</p>\n<div class=\"scroll\"><table>\n<tr>",
-    );
-    text += "<th class=\"text\" colspan=\"5\"></th><th class=\"group\" colspan=\"2\">copy or triad</th>";
-    for op in ORDER {
-        let columns = if op == Op::LayerNorm { 3 } else { 4 };
-        let _ = write!(text, "<th class=\"group\" colspan=\"{columns}\">{}</th>", title(op));
-    }
-    text += "</tr>\n<tr>";
-    for name in ["device", "threads", "pass", "shape", "dtype"] {
-        let _ = write!(text, "<th class=\"text\">{name}</th>");
-    }
-    text += "<th class=\"group\">time</th><th>GB/s</th>";
-    for op in ORDER {
-        text += "<th class=\"group\">time</th><th>÷ copy</th><th>el/ns</th>";
-        text += if op == Op::LayerNorm { "" } else { "<th>÷ LN</th>" };
-    }
-    text += "</tr>\n";
-    let mut before = None;
-    for cell in &record.cells {
-        let block = (&cell.device, cell.threads);
-        text += if before == Some(block) { "<tr>" } else { "<tr class=\"first\">" };
-        before = Some(block);
-        text += &table_row(cell);
-    }
-    text += "</table></div>\n";
-    for left_out in &record.left_out {
-        let _ = writeln!(
-            text,
-            "<p class=\"machine\">Not measured, because the time was up: {}</p>",
-            escape(left_out)
-        );
-    }
-    text
-}
-
-fn table_row(cell: &Cell) -> String {
-    let mut text = String::new();
-    let quiet = if cell.steady { "" } else { " (not quiet)" };
-    let fields = [
-        escape(&cell.device),
-        cell.threads.to_string(),
-        format!("{}{quiet}", cell.pass),
-        cell.shape(),
-        escape(&cell.dtype),
-    ];
-    for field in fields {
-        let _ = write!(text, "<td class=\"text\">{field}</td>");
-    }
-    if let Some(baseline) = cell.baseline() {
-        let _ = write!(text, "<td class=\"first\">{}</td><td>{:.1}</td>", time(baseline.ns), baseline.gb_s);
-    }
-    for op in ORDER {
-        let Some(timing) = cell.op(op) else { continue };
-        let _ = write!(
-            text,
-            "<td class=\"first\">{}</td><td>{:.2}</td><td>{:.2}</td>",
-            time(timing.timing.ns),
-            timing.fraction,
-            timing.elements_per_ns
-        );
-        if op != Op::LayerNorm {
-            let class = if timing.loses() { " class=\"slower\"" } else { "" };
-            let _ = write!(text, "<td{class}>{:.2}</td>", timing.to_layer_norm);
-        }
-    }
-    text + "</tr>\n"
-}
-
 const NOTES: &str = "<h2>How it was measured</h2>
 <p>Every op and every baseline has its turn in every round, on the same warm buffers with random values, never zeros; \
 the numbers are medians of the rounds. Rounds in which the copy was more than 15 % off its median are left out. A \
@@ -382,7 +312,7 @@ mod tests {
     #[test]
     fn refused_devices_and_slower_ops_are_marked() -> io::Result<()> {
         let mut record = record();
-        let slower = |page: &str| page.matches("class=\"slower\"").count();
+        let slower = |page: &str| page.matches("<td class=\"slower\"").count();
         let page = html(&record)?;
         assert_eq!(slower(&page), 0);
         assert!(page.contains("cpu:avx2 failed its check") && page.contains("y: 3 &gt; 1"));

@@ -17,7 +17,7 @@ use error::CliError;
 
 /// Fused kernels for DyT, Derf, LayerNorm and RMSNorm.
 #[derive(Debug, Parser)]
-#[command(name = "dyt", version, about)]
+#[command(name = "dyt", version, arg_required_else_help = false)]
 struct Cli {
     #[command(subcommand)]
     command: Command,

@@ -18,7 +18,8 @@ pub(crate) fn print(text: &str) -> Result<(), CliError> {
 
 /// Writes the line `dyt: …` to the standard error. Where that is closed, there is nobody to tell.
 pub(crate) fn complain(error: &impl Display) {
-    let line = error.to_string().split_whitespace().collect::<Vec<_>>().join(" ");
+    // Names of files may hold anything.
+    let line = error.to_string().replace(char::is_control, " ");
     let _ = writeln!(io::stderr().lock(), "dyt: {line}");
 }
 

@@ -217,7 +217,7 @@ impl Call {
     fn written(&self, output: Argument) -> Vec<Range<usize>> {
         let Some(place) = self.places.get(&output) else { return Vec::new() };
         if !matches!(output, Argument::Y | Argument::Dx) {
-            return vec![place.at..place.at + place.bytes()];
+            return core::iter::once(place.at..place.at + place.bytes()).collect();
         }
         let (problem, size) = (&self.problem, place.dtype.size());
         let row = |row| {

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use dyt::{Op, Pass};
 
 use super::medians::{Residence, medians};
-use super::record::{Cell, Record};
+use super::record::{Cell, Record, is_slower};
 
 /// Above the cells of one device and number of threads.
 pub(crate) fn heading(device: &str, threads: usize) -> String {
@@ -92,7 +92,7 @@ pub(crate) fn median_lines(record: &Record, device: &str) -> String {
         for value in medians.by_op {
             let _ = write!(text, " {value:>10.2}");
         }
-        let slower = if medians.dyt_to_layer_norm > 1.0 { " slower" } else { "" };
+        let slower = if is_slower(medians.dyt_to_layer_norm) { " slower" } else { "" };
         let _ = writeln!(text, " {:>18.2}{slower}", medians.dyt_to_layer_norm);
     }
     text

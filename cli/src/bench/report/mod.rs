@@ -9,7 +9,7 @@ use dyt::{Op, Pass};
 
 use super::medians::{Medians, Residence, medians};
 use super::plots::{Bar, Figure, Group, svg};
-use super::record::{Cell, OpTiming, Record};
+use super::record::{Cell, OpTiming, Record, is_slower};
 use super::table::threads_of;
 
 /// Each op beside the one that it stands in for: DyT and LayerNorm first.
@@ -134,7 +134,7 @@ fn tile_of(medians: &Medians) -> String {
         }
     };
     let ratio = medians.dyt_to_layer_norm;
-    let (class, verdict) = if ratio > 1.0 { ("slower", "slower") } else { ("faster", "not slower") };
+    let (class, verdict) = if is_slower(ratio) { ("slower", "slower") } else { ("faster", "not slower") };
     format!(
         "<div class=\"tile\"><h3>{}, {}, {}</h3><small>{place}</small><b>DyT {big}</b><small>{unit}; LayerNorm \
          {other}</small><small class=\"{class}\">DyT needs {ratio:.2} × LayerNorm's time: {verdict}</small></div>\n",

@@ -94,10 +94,22 @@ mod sealed {
         /// # Safety
         /// `p` is valid for writes of `S::LANES` values, and aligned to the stored vector if `stream`.
         unsafe fn store<S: Simd>(simd: S, p: *mut Self, v: S::F, stream: bool);
+        /// Rounds and stores the values of `N` vectors, one behind the other.
+        ///
+        /// # Safety
+        /// As [`Self::store`], for all of them.
+        #[inline(always)]
+        unsafe fn store_all<S: Simd, const N: usize>(simd: S, p: *mut Self, v: [S::F; N], stream: bool) {
+            for (i, v) in v.into_iter().enumerate() {
+                // SAFETY: the caller's promise.
+                unsafe { Self::store(simd, p.add(i * S::LANES), v, stream) };
+            }
+        }
     }
 
     macro_rules! storage {
-        ($t:ty, $zero:expr, $minus:expr, $one:expr, $narrow:expr, $widen:expr, $load:ident, $store:ident) => {
+        ($t:ty, $zero:expr, $minus:expr, $one:expr, $narrow:expr, $widen:expr, $load:ident, $store:ident
+         $(, $more:item)?) => {
             impl Storage for $t {
                 const ZERO: Self = $zero;
                 const ONES: &'static Line<Self> = &[$one; _];
@@ -117,6 +129,7 @@ mod sealed {
                     // SAFETY: the caller's promise is the callee's demand.
                     unsafe { simd.$store(p, v, stream) }
                 }
+                $($more)?
             }
         };
     }
@@ -139,6 +152,21 @@ mod sealed {
         true,
         |b: bf16| bf16_to_f32(b.to_bits()),
         load_bf16,
-        store_bf16
+        store_bf16,
+        #[inline(always)]
+        unsafe fn store_all<S: Simd, const N: usize>(simd: S, p: *mut Self, v: [S::F; N], stream: bool) {
+            let mut i = 0;
+            while i < N {
+                // SAFETY: the caller's promise.
+                unsafe {
+                    if i + 1 < N {
+                        simd.store_bf16_pair(p.add(i * S::LANES), [v[i], v[i + 1]], stream);
+                    } else {
+                        simd.store_bf16(p.add(i * S::LANES), v[i], stream);
+                    }
+                }
+                i += 2;
+            }
+        }
     );
 }

@@ -134,7 +134,6 @@ pub struct Problem {
 impl Problem {
     /// Begins a problem of `rows × cols` in f32, contiguous, channels-last.
     #[expect(clippy::new_ret_no_self, reason = "the builder ends in `build`, which validates")]
-    #[must_use]
     pub const fn new(op: Op, rows: usize, cols: usize) -> ProblemBuilder {
         ProblemBuilder {
             op,

@@ -84,12 +84,14 @@ CENTRED = [
     ("ERF_8", mpmath.erf, 0.375, 3.95, 7, 8, {"apart": 1}),
     ("ERF_16", mpmath.erf, 0.3125, 3.95, 5, 16, {"apart": 1}),
 ]
-# Name, function, shift, limit, degree, entries.
+# Name, function, shift, limit, degree, entries, significant bits of the storage type.
 PLAIN = [
-    ("TANH_NARROW_8", mpmath.tanh, 0.375, 5.5, 3, 8),
-    ("TANH_NARROW_16", mpmath.tanh, 0.4375, 5.5625, 3, 16),
-    ("ERF_NARROW_8", mpmath.erf, 0.1875, 2.75, 3, 8),
-    ("ERF_NARROW_16", mpmath.erf, 0.21875, 2.78125, 3, 16),
+    ("TANH_F16_8", mpmath.tanh, 0.375, 5.5, 3, 8, 11),
+    ("TANH_F16_16", mpmath.tanh, 0.4375, 5.5625, 3, 16, 11),
+    ("ERF_F16_8", mpmath.erf, 0.1875, 2.75, 3, 8, 11),
+    ("ERF_F16_16", mpmath.erf, 0.21875, 2.78125, 3, 16, 11),
+    ("TANH_BF16_16", mpmath.tanh, 0.375, 4.5, 2, 16, 8),
+    ("ERF_BF16_16", mpmath.erf, 0.375, 2.5, 2, 16, 8),
 ]
 
 
@@ -103,10 +105,11 @@ def main():
         report(name, errors, "ulp")
         apart = ", less a in the first piece" if "apart" in more else ""
         curve(f"{function.__name__} a by centre and coefficients{apart}.", name, shift, limit, rows)
-    for name, function, shift, limit, degree, entries in PLAIN:
-        rows, errors = tables.plain(function, shift, limit, degree, entries)
-        report(name, errors, "ulp of f16")
-        curve(f"{function.__name__} a by coefficients in a, for 16 bits.", name, shift, limit, rows)
+    for name, function, shift, limit, degree, entries, bits in PLAIN:
+        rows, errors = tables.plain(function, shift, limit, degree, entries, bits)
+        storage = {11: "f16", 8: "bf16"}[bits]
+        report(name, errors, f"ulp of {storage}")
+        curve(f"{function.__name__} a by coefficients in a, for {storage}.", name, shift, limit, rows)
 
 
 if __name__ == "__main__":

@@ -101,8 +101,9 @@ def end_at_one(c, limit):
     raise ArithmeticError("no constant gives 1")
 
 
-def plain(function, shift, limit, degree, entries):
-    """Rows of coefficients in a itself, lowest first, that give 1 from `limit` on; and the errors in ulp of f16."""
+def plain(function, shift, limit, degree, entries, bits):
+    """Rows of coefficients in a itself, lowest first, that give 1 from `limit` on; and the errors in ulp of a type with so
+    many bits of significand."""
     rows, errors = numpy.zeros((degree + 1, entries)), {}
     for k, (low, high) in bins(shift, limit, entries).items():
         if low >= limit:
@@ -116,13 +117,13 @@ def plain(function, shift, limit, degree, entries):
         def weight(a):
             if a < TINY:
                 return 0
-            return 1 / ulp(function(a), 11) * (1000 if last and a == limit else 1)
+            return 1 / ulp(function(a), bits) * (1000 if last and a == limit else 1)
 
         fixed = {0: 0.0} if low == 0 else None
         c, _ = polynomial(target, low, high, degree, weight, fixed, 120, rounds=150)
         c = end_at_one(c, limit) if last else c
         x = numpy.linspace(max(low, 1e-6), high, 500)
-        errors[k] = max(abs(sum(v * a**i for i, v in enumerate(c)) - float(function(mpf(a)))) / ulp(function(mpf(a)), 11)
+        errors[k] = max(abs(sum(v * a**i for i, v in enumerate(c)) - float(function(mpf(a)))) / ulp(function(mpf(a)), bits)
                         for a in x)
         rows[:, k] = c
     return rows, errors

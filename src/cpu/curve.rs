@@ -1,5 +1,6 @@
 //! The functions of the pointwise family, f(u) with u = alpha·x or alpha·x + shift.
 
+use crate::DType;
 use crate::cpu::math;
 use crate::cpu::simd::Simd;
 
@@ -7,8 +8,8 @@ use crate::cpu::simd::Simd;
 pub(crate) trait Curve: Copy + Send + Sync + 'static {
     /// u for `N` vectors of x, rounded once.
     fn argument<S: Simd, const N: usize>(simd: S, x: [S::F; N], alpha: S::F, shift: S::F) -> [S::F; N];
-    /// f(u); for 16-bit storage (`narrow`) to a quarter ulp of f16.
-    fn value<S: Simd, const N: usize>(simd: S, u: [S::F; N], narrow: bool) -> [S::F; N];
+    /// f(u) for storage as `dtype`: to 2 ulp of f32, or a quarter ulp of f16 or bf16.
+    fn value<S: Simd, const N: usize>(simd: S, u: [S::F; N], dtype: DType) -> [S::F; N];
     /// f(u) and f′(u).
     fn value_and_slope<S: Simd, const N: usize>(simd: S, u: [S::F; N]) -> ([S::F; N], [S::F; N]);
 }
@@ -30,8 +31,12 @@ impl Curve for Tanh {
         x
     }
     #[inline(always)]
-    fn value<S: Simd, const N: usize>(simd: S, u: [S::F; N], narrow: bool) -> [S::F; N] {
-        if narrow { math::tanh_narrow(simd, u) } else { math::tanh(simd, u) }
+    fn value<S: Simd, const N: usize>(simd: S, u: [S::F; N], dtype: DType) -> [S::F; N] {
+        match dtype {
+            DType::F32 => math::tanh(simd, u),
+            DType::F16 => math::tanh_f16(simd, u),
+            DType::Bf16 => math::tanh_bf16(simd, u),
+        }
     }
     #[inline(always)]
     fn value_and_slope<S: Simd, const N: usize>(simd: S, u: [S::F; N]) -> ([S::F; N], [S::F; N]) {
@@ -48,8 +53,12 @@ impl Curve for Erf {
         x
     }
     #[inline(always)]
-    fn value<S: Simd, const N: usize>(simd: S, u: [S::F; N], narrow: bool) -> [S::F; N] {
-        if narrow { math::erf_narrow(simd, u) } else { math::erf(simd, u) }
+    fn value<S: Simd, const N: usize>(simd: S, u: [S::F; N], dtype: DType) -> [S::F; N] {
+        match dtype {
+            DType::F32 => math::erf(simd, u),
+            DType::F16 => math::erf_f16(simd, u),
+            DType::Bf16 => math::erf_bf16(simd, u),
+        }
     }
     #[inline(always)]
     fn value_and_slope<S: Simd, const N: usize>(simd: S, u: [S::F; N]) -> ([S::F; N], [S::F; N]) {

@@ -32,13 +32,19 @@ impl Slots {
         dshift: core::ptr::null_mut(),
     };
 
+    /// Each sum: of dgamma, dbeta, dalpha and dshift.
+    #[inline(always)]
+    pub(crate) const fn all(self) -> [*mut f32; 4] {
+        [self.dgamma, self.dbeta, self.dalpha, self.dshift]
+    }
+
     /// Sets the sums of these columns to 0.
     ///
     /// # Safety
     /// They are valid for writes, and no other thread touches them.
     #[inline(always)]
     pub(crate) unsafe fn clear(self, cols: Range) {
-        for slot in [self.dgamma, self.dbeta, self.dalpha, self.dshift] {
+        for slot in self.all() {
             if !slot.is_null() {
                 // SAFETY: the caller's promise.
                 unsafe { slot.add(cols.begin).write_bytes(0, cols.len()) };
@@ -130,9 +136,8 @@ impl Fold {
     fn columns(&self, isa: Isa, task: usize) {
         let begin = task * COLUMNS;
         let cols = Range { begin, end: (begin + COLUMNS).min(self.partials.cols) };
-        let Slots { dgamma, dbeta, dalpha, dshift } = self.outputs;
         let add_to = [self.accumulate, self.accumulate, false, false];
-        for (slot, (output, add_to)) in [dgamma, dbeta, dalpha, dshift].into_iter().zip(add_to).enumerate() {
+        for (slot, (output, add_to)) in self.outputs.all().into_iter().zip(add_to).enumerate() {
             if !output.is_null() {
                 isa.run(Column { partials: self.partials, slot, output, cols, add_to });
             }

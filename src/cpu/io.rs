@@ -21,6 +21,23 @@ pub(crate) trait Extent: Copy {
     /// # Safety
     /// `p` is valid for writes of as many values, and aligned to the stored vector if `stream`.
     unsafe fn store<S: Simd, T: Storage>(self, simd: S, p: *mut T, v: S::F, stream: bool);
+    /// Stores `N` vectors, one behind the other; `N` is 1 where lanes are missing.
+    ///
+    /// # Safety
+    /// As [`Self::store`], for all of them.
+    #[inline(always)]
+    unsafe fn store_all<S: Simd, T: Storage, const N: usize>(
+        self,
+        simd: S,
+        p: *mut T,
+        v: [S::F; N],
+        stream: bool,
+    ) {
+        for (i, v) in v.into_iter().enumerate() {
+            // SAFETY: the caller's promise.
+            unsafe { self.store(simd, p.add(i * S::LANES), v, stream) };
+        }
+    }
     /// `v` with 0 in the lanes that are not there.
     fn keep<S: Simd>(self, simd: S, v: S::F) -> S::F;
 }
@@ -39,6 +56,17 @@ impl Extent for Full {
     unsafe fn store<S: Simd, T: Storage>(self, simd: S, p: *mut T, v: S::F, stream: bool) {
         // SAFETY: the caller's promise.
         unsafe { T::store(simd, p, v, stream) }
+    }
+    #[inline(always)]
+    unsafe fn store_all<S: Simd, T: Storage, const N: usize>(
+        self,
+        simd: S,
+        p: *mut T,
+        v: [S::F; N],
+        stream: bool,
+    ) {
+        // SAFETY: the caller's promise.
+        unsafe { T::store_all(simd, p, v, stream) }
     }
     #[inline(always)]
     fn keep<S: Simd>(self, _: S, v: S::F) -> S::F {

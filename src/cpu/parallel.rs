@@ -17,7 +17,7 @@ pub(crate) fn for_each(tasks: usize, threads: usize, task: impl Fn(usize) + Sync
     #[cfg(feature = "rayon")]
     if threads > 1 && tasks > 1 {
         use rayon::iter::{IntoParallelIterator, ParallelIterator};
-        (0..tasks).into_par_iter().for_each(|index| task(index));
+        (0..tasks).into_par_iter().for_each(&task);
         return;
     }
     #[cfg(not(feature = "rayon"))]

@@ -33,6 +33,8 @@ impl<F: Lanes> Compensated<F> {
     /// The sum of each lane; `one` is 1 in all lanes. Where the sum is not finite, the high part alone tells.
     #[inline(always)]
     pub(crate) fn lanes(self, one: F) -> F {
+        // The difference is 0 for a finite sum, and NaN for all others.
+        #[expect(clippy::eq_op, reason = "∞ − ∞ is not 0")]
         let finite = (self.high - self.high).lt(one);
         F::select(finite, self.high + self.low, self.high)
     }
@@ -67,12 +69,13 @@ pub(crate) unsafe fn row_sums<S: Simd, const K: usize, M: Terms<S, K>>(
 ) -> [f32; K] {
     let mut totals = [Compensated::new(simd.splat(0.0)); K];
     let mut c = begin;
-    // As many accumulators as leave half of the registers to the terms.
+    // As many accumulators as four sums leave registers for, whatever `K` is: a sum has the same bits whichever others
+    // are gathered beside it.
     // SAFETY: every extent lies between `begin` and `end`.
     unsafe {
-        if 8 * K <= S::REGISTERS {
+        if S::REGISTERS >= 32 {
             whole::<S, K, 4, M>(simd, terms, &mut c, end, &mut totals);
-        } else if 4 * K <= S::REGISTERS {
+        } else if S::REGISTERS >= 16 {
             whole::<S, K, 2, M>(simd, terms, &mut c, end, &mut totals);
         }
         whole::<S, K, 1, M>(simd, terms, &mut c, end, &mut totals);

@@ -1,6 +1,6 @@
 //! erf and its derivative.
 
-use super::tables::{ERF_8, ERF_16, ERF_NARROW_8, ERF_NARROW_16, LOG_ERFC, SLOPE_8, SLOPE_16};
+use super::tables::{ERF_8, ERF_16, ERF_BF16_16, ERF_F16_8, ERF_F16_16, LOG_ERFC, SLOPE_8, SLOPE_16};
 use super::{exp, horner, signed, table};
 use crate::cpu::simd::{Lanes, Simd};
 
@@ -82,12 +82,21 @@ fn square<S: Simd, const N: usize>(simd: S, u: &[S::F; N]) -> ([S::F; N], [S::F;
     (high, low)
 }
 
-/// erf u to within a quarter of an ulp of f16, for results that are stored in 16 bits.
+/// erf u to within a quarter of an ulp of f16.
 #[inline(always)]
-pub(crate) fn erf_narrow<S: Simd, const N: usize>(simd: S, u: [S::F; N]) -> [S::F; N] {
+pub(crate) fn erf_f16<S: Simd, const N: usize>(simd: S, u: [S::F; N]) -> [S::F; N] {
     match S::ENTRIES {
-        16 => signed(table::plain(simd, &u, &ERF_NARROW_16), &u),
-        8 => signed(table::plain(simd, &u, &ERF_NARROW_8), &u),
+        16 => signed(table::plain(simd, &u, &ERF_F16_16), &u),
+        8 => signed(table::plain(simd, &u, &ERF_F16_8), &u),
         _ => erf(simd, u),
+    }
+}
+
+/// erf u to within a quarter of an ulp of bf16.
+#[inline(always)]
+pub(crate) fn erf_bf16<S: Simd, const N: usize>(simd: S, u: [S::F; N]) -> [S::F; N] {
+    match S::ENTRIES {
+        16 => signed(table::plain(simd, &u, &ERF_BF16_16), &u),
+        _ => erf_f16(simd, u),
     }
 }

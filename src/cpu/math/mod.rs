@@ -12,8 +12,8 @@ mod table;
 mod tables;
 mod tanh;
 
-pub(crate) use erf::{erf, erf_grad, erf_narrow};
-pub(crate) use tanh::{tanh, tanh_grad, tanh_narrow};
+pub(crate) use erf::{erf, erf_bf16, erf_f16, erf_grad};
+pub(crate) use tanh::{tanh, tanh_bf16, tanh_f16, tanh_grad};
 
 use super::simd::{Lanes, Simd};
 

@@ -242,8 +242,8 @@ pub(super) static ERF_16: Curve<16, 7> = Curve {
     ],
 };
 
-/// tanh a by coefficients in a, for 16 bits.
-pub(super) static TANH_NARROW_8: Curve<8, 4> = Curve {
+/// tanh a by coefficients in a, for f16.
+pub(super) static TANH_F16_8: Curve<8, 4> = Curve {
     shift: 0.375,
     limit: 5.5,
     rows: [
@@ -264,8 +264,8 @@ pub(super) static TANH_NARROW_8: Curve<8, 4> = Curve {
     ],
 };
 
-/// tanh a by coefficients in a, for 16 bits.
-pub(super) static TANH_NARROW_16: Curve<16, 4> = Curve {
+/// tanh a by coefficients in a, for f16.
+pub(super) static TANH_F16_16: Curve<16, 4> = Curve {
     shift: 0.4375,
     limit: 5.5625,
     rows: [
@@ -290,8 +290,8 @@ pub(super) static TANH_NARROW_16: Curve<16, 4> = Curve {
     ],
 };
 
-/// erf a by coefficients in a, for 16 bits.
-pub(super) static ERF_NARROW_8: Curve<8, 4> = Curve {
+/// erf a by coefficients in a, for f16.
+pub(super) static ERF_F16_8: Curve<8, 4> = Curve {
     shift: 0.1875,
     limit: 2.75,
     rows: [
@@ -311,8 +311,8 @@ pub(super) static ERF_NARROW_8: Curve<8, 4> = Curve {
     ],
 };
 
-/// erf a by coefficients in a, for 16 bits.
-pub(super) static ERF_NARROW_16: Curve<16, 4> = Curve {
+/// erf a by coefficients in a, for f16.
+pub(super) static ERF_F16_16: Curve<16, 4> = Curve {
     shift: 0.21875,
     limit: 2.78125,
     rows: [
@@ -333,6 +333,46 @@ pub(super) static ERF_NARROW_16: Curve<16, 4> = Curve {
         [
             0.045253422, 0.029030427, 0.0, -0.3759377, -0.37179744, -0.3589868, -0.33746278, -0.3097887,
             -0.25490415, -0.17162333, -0.07808462, 0.00717021, 0.10470715, 0.16400483, 0.15321861, 0.10862114,
+        ],
+    ],
+};
+
+/// tanh a by coefficients in a, for bf16.
+pub(super) static TANH_BF16_16: Curve<16, 3> = Curve {
+    shift: 0.375,
+    limit: 4.5,
+    rows: [
+        [
+            0.47421575, 0.7066408, 0.84963864, 0.9269238, 1.0149924, 0.0, 0.0, -2.3687206e-04, -0.0017739908,
+            -0.0075956387, -0.016922418, -0.025269901, -0.02470756, 0.021108508, 0.12413255, 0.2634306,
+        ],
+        [
+            0.41960326, 0.19756868, 0.08714579, 0.037100177, -0.009133812, 0.0, 1.0001879, 1.0081964, 1.0310297,
+            1.0782553, 1.1286086, 1.1626515, 1.1625401, 1.059787, 0.8769618, 0.6738902,
+        ],
+        [
+            -0.08729778, -0.03421811, -0.012887613, -0.004782392, 0.0012893749, 0.0, -0.02137069, -0.09164691,
+            -0.17672755, -0.2729101, -0.3410256, -0.37576422, -0.37698567, -0.3193031, -0.23811229, -0.16405159,
+        ],
+    ],
+};
+
+/// erf a by coefficients in a, for bf16.
+pub(super) static ERF_BF16_16: Curve<16, 3> = Curve {
+    shift: 0.375,
+    limit: 2.5,
+    rows: [
+        [
+            0.69050163, 1.0375773, 0.0, 0.0, 0.0, 0.0, 0.0, -2.6814532e-04, -0.002041366, -0.009252236,
+            -0.021096224, -0.034790255, -0.040891554, 0.012223359, 0.16267174, 0.3819416,
+        ],
+        [
+            0.28489974, -0.039774314, 0.0, 0.0, 0.0, 0.0, 1.1285468, 1.1376129, 1.1638217, 1.2220181, 1.2857991,
+            1.341401, 1.3622129, 1.2442292, 0.97788906, 0.65833443,
+        ],
+        [
+            -0.06617819, 0.009897371, 0.0, 0.0, 0.0, 0.0, -0.021912254, -0.10319523, -0.20083126, -0.3190821,
+            -0.40513235, -0.46166608, -0.47932565, -0.41375598, -0.29576486, -0.17926018,
         ],
     ],
 };

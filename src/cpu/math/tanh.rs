@@ -1,6 +1,6 @@
 //! tanh and its derivative.
 
-use super::tables::{EXP_8, EXP_16, TANH_8, TANH_16, TANH_NARROW_8, TANH_NARROW_16, TANH_NEAR};
+use super::tables::{EXP_8, EXP_16, TANH_8, TANH_16, TANH_BF16_16, TANH_F16_8, TANH_F16_16, TANH_NEAR};
 use super::{exp, horner, signed, table};
 use crate::cpu::simd::{Lanes, Simd};
 
@@ -115,12 +115,21 @@ fn near<S: Simd, const N: usize>(simd: S, u: &[S::F; N]) -> [S::F; N] {
     a
 }
 
-/// tanh u to within a quarter of an ulp of f16, for results that are stored in 16 bits.
+/// tanh u to within a quarter of an ulp of f16.
 #[inline(always)]
-pub(crate) fn tanh_narrow<S: Simd, const N: usize>(simd: S, u: [S::F; N]) -> [S::F; N] {
+pub(crate) fn tanh_f16<S: Simd, const N: usize>(simd: S, u: [S::F; N]) -> [S::F; N] {
     match S::ENTRIES {
-        16 => signed(table::plain(simd, &u, &TANH_NARROW_16), &u),
-        8 => signed(table::plain(simd, &u, &TANH_NARROW_8), &u),
+        16 => signed(table::plain(simd, &u, &TANH_F16_16), &u),
+        8 => signed(table::plain(simd, &u, &TANH_F16_8), &u),
         _ => tanh(simd, u),
+    }
+}
+
+/// tanh u to within a quarter of an ulp of bf16.
+#[inline(always)]
+pub(crate) fn tanh_bf16<S: Simd, const N: usize>(simd: S, u: [S::F; N]) -> [S::F; N] {
+    match S::ENTRIES {
+        16 => signed(table::plain(simd, &u, &TANH_BF16_16), &u),
+        _ => tanh_f16(simd, u),
     }
 }

@@ -3,7 +3,7 @@
 
 use half::{bf16, f16};
 
-use super::{erf, erf_grad, erf_narrow, tanh, tanh_grad, tanh_narrow};
+use super::{erf, erf_bf16, erf_f16, erf_grad, tanh, tanh_bf16, tanh_f16, tanh_grad};
 use crate::Level;
 use crate::cpu::level::Isa;
 use crate::cpu::simd::{Kernel, Simd};
@@ -115,10 +115,12 @@ fn ways() -> Vec<(String, Isa, usize)> {
 enum Function {
     Tanh,
     TanhGrad,
-    TanhNarrow,
+    TanhF16,
+    TanhBf16,
     Erf,
     ErfGrad,
-    ErfNarrow,
+    ErfF16,
+    ErfBf16,
 }
 
 /// The function of each u, and its derivative or 0.
@@ -143,10 +145,12 @@ impl Kernel for Values<'_> {
                 let (f, d) = match self.function {
                     Function::Tanh => (tanh(simd, u), zero),
                     Function::TanhGrad => tanh_grad(simd, u),
-                    Function::TanhNarrow => (tanh_narrow(simd, u), zero),
+                    Function::TanhF16 => (tanh_f16(simd, u), zero),
+                    Function::TanhBf16 => (tanh_bf16(simd, u), zero),
                     Function::Erf => (erf(simd, u), zero),
                     Function::ErfGrad => erf_grad(simd, u),
-                    Function::ErfNarrow => (erf_narrow(simd, u), zero),
+                    Function::ErfF16 => (erf_f16(simd, u), zero),
+                    Function::ErfBf16 => (erf_bf16(simd, u), zero),
                 };
                 simd.store_f32(y.as_mut_ptr(), f[0], false);
                 simd.store_f32(slope.as_mut_ptr(), d[0], false);
@@ -178,7 +182,7 @@ fn ulps(got: f32, exact: f64, bits: i32, least: i32) -> f64 {
 fn samples() -> Vec<f32> {
     let sizes = (0..f32::INFINITY.to_bits()).step_by(65_539).map(f32::from_bits);
     let near = (0x3c00_0000_u32..0x4240_0000).step_by(4_099).map(f32::from_bits);
-    let steps = [0.55, 3.95, 5.5, 5.5625, 9.05, 9.1, 10.25, 43.66, 53.0, 2.75, 2.78125];
+    let steps = [0.55, 3.95, 4.5, 5.5, 5.5625, 2.5, 9.05, 9.1, 10.25, 43.66, 53.0, 2.75, 2.78125];
     let eighths = (1..512).map(|k| k as f32 / 32.0).chain(steps);
     let edges =
         eighths.flat_map(|edge| (-3..=3).map(move |k| f32::from_bits(edge.to_bits().wrapping_add_signed(k))));
@@ -209,16 +213,19 @@ fn values_are_within_two_ulp_and_slopes_within_four() {
 }
 
 #[test]
-fn narrow_values_are_within_a_quarter_ulp_of_f16() {
+fn narrow_values_are_within_a_quarter_ulp_of_their_type() {
     let u = samples();
     for (name, isa, entries) in ways() {
-        for (function, f) in
-            [(Function::TanhNarrow, f64::tanh as fn(f64) -> f64), (Function::ErfNarrow, libm::erf)]
-        {
+        for (function, f, bits) in [
+            (Function::TanhF16, f64::tanh as fn(f64) -> f64, 11),
+            (Function::ErfF16, libm::erf, 11),
+            (Function::TanhBf16, f64::tanh, 8),
+            (Function::ErfBf16, libm::erf, 8),
+        ] {
             for (u, (y, _)) in u.iter().zip(run(isa, entries, Values { function, u: &u })) {
                 // As if f16 had the exponents of f32, so that the error counts relative near 0 too.
-                let error = ulps(y, f(f64::from(*u)), 11, -126);
-                assert!(error <= 0.25, "{name}: f({u:e}) = {y:e} is off by {error} ulp of f16");
+                let error = ulps(y, f(f64::from(*u)), bits, -126);
+                assert!(error <= 0.25, "{name}: {function:?} f({u:e}) = {y:e} is off by {error} ulp");
             }
         }
     }
@@ -242,14 +249,22 @@ fn special_values_are_exact() {
         for function in [
             Function::Tanh,
             Function::TanhGrad,
-            Function::TanhNarrow,
+            Function::TanhF16,
+            Function::TanhBf16,
             Function::Erf,
             Function::ErfGrad,
-            Function::ErfNarrow,
+            Function::ErfF16,
+            Function::ErfBf16,
         ] {
             let got = run(isa, entries, Values { function, u: &u });
             for (i, exact) in exact.into_iter().enumerate() {
-                assert_eq!(got[i].0.to_bits(), exact.to_bits(), "{name}: {function:?} f({}) = {}", u[i], got[i].0);
+                assert_eq!(
+                    got[i].0.to_bits(),
+                    exact.to_bits(),
+                    "{name}: {function:?} f({}) = {}",
+                    u[i],
+                    got[i].0
+                );
             }
             for i in 2..6 {
                 assert_eq!(got[i].1, 0.0, "{name}: f'({})", u[i]);

@@ -52,7 +52,8 @@ impl<T: Element, P: Element, C: Curve> Kernel for Backward<T, P, C> {
             }
         } else {
             let mut row = begin;
-            while S::REGISTERS >= 32 && end - row >= 4 {
+            // 16-bit rows go two by two vectors, which are rounded in pairs.
+            while S::REGISTERS >= 32 && !T::NARROW && end - row >= 4 {
                 // SAFETY: the rows lie in the tensor.
                 unsafe { self.rows::<S, 4>(simd, row) };
                 row += 4;
@@ -82,34 +83,40 @@ impl<T: Element, P: Element, C: Curve> Backward<T, P, C> {
     /// They lie in the tensor.
     #[inline(always)]
     unsafe fn rows<S: Simd, const R: usize>(&self, simd: S, row: usize) {
-        let Range { begin, end } = self.tile.cols;
-        let at = row * self.row_stride;
+        // A copy of its own, so that what does not vary stays in registers.
+        let kernel = *self;
+        let Range { begin, end } = kernel.tile.cols;
+        let at = row * kernel.row_stride;
         let mut c = begin;
         // SAFETY: every extent lies between the tile's first and last column.
         unsafe {
-            if self.stream && !self.dx.is_null() {
-                let head = head::<S, T>(self.dx.add(at + c), end - c);
+            if kernel.stream && !kernel.dx.is_null() {
+                let head = head::<S, T>(kernel.dx.add(at + c), end - c);
                 if head > 0 {
-                    self.block::<S, _, R, 1, R>(simd, Tail(head), at, c);
+                    kernel.block::<S, _, R, 1, R>(simd, Tail(head), at, c);
                     c += head;
                 }
             }
             if R == 1 {
                 while S::REGISTERS >= 32 && end - c >= 4 * S::LANES {
-                    self.block::<S, _, 1, 4, 4>(simd, Full, at, c);
+                    kernel.block::<S, _, 1, 4, 4>(simd, Full, at, c);
                     c += 4 * S::LANES;
                 }
                 while S::REGISTERS >= 16 && end - c >= 2 * S::LANES {
-                    self.block::<S, _, 1, 2, 2>(simd, Full, at, c);
+                    kernel.block::<S, _, 1, 2, 2>(simd, Full, at, c);
                     c += 2 * S::LANES;
                 }
             }
+            while R == 2 && T::NARROW && S::REGISTERS >= 32 && end - c >= 2 * S::LANES {
+                kernel.block::<S, _, 2, 2, 4>(simd, Full, at, c);
+                c += 2 * S::LANES;
+            }
             while end - c >= S::LANES {
-                self.block::<S, _, R, 1, R>(simd, Full, at, c);
+                kernel.block::<S, _, R, 1, R>(simd, Full, at, c);
                 c += S::LANES;
             }
             if c < end {
-                self.block::<S, _, R, 1, R>(simd, Tail(end - c), at, c);
+                kernel.block::<S, _, R, 1, R>(simd, Tail(end - c), at, c);
             }
         }
     }
@@ -134,22 +141,21 @@ impl<T: Element, P: Element, C: Curve> Backward<T, P, C> {
                 x[i] = extent.load(simd, self.x.add(element));
                 dy[i] = extent.load(simd, self.dy.add(element));
             }
+            if self.stream {
+                // The same column of the next rows: the processor alone keeps too few lines under way.
+                let next = element + R * self.row_stride;
+                simd.prefetch(self.x.wrapping_add(next).cast());
+                simd.prefetch(self.dy.wrapping_add(next).cast());
+            }
         }
         let u = C::argument(simd, x, simd.splat(self.alpha), simd.splat(self.shift));
         let (f, slope) = C::value_and_slope(simd, u);
+        if !self.dx.is_null() {
+            // SAFETY: the caller's promise.
+            unsafe { self.write::<S, E, R, V, N>(simd, extent, at, c, &dy, &slope) };
+        }
         for v in 0..V {
             let column = c + v * S::LANES;
-            if !self.dx.is_null() {
-                // SAFETY: gamma has a value for each column.
-                let [gamma] = unsafe { self.gamma.load(simd, extent, column) };
-                let factor = simd.splat(self.alpha) * gamma;
-                for r in 0..R {
-                    let dx = (dy[r * V + v] * factor) * slope[r * V + v];
-                    let element = at + r * self.row_stride + column;
-                    // SAFETY: the caller's promise; the rows' whole vectors are aligned where they are streamed.
-                    unsafe { extent.store(simd, self.dx.add(element), dx, self.stream) };
-                }
-            }
             // SAFETY: the sums have a value for each column of the tile.
             unsafe {
                 self.gather::<S, E, R>(
@@ -162,6 +168,36 @@ impl<T: Element, P: Element, C: Curve> Backward<T, P, C> {
                     pick(&slope, v),
                 );
             }
+        }
+    }
+
+    /// dx of `R` rows × `V` vectors, `N` = R·V in all, at column `c` of the row that begins at element `at`.
+    ///
+    /// # Safety
+    /// They lie in the tensor and in the tile.
+    #[inline(always)]
+    unsafe fn write<S: Simd, E: Extent, const R: usize, const V: usize, const N: usize>(
+        &self,
+        simd: S,
+        extent: E,
+        at: usize,
+        c: usize,
+        dy: &[S::F; N],
+        slope: &[S::F; N],
+    ) {
+        // SAFETY: gamma has a value for each column.
+        let mut factor: [S::F; V] = unsafe { self.gamma.load(simd, extent, c) };
+        for factor in &mut factor {
+            *factor = simd.splat(self.alpha) * *factor;
+        }
+        for r in 0..R {
+            let mut dx = factor;
+            for (v, dx) in dx.iter_mut().enumerate() {
+                *dx = (dy[r * V + v] * *dx) * slope[r * V + v];
+            }
+            let element = at + r * self.row_stride + c;
+            // SAFETY: the caller's promise; the rows' whole vectors are aligned where they are streamed.
+            unsafe { extent.store_all(simd, self.dx.add(element), dx, self.stream) };
         }
     }
 
@@ -219,8 +255,7 @@ impl<T: Element, P: Element, C: Curve> Backward<T, P, C> {
                 let gamma = self.gamma.splat(simd, c);
                 let run = Run { kernel: self, at, factor: simd.splat(self.alpha) * gamma };
                 let sums = row_sums(simd, &run, 0, self.inner);
-                let Slots { dgamma, dbeta, dalpha, dshift } = self.sums;
-                for (slot, sum) in [dgamma, dbeta, dalpha, dshift].into_iter().zip(sums) {
+                for (slot, sum) in self.sums.all().into_iter().zip(sums) {
                     if !slot.is_null() {
                         *slot.add(c) += sum;
                     }

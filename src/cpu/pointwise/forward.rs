@@ -6,9 +6,13 @@ use crate::cpu::curve::Curve;
 use crate::cpu::io::{Extent, head};
 use crate::cpu::line::{Across, Affine, Along, Blocks, for_blocks};
 use crate::cpu::param::Param;
-use crate::cpu::plan::Tile;
+use crate::cpu::plan::{Range, Tile};
 use crate::cpu::simd::{Kernel, Lanes, Simd};
 use crate::dtype::Element;
+
+/// How far ahead of the reads memory is asked for where the output is streamed, in bytes: the processor alone keeps too
+/// few lines under way.
+const AHEAD: usize = 8192;
 
 /// The forward of one tile.
 #[derive(Clone, Copy)]
@@ -34,20 +38,34 @@ impl<T: Element, P: Element, C: Curve> Kernel for Forward<T, P, C> {
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
         let Tile { rows, cols } = self.tile;
-        for row in rows.begin..rows.end {
-            let at = row * self.row_stride;
-            if self.inner == 1 {
-                let affine = Along { gamma: self.gamma, beta: self.beta };
-                // SAFETY: the tile's rows and columns lie in the tensor, and parameters have one value a column.
-                unsafe { self.line(simd, at, cols.begin, cols.end, affine) };
-                continue;
+        if self.inner == 1 {
+            let affine = Along { gamma: self.gamma, beta: self.beta };
+            // Parameters of 16 bits are widened once for four rows. Rows that are streamed side by side have to reach a
+            // vector's boundary at the same column.
+            let aligned = !self.stream || self.row_stride.is_multiple_of(S::LANES);
+            let mut row = rows.begin;
+            // SAFETY: the tile's rows and columns lie in the tensor, and parameters have one value a column.
+            unsafe {
+                while T::NARROW && aligned && rows.end - row >= 4 {
+                    self.lines::<S, _, 4>(simd, row * self.row_stride, cols, affine);
+                    row += 4;
+                }
+                while row < rows.end {
+                    self.lines::<S, _, 1>(simd, row * self.row_stride, cols, affine);
+                    row += 1;
+                }
             }
-            for c in cols.begin..cols.end {
-                // SAFETY: parameters have one value a column; run `c` of a row in the tile lies in the tensor.
-                unsafe {
-                    let gamma = self.gamma.splat(simd, c);
-                    let beta = self.beta.splat(simd, c);
-                    self.line(simd, at + c * self.inner, 0, self.inner, Across { gamma, beta });
+        } else {
+            for row in rows.begin..rows.end {
+                for c in cols.begin..cols.end {
+                    let run = Range { begin: 0, end: self.inner };
+                    let at = row * self.row_stride + c * self.inner;
+                    // SAFETY: parameters have one value a column; run `c` of a row in the tile lies in the tensor.
+                    unsafe {
+                        let affine =
+                            Across { gamma: self.gamma.splat(simd, c), beta: self.beta.splat(simd, c) };
+                        self.lines::<S, _, 1>(simd, at, run, affine);
+                    }
                 }
             }
         }
@@ -58,46 +76,63 @@ impl<T: Element, P: Element, C: Curve> Kernel for Forward<T, P, C> {
 }
 
 impl<T: Element, P: Element, C: Curve> Forward<T, P, C> {
-    /// The elements from `begin` to `end` of the line that begins at element `at`.
+    /// The elements `columns` of `R` lines, a row stride apart, the first of which begins at element `at`.
     ///
     /// # Safety
     /// They lie in the tensor; `affine` has parameters for them.
     #[inline(always)]
-    unsafe fn line<S: Simd, A: Affine<S>>(&self, simd: S, at: usize, begin: usize, end: usize, affine: A) {
-        // SAFETY: the line lies in the tensor.
+    unsafe fn lines<S: Simd, A: Affine<S>, const R: usize>(
+        &self,
+        simd: S,
+        at: usize,
+        columns: Range,
+        affine: A,
+    ) {
+        let Range { begin, end } = columns;
+        // SAFETY: the lines lie in the tensor.
         unsafe {
-            let line = Line { kernel: *self, x: self.x.add(at), y: self.y.add(at), affine };
-            let head = if self.stream { head::<S, T>(line.y.add(begin), end - begin) } else { 0 };
-            for_blocks(simd, &line, begin, end, head);
+            let lines =
+                Lines::<_, _, _, _, R> { kernel: *self, x: self.x.add(at), y: self.y.add(at), affine };
+            let head = if self.stream { head::<S, T>(lines.y.add(begin), end - begin) } else { 0 };
+            for_blocks(simd, &lines, begin, end, head);
         }
     }
 }
 
-/// A line, with the kernel's own copy of what does not vary, so that it stays in registers.
-struct Line<T, P, C, A> {
+/// `R` lines, with the kernel's own copy of what does not vary, so that it stays in registers.
+struct Lines<T, P, C, A, const R: usize> {
     kernel: Forward<T, P, C>,
     x: *const T,
     y: *mut T,
     affine: A,
 }
 
-impl<S: Simd, T: Element, P: Element, C: Curve, A: Affine<S>> Blocks<S> for Line<T, P, C, A> {
+impl<S: Simd, T: Element, P: Element, C: Curve, A: Affine<S>, const R: usize> Blocks<S>
+    for Lines<T, P, C, A, R>
+{
     #[inline(always)]
     unsafe fn block<E: Extent, const N: usize>(&self, simd: S, extent: E, c: usize) {
         let kernel = &self.kernel;
-        let mut x = [simd.splat(0.0); N];
-        for (i, x) in x.iter_mut().enumerate() {
-            // SAFETY: the caller's promise.
-            *x = unsafe { extent.load(simd, self.x.add(c + i * S::LANES)) };
-        }
-        let u = C::argument(simd, x, simd.splat(kernel.alpha), simd.splat(kernel.shift));
-        let f = C::value(simd, u, T::NARROW);
         // SAFETY: the caller's promise.
         let (gamma, beta) = unsafe { self.affine.at::<E, N>(simd, extent, c) };
-        for i in 0..N {
-            let y = f[i].mul_add(gamma[i], beta[i]);
+        for r in 0..R {
+            let at = r * kernel.row_stride + c;
+            let mut x = [simd.splat(0.0); N];
+            for (i, x) in x.iter_mut().enumerate() {
+                // SAFETY: the caller's promise.
+                *x = unsafe { extent.load(simd, self.x.add(at + i * S::LANES)) };
+                if kernel.stream {
+                    let ahead = if R == 1 { AHEAD / size_of::<T>() } else { R * kernel.row_stride };
+                    simd.prefetch(self.x.wrapping_add(at + i * S::LANES + ahead).cast());
+                }
+            }
+            let u = C::argument(simd, x, simd.splat(kernel.alpha), simd.splat(kernel.shift));
+            let mut y = C::value(simd, u, T::DTYPE);
+            for i in 0..N {
+                y[i] = y[i].mul_add(gamma[i], beta[i]);
+            }
             // SAFETY: the caller's promise; streamed whole vectors begin on a vector's boundary, behind the head.
-            unsafe { extent.store(simd, self.y.add(c + i * S::LANES), y, kernel.stream) };
+            unsafe { extent.store_all(simd, self.y.add(at), y, kernel.stream) };
         }
     }
 }

@@ -11,6 +11,10 @@ use crate::cpu::simd::{Kernel, Lanes, Simd};
 use crate::cpu::sum::Terms;
 use crate::dtype::Element;
 
+/// Bytes of x above which rows are streamed side by side: the sums are then loaded and stored once for all of them.
+/// Shorter rows go one by one, in the order of their memory, so that reads run ahead of writes.
+const ROW_BYTES: usize = 8192;
+
 /// The backward of one chunk of lines.
 #[derive(Clone, Copy)]
 pub(super) struct Backward<T, P, const CENTER: bool> {
@@ -49,19 +53,30 @@ impl<T: Element, P: Element, const CENTER: bool> Kernel for Backward<T, P, CENTE
         // Rows that are streamed side by side have to reach a vector's boundary at the same column.
         self.stream &= self.row_stride.is_multiple_of(S::LANES);
         let Range { begin, end } = self.lines;
+        let side_by_side = !self.stream || self.cols * size_of::<T>() > ROW_BYTES;
         let mut row = begin;
         // SAFETY: the rows lie in the tensor.
         unsafe {
-            while S::REGISTERS >= 32 && end - row >= 4 {
-                self.rows::<S, 4, 1>(simd, row);
+            while S::REGISTERS >= 32 && !T::NARROW && side_by_side && end - row >= 4 {
+                self.rows::<S, 4, 1, false>(simd, row);
                 row += 4;
             }
-            while end - row >= 2 {
-                self.rows::<S, 2, 1>(simd, row);
+            while side_by_side && end - row >= 2 {
+                // 16-bit results are rounded in pairs.
+                if T::NARROW && S::REGISTERS >= 32 {
+                    self.rows::<S, 2, 2, false>(simd, row);
+                } else {
+                    self.rows::<S, 2, 1, false>(simd, row);
+                }
                 row += 2;
             }
-            if row < end {
-                self.rows::<S, 1, 2>(simd, row);
+            while row < end {
+                if self.stream {
+                    self.rows::<S, 1, 2, true>(simd, row);
+                } else {
+                    self.rows::<S, 1, 2, false>(simd, row);
+                }
+                row += 1;
             }
         }
         if self.stream {
@@ -76,13 +91,14 @@ impl<T: Element, P: Element, const CENTER: bool> Backward<T, P, CENTER> {
     /// # Safety
     /// They lie in the tensor.
     #[inline(always)]
-    unsafe fn rows<S: Simd, const R: usize, const V: usize>(&self, simd: S, row: usize) {
+    unsafe fn rows<S: Simd, const R: usize, const V: usize, const STREAM: bool>(&self, simd: S, row: usize) {
         let mut fit = Fit::<S::F, R>::new(simd);
         // SAFETY: the rows lie in the tensor.
         unsafe {
+            let lines = Row::<STREAM> { cols: self.cols };
             for r in 0..R {
                 let at = (row + r) * self.row_stride;
-                let one: Fit<S::F, 1> = self.fit(simd, Row { cols: self.cols }, at, row + r);
+                let one: Fit<S::F, 1> = self.fit(simd, lines, at, row + r);
                 fit.set(r, &one);
             }
             let at = row * self.row_stride;
@@ -215,10 +231,10 @@ impl<S: Simd, T: Element, P: Element, A: Address, const M: usize, const CENTER: 
             // SAFETY: the caller's promise; gamma has a value a column.
             let (mut d, h) = unsafe {
                 let gamma = self.address.parameter(simd, extent, self.kernel.gamma, c, i);
-                (
-                    extent.load(simd, self.kernel.x.add(element)),
-                    extent.load(simd, self.kernel.dy.add(element)) * gamma,
-                )
+                let (x, dy) = (self.kernel.x.add(element), self.kernel.dy.add(element));
+                self.address.prefetch(simd, x);
+                self.address.prefetch(simd, dy);
+                (extent.load(simd, x), extent.load(simd, dy) * gamma)
             };
             if CENTER {
                 d = d - of(self.m, i);
@@ -246,28 +262,25 @@ impl<S: Simd, T: Element, P: Element, C: Columns<S>, const N: usize, const CENTE
     unsafe fn block<E: Extent, const V: usize>(&self, simd: S, extent: E, c: usize) {
         let Self { kernel, columns, at, fit } = self;
         let zero = simd.splat(0.0);
-        // SAFETY: the caller's promise; gamma has a value a column, and the sums, if they are not null; streamed whole vectors
-        // begin on a vector's boundary, behind the head.
+        // SAFETY: the caller's promise; gamma has a value a column, and the sums, if they are not null; streamed
+        // whole vectors begin on a vector's boundary, behind the head.
         unsafe {
             let gamma: [S::F; V] = columns.parameters(simd, extent, kernel.gamma, c);
             let (mut sum, mut product) = ([zero; V], [zero; V]);
             let mut dx = [[zero; V]; N];
-            for i in 0..N {
-                for v in 0..V {
+            for (i, dx) in dx.iter_mut().enumerate() {
+                for (v, dx) in dx.iter_mut().enumerate() {
                     let element = at + columns.offset(c, i) + v * S::LANES;
                     let dy = extent.load(simd, kernel.dy.add(element));
                     let x_hat = fit.x_hat::<S, CENTER>(extent.load(simd, kernel.x.add(element)), i);
-                    dx[i][v] = fit.dx::<S, CENTER>(dy * gamma[v], x_hat, i);
+                    *dx = fit.dx::<S, CENTER>(dy * gamma[v], x_hat, i);
                     sum[v] = sum[v] + dy;
                     product[v] = dy.mul_add(x_hat, product[v]);
                 }
             }
             if !kernel.dx.is_null() {
                 for (i, dx) in dx.into_iter().enumerate() {
-                    for (v, dx) in dx.into_iter().enumerate() {
-                        let element = at + columns.offset(c, i) + v * S::LANES;
-                        extent.store(simd, kernel.dx.add(element), dx, kernel.stream);
-                    }
+                    extent.store_all(simd, kernel.dx.add(at + columns.offset(c, i)), dx, kernel.stream);
                 }
             }
             for (slot, terms) in [(kernel.sums.dgamma, product), (kernel.sums.dbeta, sum)] {

@@ -42,22 +42,32 @@ impl<T: Element, P: Element, const CENTER: bool> Kernel for Forward<T, P, CENTER
             return;
         }
         let Range { begin, end } = self.lines;
-        // Rows that are streamed side by side have to reach a vector's boundary at the same column.
-        let aligned = !self.stream || self.row_stride.is_multiple_of(S::LANES);
-        let small = self.cols * size_of::<T>() <= ROW_BYTES;
+        // Streamed rows of f32 go one by one, in the order of their memory, so that reads run ahead of writes. Those of
+        // 16 bits are bound by arithmetic; side by side they have to reach a vector's boundary at the same column.
+        let side_by_side = !self.stream || T::NARROW && self.row_stride.is_multiple_of(S::LANES);
+        let small = side_by_side && self.cols * size_of::<T>() <= ROW_BYTES;
         let mut row = begin;
         // SAFETY: the rows lie in the tensor.
         unsafe {
-            while S::REGISTERS >= 32 && aligned && small && end - row >= 4 {
-                self.rows::<S, 4, 1>(simd, row);
+            while S::REGISTERS >= 32 && small && end - row >= 4 {
+                // 16-bit results are rounded in pairs.
+                if T::NARROW {
+                    self.rows::<S, 4, 2, false>(simd, row);
+                } else {
+                    self.rows::<S, 4, 1, false>(simd, row);
+                }
                 row += 4;
             }
-            while S::REGISTERS >= 16 && aligned && small && end - row >= 2 {
-                self.rows::<S, 2, 2>(simd, row);
+            while S::REGISTERS >= 16 && small && end - row >= 2 {
+                self.rows::<S, 2, 2, false>(simd, row);
                 row += 2;
             }
             while row < end {
-                self.rows::<S, 1, 4>(simd, row);
+                if self.stream {
+                    self.rows::<S, 1, 4, true>(simd, row);
+                } else {
+                    self.rows::<S, 1, 4, false>(simd, row);
+                }
                 row += 1;
             }
         }
@@ -73,15 +83,15 @@ impl<T: Element, P: Element, const CENTER: bool> Forward<T, P, CENTER> {
     /// # Safety
     /// They lie in the tensor.
     #[inline(always)]
-    unsafe fn rows<S: Simd, const R: usize, const V: usize>(&self, simd: S, row: usize) {
+    unsafe fn rows<S: Simd, const R: usize, const V: usize, const STREAM: bool>(&self, simd: S, row: usize) {
         let mut fit = Fit::<S::F, R>::new(simd);
-        let lines = Row { cols: self.cols };
+        let lines = Row::<STREAM> { cols: self.cols };
         // One statistic after the other for all rows: while that of one is divided out, the next row is read.
         // SAFETY: the rows lie in the tensor.
         unsafe {
             for r in 0..R {
                 let x = self.x.add((row + r) * self.row_stride);
-                [fit.m[r]] = origin::<S, T, Row, 1, CENTER>(simd, &self.norm, lines, x);
+                [fit.m[r]] = origin::<S, T, _, 1, CENTER>(simd, &self.norm, lines, x);
             }
             for r in 0..R {
                 let x = self.x.add((row + r) * self.row_stride);
@@ -187,18 +197,15 @@ impl<S: Simd, T: Element, P: Element, C: Columns<S>, const N: usize, const CENTE
             let gamma: [S::F; V] = columns.parameters(simd, extent, kernel.gamma, c);
             let beta: [S::F; V] = columns.parameters(simd, extent, kernel.beta, c);
             let mut y = [[simd.splat(0.0); V]; N];
-            for i in 0..N {
-                for v in 0..V {
+            for (i, y) in y.iter_mut().enumerate() {
+                for (v, y) in y.iter_mut().enumerate() {
                     let element = at + columns.offset(c, i) + v * S::LANES;
                     let x = extent.load(simd, kernel.x.add(element));
-                    y[i][v] = fit.x_hat::<S, CENTER>(x, i).mul_add(gamma[v], beta[v]);
+                    *y = fit.x_hat::<S, CENTER>(x, i).mul_add(gamma[v], beta[v]);
                 }
             }
             for (i, y) in y.into_iter().enumerate() {
-                for (v, y) in y.into_iter().enumerate() {
-                    let element = at + columns.offset(c, i) + v * S::LANES;
-                    extent.store(simd, kernel.y.add(element), y, kernel.stream);
-                }
+                extent.store_all(simd, kernel.y.add(at + columns.offset(c, i)), y, kernel.stream);
             }
         }
     }

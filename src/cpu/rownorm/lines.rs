@@ -8,8 +8,14 @@ use crate::cpu::simd::{Lanes, Simd};
 use crate::cpu::sum::{Terms, lane_sums, row_sums};
 use crate::dtype::Element;
 
+/// How far ahead of the reads memory is asked for where the output is streamed, in bytes: the processor alone keeps too
+/// few lines under way.
+const AHEAD: usize = 4096;
+
 /// Where the vectors of a block stand, in elements from the first of its lines.
 pub(super) trait Address: Copy {
+    /// Asks for what will be read soon; `p` is what is read now. For the pass that is first to read a line.
+    fn prefetch<S: Simd, T: Element>(self, simd: S, p: *const T);
     /// Vector `i` of the block at column `c`.
     fn offset(self, c: usize, i: usize, lanes: usize) -> usize;
     /// The parameters of vector `i` of the block at column `c`.
@@ -26,11 +32,17 @@ pub(super) trait Address: Copy {
     ) -> S::F;
 }
 
-/// Vectors one behind the other.
+/// Vectors one behind the other; `STREAM` if memory is asked for ahead of the reads.
 #[derive(Clone, Copy)]
-pub(super) struct Along;
+pub(super) struct Along<const STREAM: bool>;
 
-impl Address for Along {
+impl<const STREAM: bool> Address for Along<STREAM> {
+    #[inline(always)]
+    fn prefetch<S: Simd, T: Element>(self, simd: S, p: *const T) {
+        if STREAM {
+            simd.prefetch(p.wrapping_byte_add(AHEAD).cast());
+        }
+    }
     #[inline(always)]
     fn offset(self, c: usize, i: usize, lanes: usize) -> usize {
         c + i * lanes
@@ -56,6 +68,8 @@ pub(super) struct Across {
 }
 
 impl Address for Across {
+    #[inline(always)]
+    fn prefetch<S: Simd, T: Element>(self, _: S, _: *const T) {}
     #[inline(always)]
     fn offset(self, c: usize, i: usize, lanes: usize) -> usize {
         c * self.inner + i * lanes
@@ -99,14 +113,14 @@ pub(super) trait Lines<S: Simd, const N: usize>: Copy {
 
 /// One row; its statistics stand in all lanes.
 #[derive(Clone, Copy)]
-pub(super) struct Row {
+pub(super) struct Row<const STREAM: bool> {
     pub(super) cols: usize,
 }
 
-impl<S: Simd> Lines<S, 1> for Row {
-    type Address = Along;
+impl<S: Simd, const STREAM: bool> Lines<S, 1> for Row<STREAM> {
+    type Address = Along<STREAM>;
     #[inline(always)]
-    fn address(self) -> Along {
+    fn address(self) -> Along<STREAM> {
         Along
     }
     #[inline(always)]

@@ -150,7 +150,11 @@ impl<S: Simd, T: Element, A: Address, const M: usize> Terms<S, 1> for Offsets<'_
     unsafe fn add<E: Extent, const N: usize>(&self, simd: S, extent: E, c: usize, sums: &mut [[S::F; N]; 1]) {
         for (i, sum) in sums[0].iter_mut().enumerate() {
             // SAFETY: the caller's promise.
-            let x = unsafe { extent.load(simd, self.x.add(self.address.offset(c, i, S::LANES))) };
+            let x = unsafe {
+                let p = self.x.add(self.address.offset(c, i, S::LANES));
+                self.address.prefetch(simd, p);
+                extent.load(simd, p)
+            };
             *sum = *sum + (x - of(self.first, i));
         }
     }
@@ -171,10 +175,14 @@ impl<S: Simd, T: Element, A: Address, const M: usize, const CENTER: bool> Terms<
         let [sum, squares] = sums;
         for i in 0..N {
             // SAFETY: the caller's promise.
-            let mut d = unsafe { extent.load(simd, self.x.add(self.address.offset(c, i, S::LANES))) };
+            let p = unsafe { self.x.add(self.address.offset(c, i, S::LANES)) };
+            // SAFETY: the caller's promise.
+            let mut d = unsafe { extent.load(simd, p) };
             if CENTER {
                 d = d - of(self.m, i);
                 sum[i] = sum[i] + d;
+            } else {
+                self.address.prefetch(simd, p);
             }
             squares[i] = d.mul_add(d, squares[i]);
         }

@@ -66,6 +66,35 @@ unsafe fn store_halves(p: *mut __m128i, v: __m128i, stream: bool) {
     unsafe { if stream { _mm_stream_si128(p, v) } else { _mm_storeu_si128(p, v) } }
 }
 
+/// The bits of the bf16 nearest to `v`, no NaN, in the lower half of each lane.
+///
+/// # Safety
+/// The CPU has AVX2.
+#[inline(always)]
+unsafe fn round_to_bf16(v: Avx2F32) -> __m256i {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let odd = _mm256_and_si256(_mm256_srli_epi32::<16>(v.bits()), _mm256_set1_epi32(1));
+        let carry = _mm256_add_epi32(v.bits(), _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff)));
+        _mm256_srli_epi32::<16>(carry)
+    }
+}
+
+/// A pair with a NaN in it, which is rare: out of the way of the others.
+///
+/// # Safety
+/// As [`Simd::store_bf16_pair`], and the CPU has AVX2, FMA and F16C.
+#[cold]
+#[inline(never)]
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn store_nan_pair(simd: Avx2, p: *mut bf16, v: [Avx2F32; 2], stream: bool) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        simd.store_bf16(p, v[0], stream);
+        simd.store_bf16(p.add(8), v[1], stream);
+    }
+}
+
 impl Simd for Avx2 {
     type F = Avx2F32;
     const LANES: usize = 8;
@@ -152,6 +181,25 @@ impl Simd for Avx2 {
             let halves =
                 _mm_packus_epi32(_mm256_castsi256_si128(words), _mm256_extracti128_si256::<1>(words));
             store_halves(p.cast(), halves, stream);
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn store_bf16_pair(self, p: *mut bf16, v: [Self::F; 2], stream: bool) {
+        // SAFETY: the token proves AVX2; the caller's promise, with the alignment where `stream`.
+        unsafe {
+            if _mm256_movemask_ps(_mm256_cmp_ps::<_CMP_UNORD_Q>(v[0].0, v[1].0)) != 0 {
+                return store_nan_pair(self, p, v, stream);
+            }
+            // `vpackusdw` packs within halves, so that the middle quarters have to change places.
+            let packed = _mm256_packus_epi32(round_to_bf16(v[0]), round_to_bf16(v[1]));
+            let words = _mm256_permute4x64_epi64::<0b11_01_10_00>(packed);
+            if stream {
+                store_halves(p.cast(), _mm256_castsi256_si128(words), true);
+                store_halves(p.add(8).cast(), _mm256_extracti128_si256::<1>(words), true);
+            } else {
+                _mm256_storeu_si256(p.cast(), words);
+            }
         }
     }
 

@@ -73,6 +73,54 @@ unsafe fn store_halves(p: *mut __m256i, v: __m256i, stream: bool) {
     unsafe { if stream { _mm256_stream_si256(p, v) } else { _mm256_storeu_si256(p, v) } }
 }
 
+/// The bits of `v`, no NaN, with bf16's in the upper half of each lane, rounded to nearest even.
+///
+/// # Safety
+/// The CPU has AVX-512.
+#[inline(always)]
+unsafe fn round_to_bf16(v: Avx512F32) -> __m512i {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let odd = _mm512_test_epi32_mask(v.bits(), _mm512_set1_epi32(1 << 16));
+        let half = _mm512_mask_blend_epi32(odd, _mm512_set1_epi32(0x7fff), _mm512_set1_epi32(0x8000));
+        _mm512_add_epi32(v.bits(), half)
+    }
+}
+
+/// The indices of the upper halves of the lanes of two vectors.
+///
+/// # Safety
+/// The CPU has AVX-512.
+#[inline(always)]
+unsafe fn odd_words() -> __m512i {
+    const WORDS: [u16; 32] = {
+        let mut words = [0; 32];
+        let mut i = 0;
+        while i < 32 {
+            words[i] = 2 * i as u16 + 1;
+            i += 1;
+        }
+        words
+    };
+    // SAFETY: the caller's promise; the table is a vector long.
+    unsafe { _mm512_loadu_si512(WORDS.as_ptr().cast()) }
+}
+
+/// A pair with a NaN in it, which is rare: out of the way of the others.
+///
+/// # Safety
+/// As [`Simd::store_bf16_pair`], and the CPU has AVX-512.
+#[cold]
+#[inline(never)]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")]
+unsafe fn store_nan_pair(simd: Avx512, p: *mut bf16, v: [Avx512F32; 2], stream: bool) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        simd.store_bf16(p, v[0], stream);
+        simd.store_bf16(p.add(16), v[1], stream);
+    }
+}
+
 impl Simd for Avx512 {
     type F = Avx512F32;
     const LANES: usize = 16;
@@ -156,6 +204,23 @@ impl Simd for Avx512 {
             let quiet = _mm512_or_si512(bits, _mm512_set1_epi32(0x40_0000));
             let words = _mm512_srli_epi32::<16>(_mm512_mask_mov_epi32(carry, nan, quiet));
             store_halves(p.cast(), _mm512_cvtepi32_epi16(words), stream);
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn store_bf16_pair(self, p: *mut bf16, v: [Self::F; 2], stream: bool) {
+        // SAFETY: the token proves AVX-512; the caller's promise, with the alignment where `stream`.
+        unsafe {
+            if _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(v[0].0, v[1].0) != 0 {
+                return store_nan_pair(self, p, v, stream);
+            }
+            let words = _mm512_permutex2var_epi16(round_to_bf16(v[0]), odd_words(), round_to_bf16(v[1]));
+            if stream {
+                store_halves(p.cast(), _mm512_castsi512_si256(words), true);
+                store_halves(p.add(16).cast(), _mm512_extracti64x4_epi64::<1>(words), true);
+            } else {
+                _mm512_storeu_si512(p.cast(), words);
+            }
         }
     }
 

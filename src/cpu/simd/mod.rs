@@ -87,6 +87,19 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     /// # Safety
     /// As [`Self::store_f32`], aligned to `LANES * 2` bytes if `stream`.
     unsafe fn store_bf16(self, p: *mut bf16, v: Self::F, stream: bool);
+    /// [`Self::store_bf16`] of two vectors, the second behind the first: for levels that round and pack two at less
+    /// than the price of two.
+    ///
+    /// # Safety
+    /// As [`Self::store_bf16`], for both.
+    #[inline(always)]
+    unsafe fn store_bf16_pair(self, p: *mut bf16, v: [Self::F; 2], stream: bool) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            self.store_bf16(p, v[0], stream);
+            self.store_bf16(p.add(Self::LANES), v[1], stream);
+        }
+    }
 
     /// Orders streamed stores before all later stores of this thread; a no-op where there are none.
     fn fence(self);

@@ -13,11 +13,11 @@ const ELEMENTS_FOR_THREADS: usize = 128 * 1024;
 const TASKS_A_THREAD: usize = 4;
 /// Columns of a tile are a multiple of this, so that no two tasks write to one cache line of 16-bit values.
 const COLUMN_STEP: usize = 64;
-/// Rows that add to one partial sum before a new one is begun; kernels add two or four of them at a time, because
-/// the errors of 64 additions of equal terms would reach the bound of 1e-6, and those of 32 half of it.
-const CHUNK_ROWS: usize = 64;
-/// The same for channels-first data, where each row adds to a column by itself.
-const CHUNK_RUNS: usize = 32;
+/// Rows that add to one partial sum before a new one is begun, where each adds by itself: the errors of 64 additions of
+/// equal terms would reach the bound of 1e-6, and those of 32 half of it.
+const CHUNK_ROWS: usize = 32;
+/// The same where kernels add two or four rows at a time.
+const CHUNK_PAIRS: usize = 64;
 /// Positions along S that a tile of a channels-first norm has; wider than the vectors of any level.
 pub(crate) const RUN_TILE: usize = 64;
 /// Tiles of a channels-first norm that add to one partial sum: each adds up to eight times, a vector at a time.
@@ -146,10 +146,12 @@ fn norm_lines(problem: &Problem) -> usize {
 
 /// Rows of a chunk: enough that partial sums cost little traffic, and few enough that small problems have several.
 fn chunk_rows(problem: &Problem) -> usize {
-    if problem.inner() == 1 {
-        problem.rows().div_ceil(8).next_multiple_of(4).clamp(16, CHUNK_ROWS)
+    let rows = problem.rows().div_ceil(8);
+    if problem.inner() > 1 {
+        rows.clamp(4, CHUNK_ROWS)
     } else {
-        problem.rows().div_ceil(8).clamp(4, CHUNK_RUNS)
+        let most = if problem.op().is_pointwise() { CHUNK_PAIRS } else { CHUNK_ROWS };
+        rows.next_multiple_of(4).clamp(16, most)
     }
 }
 

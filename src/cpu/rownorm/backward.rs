@@ -266,7 +266,11 @@ impl<S: Simd, T: Element, P: Element, C: Columns<S>, const N: usize, const CENTE
         // whole vectors begin on a vector's boundary, behind the head.
         unsafe {
             let gamma: [S::F; V] = columns.parameters(simd, extent, kernel.gamma, c);
-            let (mut sum, mut product) = ([zero; V], [zero; V]);
+            let Slots { dgamma, dbeta, .. } = kernel.sums;
+            let begin = |slot: *mut f32| {
+                if slot.is_null() { [zero; V] } else { columns.sums(simd, extent, slot.cast_const(), c) }
+            };
+            let (mut sum, mut product) = (begin(dbeta), begin(dgamma));
             let mut dx = [[zero; V]; N];
             for (i, dx) in dx.iter_mut().enumerate() {
                 for (v, dx) in dx.iter_mut().enumerate() {
@@ -283,11 +287,9 @@ impl<S: Simd, T: Element, P: Element, C: Columns<S>, const N: usize, const CENTE
                     extent.store_all(simd, kernel.dx.add(at + columns.offset(c, i)), dx, kernel.stream);
                 }
             }
-            for (slot, terms) in [(kernel.sums.dgamma, product), (kernel.sums.dbeta, sum)] {
+            for (slot, sums) in [(dgamma, product), (dbeta, sum)] {
                 if !slot.is_null() {
-                    for (v, term) in terms.into_iter().enumerate() {
-                        columns.add_to(simd, extent, slot, c + v * S::LANES, term);
-                    }
+                    columns.put(simd, extent, slot, c, sums);
                 }
             }
         }

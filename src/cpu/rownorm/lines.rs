@@ -212,11 +212,25 @@ pub(super) trait Columns<S: Simd>: Copy {
         p: Param<P>,
         c: usize,
     ) -> [S::F; V];
-    /// Adds to the sums at column `c`.
+    /// What the sums of the `V` vectors at column `c` begin with: each row adds to them in turn, so that their bits do
+    /// not depend on how many rows are worked on side by side.
+    ///
+    /// # Safety
+    /// `p` is valid for reads of the columns.
+    unsafe fn sums<E: Extent, const V: usize>(self, simd: S, extent: E, p: *const f32, c: usize)
+    -> [S::F; V];
+    /// Puts back the sums, which began as [`Self::sums`] says.
     ///
     /// # Safety
     /// `p` is valid for reads and writes of the columns.
-    unsafe fn add_to<E: Extent>(self, simd: S, extent: E, p: *mut f32, c: usize, term: S::F);
+    unsafe fn put<E: Extent, const V: usize>(
+        self,
+        simd: S,
+        extent: E,
+        p: *mut f32,
+        c: usize,
+        sums: [S::F; V],
+    );
 }
 
 /// Rows `stride` apart.
@@ -265,12 +279,31 @@ impl<S: Simd> Columns<S> for Rows {
         unsafe { p.load(simd, extent, c) }
     }
     #[inline(always)]
-    unsafe fn add_to<E: Extent>(self, simd: S, extent: E, p: *mut f32, c: usize, term: S::F) {
-        // SAFETY: the caller's promise.
-        unsafe {
-            let sum = extent.load(simd, p.add(c).cast_const()) + term;
-            extent.store(simd, p.add(c), sum, false);
+    unsafe fn sums<E: Extent, const V: usize>(
+        self,
+        simd: S,
+        extent: E,
+        p: *const f32,
+        c: usize,
+    ) -> [S::F; V] {
+        let mut sums = [simd.splat(0.0); V];
+        for (v, sum) in sums.iter_mut().enumerate() {
+            // SAFETY: the caller's promise.
+            *sum = unsafe { extent.load(simd, p.add(c + v * S::LANES)) };
         }
+        sums
+    }
+    #[inline(always)]
+    unsafe fn put<E: Extent, const V: usize>(
+        self,
+        simd: S,
+        extent: E,
+        p: *mut f32,
+        c: usize,
+        sums: [S::F; V],
+    ) {
+        // SAFETY: the caller's promise.
+        unsafe { extent.store_all(simd, p.add(c), sums, false) };
     }
 }
 
@@ -298,9 +331,22 @@ impl<S: Simd, E: Extent> Columns<S> for Runs<E> {
         [unsafe { p.splat(simd, c) }; V]
     }
     #[inline(always)]
-    unsafe fn add_to<X: Extent>(self, simd: S, extent: X, p: *mut f32, c: usize, term: S::F) {
-        // SAFETY: the caller's promise.
-        unsafe { *p.add(c) += extent.keep(simd, term).sum() };
+    unsafe fn sums<X: Extent, const V: usize>(self, simd: S, _: X, _: *const f32, _: usize) -> [S::F; V] {
+        [simd.splat(0.0); V]
+    }
+    #[inline(always)]
+    unsafe fn put<X: Extent, const V: usize>(
+        self,
+        simd: S,
+        extent: X,
+        p: *mut f32,
+        c: usize,
+        sums: [S::F; V],
+    ) {
+        for sum in sums {
+            // SAFETY: the caller's promise.
+            unsafe { *p.add(c) += extent.keep(simd, sum).sum() };
+        }
     }
 }
 

@@ -60,10 +60,19 @@ pub fn storage_ulp(dtype: DType, value: f64) -> f64 {
 
 /// The distance of the values of `dtype` on both sides of `value`.
 fn ulp_at(dtype: DType, value: f64) -> f64 {
-    let (digits, lowest, highest) = match dtype {
-        DType::F32 => (23, -126, 127),
-        DType::F16 => (10, -14, 15),
-        DType::Bf16 => (7, -126, 127),
+    let highest = match dtype {
+        DType::F16 => 15,
+        DType::F32 | DType::Bf16 => 127,
+    };
+    ulp_below(dtype, value, highest)
+}
+
+/// The same, with `highest` for the largest exponent of the type.
+fn ulp_below(dtype: DType, value: f64, highest: i32) -> f64 {
+    let (digits, lowest) = match dtype {
+        DType::F32 => (23, -126),
+        DType::F16 => (10, -14),
+        DType::Bf16 => (7, -126),
     };
     let biased = (value.abs().to_bits() >> 52) as i32;
     2.0_f64.powi((biased - 1023).clamp(lowest, highest) - digits)
@@ -276,9 +285,16 @@ pub fn steepness(op: Op, u: f64) -> f64 {
     if op.has_shift() { u * u } else { u.abs() }
 }
 
-/// The ulp of `dtype` at the larger term; 0 where all terms are 0, which nothing rounds.
+/// The ulp of `dtype` at the larger term; 0 where all terms are 0, which nothing rounds. With parameters in f32 a term may
+/// be too large for the type, and the other bring the sum back: its ulp is then that of a type with more exponents.
 fn term_ulp(dtype: DType, larger: f64) -> f64 {
-    if larger == 0.0 { 0.0 } else { storage_ulp(dtype, larger) }
+    if larger == 0.0 {
+        0.0
+    } else if larger.abs() < overflow(dtype) {
+        storage_ulp(dtype, larger)
+    } else {
+        ulp_below(dtype, larger, 127)
+    }
 }
 
 /// One ulp of a 16-bit storage type at `value`; 0 for f32, whose bounds hold the rounding already.
@@ -401,3 +417,6 @@ pub fn sum(arithmetic: Arithmetic, value: f64, magnitude: f64, underflow: f64) -
     let bound = if value.is_finite() { arithmetic.relax(value, 1e-6 * magnitude + underflow) } else { 0.0 };
     Expected::Near { value, bound }
 }
+
+#[cfg(test)]
+mod tests;

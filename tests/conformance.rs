@@ -4,21 +4,22 @@
 
 use std::collections::BTreeMap;
 use std::error::Error;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use dyt_conformance::{
     Case, Failure, Prepared, Report, cases, check_required, coverage_line, devices_under_test, quick_cases,
 };
 
-type Outcome = Result<Report, Failure>;
+/// The device, the case and what came of it.
+type Outcome = (String, Case, Result<Report, Failure>);
 
 fn list() -> Vec<Case> {
     if std::env::var_os("DYT_TEST_QUICK").is_some() { quick_cases() } else { cases() }
 }
 
 /// Runs every case on every device, the reference of each once, on as many threads as there are cores.
-fn run_all(cases: &[Case]) -> Result<Vec<(String, Case, Outcome)>, Box<dyn Error>> {
+fn run_all(cases: &[Case]) -> Result<Vec<Outcome>, Box<dyn Error>> {
     let devices = devices_under_test();
     let next = AtomicUsize::new(0);
     let outcomes = Mutex::new(Vec::new());
@@ -27,7 +28,8 @@ fn run_all(cases: &[Case]) -> Result<Vec<(String, Case, Outcome)>, Box<dyn Error
             let prepared = Prepared::new(case)?;
             for device in &devices {
                 let outcome = prepared.run(device);
-                outcomes.lock().map_or_else(|e| e.into_inner(), |o| o).push((device.name(), *case, outcome));
+                let mut outcomes = outcomes.lock().unwrap_or_else(PoisonError::into_inner);
+                outcomes.push((device.name(), *case, outcome));
             }
         }
         Ok(())

@@ -32,7 +32,11 @@ impl Host {
     }
 
     pub(crate) fn get(&self, i: usize) -> f32 {
-        each!(self, v => v[i].into())
+        match self {
+            Self::F32(v) => v[i],
+            Self::F16(v) => v[i].to_f32(),
+            Self::Bf16(v) => v[i].to_f32(),
+        }
     }
 
     fn bits(&self, i: usize) -> u32 {

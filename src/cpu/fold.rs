@@ -62,6 +62,8 @@ pub(crate) struct Partials {
     cols: usize,
     /// Threads that they are added up by.
     threads: usize,
+    /// Whether one chunk is all there is, and its sums are the gradients: they are then made in place.
+    direct: bool,
 }
 
 // SAFETY: tasks write the sums of disjoint chunks or columns.
@@ -73,7 +75,7 @@ impl Partials {
     /// The sums of `chunk` that `wanted` asks for.
     pub(crate) fn chunk(&self, chunk: usize, wanted: &BackwardPtrs) -> Slots {
         let at = |slot: usize, output: *mut f32| {
-            if output.is_null() { output } else { self.slot(chunk, slot) }
+            if output.is_null() || self.direct && slot < 2 { output } else { self.slot(chunk, slot) }
         };
         Slots {
             dgamma: at(0, wanted.dgamma),
@@ -101,7 +103,8 @@ impl Partials {
             dshift: self.first(3, wanted.dshift),
         };
         let fold = Fold { partials: self, outputs, accumulate };
-        parallel::for_each(self.cols.div_ceil(COLUMNS), self.threads, |task| fold.columns(isa, task));
+        let tasks = if self.direct { 0 } else { self.cols.div_ceil(COLUMNS) };
+        parallel::for_each(tasks, self.threads, |task| fold.columns(isa, task));
         for (slot, output) in [(2, wanted.dalpha), (3, wanted.dshift)] {
             if output.is_null() {
                 continue;
@@ -232,5 +235,6 @@ pub(crate) fn partials(base: *mut f32, grid: &plan::Grid, problem: &crate::Probl
     let (chunks, slots, cols) = (grid.row_parts(), plan::slots(problem.op()), problem.cols());
     // Of few rows there are more sums than elements: a problem that keeps to its thread does so here too.
     let threads = parallel::threads((chunks * slots * cols).min(problem.elements()));
-    Partials { base, chunks, slots, cols, threads }
+    let direct = chunks == 1 && !problem.accumulate();
+    Partials { base, chunks, slots, cols, threads, direct }
 }

@@ -39,13 +39,13 @@ impl<T: Element, P: Element, C: Curve> Kernel for Backward<T, P, C> {
 
     #[inline(always)]
     fn run<S: Simd>(mut self, simd: S) {
-        // SAFETY: the sums of this chunk have one value a column, and this task alone writes those of the tile.
-        unsafe { self.sums.clear(self.tile.cols) };
         // Rows that are written side by side reach a vector's boundary at the same column, or none is streamed; nor
         // are runs: a boundary within one would make the order of its sums depend on the address.
         self.stream &= self.inner == 1 && self.row_stride.is_multiple_of(S::LANES);
         let Range { begin, end } = self.tile.rows;
         if self.inner > 1 {
+            // SAFETY: the sums of this chunk have one value a column, and this task alone writes those of the tile.
+            unsafe { self.sums.clear(self.tile.cols) };
             for row in begin..end {
                 // SAFETY: the row lies in the tensor.
                 unsafe { self.runs(simd, row) };
@@ -133,6 +133,7 @@ impl<T: Element, P: Element, C: Curve> Backward<T, P, C> {
         at: usize,
         c: usize,
     ) {
+        let first = at == self.tile.rows.begin * self.row_stride;
         let (mut x, mut dy) = ([simd.splat(0.0); N], [simd.splat(0.0); N]);
         for i in 0..N {
             let element = at + (i / V) * self.row_stride + c + (i % V) * S::LANES;
@@ -166,6 +167,7 @@ impl<T: Element, P: Element, C: Curve> Backward<T, P, C> {
                     pick(&dy, v),
                     pick(&f, v),
                     pick(&slope, v),
+                    first,
                 );
             }
         }
@@ -201,7 +203,7 @@ impl<T: Element, P: Element, C: Curve> Backward<T, P, C> {
         }
     }
 
-    /// Adds the terms of `R` rows to the sums of the columns from `c` on.
+    /// Adds the terms of `R` rows to the sums of the columns from `c` on, or begins the sums with them.
     ///
     /// # Safety
     /// The extent at `c` lies in the tile.
@@ -216,15 +218,16 @@ impl<T: Element, P: Element, C: Curve> Backward<T, P, C> {
         dy: [S::F; R],
         f: [S::F; R],
         slope: [S::F; R],
+        first: bool,
     ) {
         let Slots { dgamma, dbeta, dalpha, dshift } = self.sums;
         // SAFETY: each sum is null or has a value for each column of the tile, which this task alone touches.
         unsafe {
             if !dgamma.is_null() {
-                add(simd, extent, dgamma.add(c), dot(dy, f));
+                add(simd, extent, dgamma.add(c), dot(dy, f), first);
             }
             if !dbeta.is_null() {
-                add(simd, extent, dbeta.add(c), total(dy));
+                add(simd, extent, dbeta.add(c), total(dy), first);
             }
             if dalpha.is_null() && dshift.is_null() {
                 return;
@@ -234,10 +237,10 @@ impl<T: Element, P: Element, C: Curve> Backward<T, P, C> {
                 *h = *h * slope;
             }
             if !dalpha.is_null() {
-                add(simd, extent, dalpha.add(c), dot(h, x));
+                add(simd, extent, dalpha.add(c), dot(h, x), first);
             }
             if !dshift.is_null() {
-                add(simd, extent, dshift.add(c), total(h));
+                add(simd, extent, dshift.add(c), total(h), first);
             }
         }
     }
@@ -332,15 +335,15 @@ fn total<F: Lanes, const R: usize>(a: [F; R]) -> F {
     sum
 }
 
-/// Adds a vector to the values at `p`.
+/// Adds a vector to the values at `p`, or writes it there if it is the first.
 ///
 /// # Safety
 /// `p` is valid for reads and writes of the extent.
 #[inline(always)]
-unsafe fn add<S: Simd, E: Extent>(simd: S, extent: E, p: *mut f32, term: S::F) {
+unsafe fn add<S: Simd, E: Extent>(simd: S, extent: E, p: *mut f32, term: S::F, first: bool) {
     // SAFETY: the caller's promise.
     unsafe {
-        let sum = extent.load(simd, p.cast_const()) + term;
+        let sum = if first { term } else { extent.load(simd, p.cast_const()) + term };
         extent.store(simd, p, sum, false);
     }
 }

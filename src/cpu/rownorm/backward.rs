@@ -42,10 +42,10 @@ impl<T: Element, P: Element, const CENTER: bool> Kernel for Backward<T, P, CENTE
 
     #[inline(always)]
     fn run<S: Simd>(mut self, simd: S) {
-        // SAFETY: the sums of this chunk have one value a column, and this task alone writes them.
-        unsafe { self.sums.clear(Range { begin: 0, end: self.cols }) };
         if self.inner > 1 {
             self.stream = false;
+            // SAFETY: the sums of this chunk have one value a column, and this task alone writes them.
+            unsafe { self.sums.clear(Range { begin: 0, end: self.cols }) };
             // SAFETY: the tiles lie in the tensor.
             unsafe { for_runs(simd, &self, self.lines, self.cols, self.inner) };
             return;
@@ -103,7 +103,7 @@ impl<T: Element, P: Element, const CENTER: bool> Backward<T, P, CENTER> {
             }
             let at = row * self.row_stride;
             let columns = Rows { stride: self.row_stride, cols: self.cols };
-            let write = Write { kernel: *self, columns, at, fit };
+            let write = Write { kernel: *self, columns, at, fit, first: row == self.lines.begin };
             let streamed = self.stream && !self.dx.is_null();
             let head = if streamed { head::<S, T>(self.dx.add(at), self.cols) } else { 0 };
             columns.walk::<_, V>(simd, &write, head);
@@ -168,7 +168,7 @@ impl<S: Simd, T: Element, P: Element, const CENTER: bool> RunKernel<S> for Backw
         // SAFETY: the caller's promise.
         unsafe {
             let fit: Fit<S::F, N> = self.fit(simd, runs, at, n * self.inner + s);
-            runs.walk::<_, 1>(simd, &Write { kernel: *self, columns: runs, at, fit }, 0);
+            runs.walk::<_, 1>(simd, &Write { kernel: *self, columns: runs, at, fit, first: false }, 0);
         }
     }
 }
@@ -253,6 +253,8 @@ struct Write<T, P, C, F, const N: usize, const CENTER: bool> {
     columns: C,
     at: usize,
     fit: Fit<F, N>,
+    /// Whether the sums begin here.
+    first: bool,
 }
 
 impl<S: Simd, T: Element, P: Element, C: Columns<S>, const N: usize, const CENTER: bool> ColumnBlock<S>
@@ -260,7 +262,7 @@ impl<S: Simd, T: Element, P: Element, C: Columns<S>, const N: usize, const CENTE
 {
     #[inline(always)]
     unsafe fn block<E: Extent, const V: usize>(&self, simd: S, extent: E, c: usize) {
-        let Self { kernel, columns, at, fit } = self;
+        let Self { kernel, columns, at, fit, first } = self;
         let zero = simd.splat(0.0);
         // SAFETY: the caller's promise; gamma has a value a column, and the sums, if they are not null; streamed
         // whole vectors begin on a vector's boundary, behind the head.
@@ -268,7 +270,11 @@ impl<S: Simd, T: Element, P: Element, C: Columns<S>, const N: usize, const CENTE
             let gamma: [S::F; V] = columns.parameters(simd, extent, kernel.gamma, c);
             let Slots { dgamma, dbeta, .. } = kernel.sums;
             let begin = |slot: *mut f32| {
-                if slot.is_null() { [zero; V] } else { columns.sums(simd, extent, slot.cast_const(), c) }
+                if slot.is_null() || *first {
+                    [zero; V]
+                } else {
+                    columns.sums(simd, extent, slot.cast_const(), c)
+                }
             };
             let (mut sum, mut product) = (begin(dbeta), begin(dgamma));
             let mut dx = [[zero; V]; N];

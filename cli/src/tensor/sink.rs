@@ -28,7 +28,7 @@ pub(crate) fn header(format: Format, tensors: &[Entry<'_>]) -> Result<Vec<u8>, F
     }
 }
 
-/// A file that is being written in the folder of its final name. Dropped before [`Self::commit`], it is removed.
+/// A file that is being written in the folder of its final name. Dropped before [`Sink::commit`], it is removed.
 #[derive(Debug)]
 pub(crate) struct Sink {
     file: NamedTempFile,

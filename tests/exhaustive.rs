@@ -261,7 +261,7 @@ impl Narrow for f16 {
         self.to_f64()
     }
     fn rounded(exact: f64) -> Self {
-        Self::from_f64(exact)
+        Self::from_f32(dyt_conformance::round_to(DType::F16, exact))
     }
 }
 
@@ -275,7 +275,7 @@ impl Narrow for bf16 {
         self.to_f64()
     }
     fn rounded(exact: f64) -> Self {
-        Self::from_f64(exact)
+        Self::from_f32(dyt_conformance::round_to(DType::Bf16, exact))
     }
 }
 

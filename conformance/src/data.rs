@@ -63,9 +63,16 @@ impl Random {
 pub fn round_to(dtype: DType, value: f64) -> f32 {
     match dtype {
         DType::F32 => value as f32,
-        DType::F16 => f16::from_f64(value).to_f32(),
-        DType::Bf16 => bf16::from_f64(value).to_f32(),
+        DType::F16 => f16::from_f64(sticky(value)).to_f32(),
+        DType::Bf16 => bf16::from_f64(sticky(value)).to_f32(),
     }
+}
+
+/// `value` with its lower 32 bits gathered in the one above them: the crate `half` drops them, so that what lies just
+/// beyond a tie would be rounded as a tie.
+fn sticky(value: f64) -> f64 {
+    let bits = value.to_bits();
+    f64::from_bits(if bits as u32 == 0 { bits } else { bits | 1 << 32 })
 }
 
 /// The kind of values that inputs have.
@@ -129,6 +136,16 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_lies_just_beyond_a_tie_is_no_tie() {
+        let beyond = f64::from(f32::from_bits(0xc102_8007));
+        assert_eq!(round_to(DType::Bf16, beyond), -8.1875);
+        let tie = 1.0 + 2.0_f64.powi(-11);
+        assert_eq!(round_to(DType::F16, tie), 1.0);
+        assert_eq!(round_to(DType::F16, tie + 2.0_f64.powi(-40)), 1.0 + 2.0_f32.powi(-10));
+        assert_eq!(round_to(DType::F16, tie - 2.0_f64.powi(-40)), 1.0);
+    }
+
+    #[test]
     fn the_generator_is_seeded_and_spread() {
         let draw = |seed| {
             let mut random = Random::new(seed);
@@ -150,5 +167,20 @@ mod tests {
         assert_eq!(round_to(DType::F16, 65_520.0), f32::INFINITY);
         assert_eq!(round_to(DType::F32, 1e39), f32::INFINITY);
         assert!(round_to(DType::F16, f64::NAN).is_nan());
+    }
+
+    #[test]
+    fn a_value_beside_a_tie_is_not_taken_for_the_tie() {
+        let ties = [(DType::F16, 1.0 + 1.0 / 2048.0, 1.0 / 1024.0), (DType::Bf16, 1.0 + 1.0 / 256.0, 1.0 / 128.0)];
+        for (dtype, tie, ulp) in ties {
+            for beside in [2.0_f64.powi(-20), 2.0_f64.powi(-23), 2.0_f64.powi(-24), 2.0_f64.powi(-50)] {
+                assert_eq!(round_to(dtype, tie + beside), 1.0 + ulp, "{dtype} {beside:e}");
+                assert_eq!(round_to(dtype, tie - beside), 1.0, "{dtype} {beside:e}");
+                assert_eq!(round_to(dtype, -tie - beside), -1.0 - ulp, "{dtype} {beside:e}");
+            }
+            assert_eq!(round_to(dtype, tie), 1.0);
+        }
+        assert_eq!(round_to(DType::F16, 2.0_f64.powi(-25) * (1.0 + 1e-12)), 2.0_f32.powi(-24));
+        assert_eq!(round_to(DType::F16, 1e-300), 0.0);
     }
 }

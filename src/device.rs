@@ -41,7 +41,7 @@ impl fmt::Display for Backend {
     }
 }
 
-/// One device that could be meant, and whether it is to be had.
+/// One device that could be meant, and whether it is available.
 #[derive(Debug)]
 pub struct Candidate {
     /// The name that [`Device::open`] takes.
@@ -51,6 +51,9 @@ pub struct Candidate {
 }
 
 /// Runs problems on one device. Cheap to clone; safe to share between threads.
+///
+/// On the CPU, calls of 131,072 elements or more use the current rayon pool (feature `rayon`); smaller ones stay on the
+/// calling thread.
 ///
 /// ```
 /// use dyt::{Backward, Device, Forward, Op, Problem};
@@ -154,7 +157,7 @@ impl Device {
         Some(self.cpu.level())
     }
 
-    /// Makes a buffer of `len` zeros.
+    /// Makes a buffer of `len` zeros, on the CPU aligned to 64 bytes.
     ///
     /// # Errors
     /// [`Error::OutOfMemory`].
@@ -204,7 +207,8 @@ impl Device {
         }
     }
 
-    /// Runs the forward: y, and the statistics that are asked for. Allocates nothing.
+    /// Runs the forward: y, and the statistics that are asked for. Allocates nothing; rayon may, when it queues the tasks
+    /// of a large call.
     ///
     /// # Errors
     /// [`Error::MissingArgument`], [`Error::UnexpectedArgument`], [`Error::WrongDtype`], [`Error::WrongLength`],
@@ -223,6 +227,7 @@ impl Device {
     /// # Errors
     /// As [`Self::forward`], [`Error::MissingGamma`] and [`Error::OutOfMemory`]. No output has been written then.
     pub fn backward(&self, problem: &Problem, arguments: Backward<'_>) -> Result<()> {
+        arguments.check(problem, (0, 0))?;
         let bytes = self.workspace_bytes(problem, Pass::Backward);
         let mut workspace = self.zeros(DType::F32, bytes / DType::F32.size())?;
         self.backward_with(problem, arguments, &mut workspace)

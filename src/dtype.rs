@@ -48,7 +48,7 @@ impl fmt::Display for DType {
 }
 
 /// A Rust type that buffers may hold: [`f32`], [`half::f16`] or [`half::bf16`]. Sealed.
-pub trait Element: bytemuck::Pod + Send + Sync + Storage {
+pub trait Element: bytemuck::Pod + Send + Sync + sealed::Sealed {
     /// The tag of this type.
     const DTYPE: DType;
 }
@@ -63,17 +63,23 @@ impl Element for bf16 {
     const DTYPE: DType = DType::Bf16;
 }
 
-pub(crate) use sealed::Storage;
-
 mod sealed {
-    #![allow(private_bounds, private_interfaces, reason = "sealed: not nameable outside the crate")]
+    /// Keeps [`super::Element`] to this crate.
+    pub trait Sealed {}
+    impl Sealed for f32 {}
+    impl Sealed for half::f16 {}
+    impl Sealed for half::bf16 {}
+}
 
-    use super::{Simd, bf16, f16};
+pub(crate) use storage::Storage;
+
+mod storage {
+    use super::{Element, Simd, bf16, f16};
     use crate::cpu::Line;
     use crate::cpu::simd::half_bits::{bf16_to_f32, f16_to_f32};
 
     /// Vector access to one storage type. Alignment and validity are as in [`Simd`]'s methods of the same name.
-    pub trait Storage: Copy + 'static {
+    pub(crate) trait Storage: Element {
         /// The value +0.
         const ZERO: Self;
         /// 1, as often as an absent gamma is read at once.

@@ -59,7 +59,7 @@ impl core::fmt::Display for Argument {
     }
 }
 
-/// Why a backend or a CPU level is not to be had here.
+/// Why a backend or a CPU level is not available here.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Refusal {
@@ -235,7 +235,7 @@ pub enum Error {
         /// The name that was asked for.
         name: String,
     },
-    /// The backend is known, and not to be had here.
+    /// The backend is known, and not available here.
     #[error("backend {backend} is not available: {reason}")]
     BackendUnavailable {
         /// Which backend.
@@ -243,7 +243,7 @@ pub enum Error {
         /// Why.
         reason: Refusal,
     },
-    /// The CPU level is known, and not to be had here.
+    /// The CPU level is known, and not available here.
     #[error("CPU level {level} is not available: {reason}")]
     LevelUnavailable {
         /// Which level.

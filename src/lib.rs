@@ -2,7 +2,8 @@
 //! DyT and Derf, LayerNorm and RMSNorm, for f32, f16 and bf16.
 //!
 //! A [`Problem`] says what is to be computed and is validated once; a [`Device`] runs it on the caller's buffers,
-//! which [`Forward`] and [`Backward`] name. Nothing is allocated, copied or kept behind the caller's back.
+//! which [`Forward`] and [`Backward`] name. Nothing is copied or kept, and nothing is allocated but the workspace of
+//! [`Device::backward`], which [`Device::backward_with`] takes from the caller.
 //!
 //! | op | y | statistics |
 //! |---|---|---|
@@ -14,6 +15,9 @@
 //! Arithmetic is f32 whatever the storage type; `docs/numerics.md` has the error bounds, and the feature
 //! `reference` the formulas in f64. The result of a row's forward does not depend on the other rows, and the
 //! gradients of parameters are the same bits for any number of threads.
+//!
+//! [`Device::auto`] chooses the device. The environment variables `DYT_BACKEND` (a name that [`Device::open`] takes) and
+//! `DYT_CPU_LEVEL` (a [`Level`] by name) choose another.
 
 mod buffer;
 mod cpu;
@@ -35,3 +39,8 @@ pub use half;
 pub use ops::{Backward, Forward};
 pub use problem::{Op, Pass, Problem, ProblemBuilder, Std};
 pub use view::{View, ViewMut};
+
+/// The example of README.md, compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -11,9 +11,9 @@ pub enum Op {
     Dyt,
     /// y = gamma·erf(alpha·x + shift) + beta. Chen et al. 2025, arXiv 2512.10938.
     Derf,
-    /// y = (x − mean)·rstd·gamma + beta, rstd by [`Std`].
+    /// y = (x − mean)·rstd·gamma + beta, rstd by [`Std`]. Ba et al. 2016, arXiv 1607.06450.
     LayerNorm,
-    /// y = x·rstd·gamma + beta with rstd = 1/√(Σx²/cols + eps).
+    /// y = x·rstd·gamma + beta with rstd = 1/√(Σx²/cols + eps). Zhang and Sennrich 2019, arXiv 1910.07467.
     RmsNorm,
 }
 
@@ -72,7 +72,8 @@ pub enum Std {
     /// rstd = 1/√(Σ(x−mean)²/cols + eps); the usual LayerNorm.
     #[default]
     Biased,
-    /// rstd = 1/(√(Σ(x−mean)²/(cols−1)) + eps); the form of the Annotated Transformer.
+    /// rstd = 1/(√(Σ(x−mean)²/(cols−1)) + eps); the form of the Annotated Transformer. It needs two columns, and where
+    /// the deviation is 0 its derivative counts as 0.
     Unbiased,
 }
 
@@ -109,7 +110,9 @@ impl fmt::Display for Pass {
 ///
 /// Channels-last (`inner` = 1): x is `rows × cols`, row `r` begins at element r·row_stride, and parameters run
 /// along a row. Channels-first (`inner` = S): x is `N × C × S` with rows = N and cols = C; element (n, c, s) stands
-/// at n·row_stride + c·S + s, and parameters run along C. Statistics have rows·inner values, index n·inner + s.
+/// at n·row_stride + c·S + s, and parameters run along C. Statistics have rows·inner values, index n·inner + s. Tensors may have from [`Self::span`] to
+/// rows·row_stride elements: the gap behind the last row may be there or not. With 0 rows, y and dx are empty, and the
+/// gradients of parameters are 0.
 ///
 /// ```
 /// use dyt::{DType, Op, Problem};
@@ -263,7 +266,7 @@ impl ProblemBuilder {
         self.std = std;
         self
     }
-    /// The constant that keeps rstd finite. By default 1e-5 for LayerNorm, and 1e-6 for its unbiased form and RMSNorm.
+    /// The constant that keeps rstd finite, itself finite and at least 0. By default 1e-5 for LayerNorm, and 1e-6 for its unbiased form and RMSNorm.
     pub const fn eps(mut self, eps: f32) -> Self {
         self.eps = Some(eps);
         self

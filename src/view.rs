@@ -37,11 +37,11 @@ unsafe impl Send for ViewMut<'_> {}
 unsafe impl Sync for ViewMut<'_> {}
 
 impl View<'_> {
-    /// A view of `len` elements at `ptr`, for callers that own memory by pointer.
+    /// A view of `len` elements at `ptr`, for callers that own memory by pointer. Each call checks that `ptr` is
+    /// aligned for `dtype`.
     ///
     /// # Safety
-    /// For as long as the view or a copy of it is used, `ptr` is aligned for `dtype` and valid for reads of `len`
-    /// elements, and nothing writes there but an in-place call that was handed the same pointer as its output.
+    /// For as long as the view or a copy of it is used, `ptr` is valid for reads of `len` elements, and nothing writes there but an in-place call that was handed the same pointer as its output.
     #[must_use]
     pub const unsafe fn from_raw_parts(ptr: NonNull<u8>, len: usize, dtype: DType) -> Self {
         Self { ptr, len, dtype, lifetime: PhantomData }
@@ -69,11 +69,11 @@ impl View<'_> {
 }
 
 impl ViewMut<'_> {
-    /// A view of `len` elements at `ptr`, for callers that own memory by pointer.
+    /// A view of `len` elements at `ptr`, for callers that own memory by pointer. Each call checks that `ptr` is
+    /// aligned for `dtype`.
     ///
     /// # Safety
-    /// For as long as the view is used, `ptr` is aligned for `dtype` and valid for reads and writes of `len`
-    /// elements, and no other thread touches them. (That no other argument of a call overlaps it is checked.)
+    /// For as long as the view is used, `ptr` is valid for reads and writes of `len` elements, and no other thread touches them. (That no other argument of a call overlaps it is checked.)
     #[must_use]
     pub const unsafe fn from_raw_parts(ptr: NonNull<u8>, len: usize, dtype: DType) -> Self {
         Self { ptr, len, dtype, lifetime: PhantomData }

@@ -242,11 +242,12 @@ fn out_of_memory() -> Result<()> {
             assert_eq!(error, Error::OutOfMemory { bytes });
         }
         let problem = Problem::new(Op::Dyt, 1, most / 16).build()?;
-        let bytes = device.workspace_bytes(&problem, Pass::Backward);
-        let (dy, x, mut dx) = ([0.0_f32; 1], [0.0_f32; 1], [7.0_f32; 1]);
-        let error =
-            device.backward(&problem, Backward::new(&dy, &x).dx(&mut dx)).expect_err("no such workspace");
-        assert_eq!(error, Error::OutOfMemory { bytes });
+        let (dy, x, alpha, mut dx) = ([0.0_f32; 1], [0.0_f32; 1], 1.0_f32, [7.0_f32; 1]);
+        let arguments = Backward::new(&dy, &x).alpha(&alpha).dx(&mut dx);
+        let error = device.backward(&problem, arguments).expect_err("dy has one element");
+        // The arguments are looked at before a workspace is asked for that nobody has.
+        let expected = problem.span();
+        assert_eq!(error, Error::WrongLength { argument: Argument::Dy, expected, actual: 1 });
         assert_eq!(dx, [7.0]);
     }
     Ok(())

@@ -6,7 +6,7 @@ use crate::cpu::param::Param;
 use crate::cpu::plan::{self, Range};
 use crate::cpu::simd::{Kernel, Lanes, Simd};
 use crate::cpu::sum::{Compensated, Terms, row_sums};
-use crate::dtype::Element;
+use crate::dtype::Storage;
 use crate::ops::BackwardPtrs;
 
 use super::level::Isa;
@@ -94,7 +94,7 @@ impl Partials {
     ///
     /// # Safety
     /// Every chunk has written the sums that are asked for; the outputs and gamma are as `BackwardPtrs` says.
-    pub(crate) unsafe fn finish<P: Element>(self, isa: Isa, wanted: &BackwardPtrs, accumulate: bool) {
+    pub(crate) unsafe fn finish<P: Storage>(self, isa: Isa, wanted: &BackwardPtrs, accumulate: bool) {
         let outputs = Slots {
             dgamma: wanted.dgamma,
             dbeta: wanted.dbeta,
@@ -201,7 +201,7 @@ struct Dot<P> {
     sums: *const f32,
 }
 
-impl<S: Simd, P: Element> Terms<S, 1> for Dot<P> {
+impl<S: Simd, P: Storage> Terms<S, 1> for Dot<P> {
     #[inline(always)]
     unsafe fn add<E: Extent, const N: usize>(&self, simd: S, extent: E, c: usize, sums: &mut [[S::F; N]; 1]) {
         // SAFETY: the caller's promise.
@@ -220,7 +220,7 @@ struct Whole<P> {
     cols: usize,
 }
 
-impl<P: Element> Kernel for Whole<P> {
+impl<P: Storage> Kernel for Whole<P> {
     type Output = f32;
 
     #[inline(always)]

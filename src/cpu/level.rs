@@ -94,9 +94,9 @@ impl Isa {
                 .map(Self::Avx2)
                 .ok_or_else(|| refuse(Refusal::MissingInstructions { needed: "AVX2, FMA, F16C" })),
             #[cfg(target_arch = "x86_64")]
-            Level::Avx512 => Avx512::detect()
-                .map(Self::Avx512)
-                .ok_or_else(|| refuse(Refusal::MissingInstructions { needed: "AVX-512 F, BW, DQ, VL" })),
+            Level::Avx512 => Avx512::detect().map(Self::Avx512).ok_or_else(|| {
+                refuse(Refusal::MissingInstructions { needed: "AVX-512 F, BW, DQ, VL, AVX2, FMA, F16C" })
+            }),
             #[cfg(not(target_arch = "x86_64"))]
             Level::Avx2 | Level::Avx512 => Err(refuse(other_architecture("x86_64"))),
             #[cfg(target_arch = "aarch64")]

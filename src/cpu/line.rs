@@ -3,7 +3,7 @@
 use crate::cpu::io::{Extent, Full, Tail};
 use crate::cpu::param::Param;
 use crate::cpu::simd::Simd;
-use crate::dtype::Element;
+use crate::dtype::Storage;
 
 /// Work on each element of a line, vector by vector.
 pub(crate) trait Blocks<S: Simd> {
@@ -17,7 +17,7 @@ pub(crate) trait Blocks<S: Simd> {
 /// Walks from `begin` to `end`; the first `head` elements go by themselves, so that whole vectors begin behind them.
 ///
 /// # Safety
-/// The elements lie in the line; `head` is less than a vector and than the line.
+/// The elements lie in the line; `head` is less than a vector, and no more than the line.
 #[inline(always)]
 pub(crate) unsafe fn for_blocks<S: Simd, B: Blocks<S>>(
     simd: S,
@@ -67,7 +67,7 @@ pub(crate) struct Along<P> {
     pub(crate) beta: Param<P>,
 }
 
-impl<S: Simd, P: Element> Affine<S> for Along<P> {
+impl<S: Simd, P: Storage> Affine<S> for Along<P> {
     #[inline(always)]
     unsafe fn at<E: Extent, const N: usize>(self, simd: S, extent: E, c: usize) -> ([S::F; N], [S::F; N]) {
         // SAFETY: the caller's promise.

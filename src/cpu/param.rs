@@ -2,7 +2,7 @@
 
 use crate::cpu::io::{Extent, MAX_LANES};
 use crate::cpu::simd::Simd;
-use crate::dtype::{Element, Storage};
+use crate::dtype::Storage;
 
 /// The most vectors that are loaded at once.
 const MAX_VECTORS: usize = 4;
@@ -24,7 +24,7 @@ unsafe impl<P> Send for Param<P> {}
 // SAFETY: as above.
 unsafe impl<P> Sync for Param<P> {}
 
-impl<P: Element> Param<P> {
+impl<P: Storage> Param<P> {
     /// 1 where absent.
     pub(crate) fn gamma(p: *const u8) -> Self {
         Self::new(p.cast(), P::ONES)

@@ -11,7 +11,7 @@ const ELEMENTS_A_TASK: usize = 16 * 1024;
 const ELEMENTS_FOR_THREADS: usize = 128 * 1024;
 /// Tasks a thread: enough that one that is late holds up little.
 const TASKS_A_THREAD: usize = 4;
-/// Columns of a tile are a multiple of this, so that no two tasks write to one cache line of 16-bit values.
+/// Elements of a tile's columns are a multiple of this, so that no two tasks write to one cache line of 16-bit values.
 const COLUMN_STEP: usize = 64;
 /// Rows that add to one partial sum before a new one is begun, where each adds by itself: the errors of 64 additions of
 /// equal terms would reach the bound of 1e-6, and those of 32 half of it.
@@ -104,8 +104,9 @@ fn tasks(elements: usize, threads: usize) -> usize {
 }
 
 /// The columns of each tile when a row is cut into about `parts`.
-fn column_tile(cols: usize, parts: usize) -> usize {
-    cols.div_ceil(parts.max(1)).next_multiple_of(COLUMN_STEP).min(cols)
+fn column_tile(problem: &Problem, parts: usize) -> usize {
+    let (cols, step) = (problem.cols(), COLUMN_STEP.div_ceil(problem.inner()));
+    cols.div_ceil(parts.max(1)).next_multiple_of(step).min(cols)
 }
 
 /// Tiles of the pointwise forward: bits do not depend on them.
@@ -113,7 +114,7 @@ pub(crate) fn pointwise_forward(problem: &Problem, threads: usize) -> Grid {
     let tasks = tasks(problem.elements(), threads);
     let tile_rows = problem.rows().div_ceil(tasks).max(1);
     let parts = tasks / problem.rows().max(1);
-    let tile_cols = column_tile(problem.cols(), parts);
+    let tile_cols = column_tile(problem, parts);
     Grid { rows: problem.rows(), cols: problem.cols(), tile_rows, tile_cols }
 }
 
@@ -122,7 +123,7 @@ pub(crate) fn pointwise_backward(problem: &Problem, threads: usize) -> Grid {
     let tile_rows = chunk_rows(problem);
     let chunks = problem.rows().div_ceil(tile_rows).max(1);
     let parts = tasks(problem.elements(), threads) / chunks;
-    let tile_cols = column_tile(problem.cols(), parts);
+    let tile_cols = column_tile(problem, parts);
     Grid { rows: problem.rows(), cols: problem.cols(), tile_rows, tile_cols }
 }
 
@@ -204,6 +205,14 @@ mod tests {
                 covers_once(&norm_backward(&problem));
             }
         }
+        Ok(())
+    }
+
+    #[test]
+    fn a_large_image_is_cut_between_threads() -> Result<()> {
+        let problem = Problem::new(Op::Dyt, 1, 64).inner(56 * 56).build()?;
+        assert!(pointwise_forward(&problem, 2).tiles() >= 2);
+        assert!(pointwise_backward(&problem, 2).tiles() >= 2);
         Ok(())
     }
 

@@ -2,13 +2,13 @@
 
 use half::{bf16, f16};
 
-use crate::dtype::Element;
+use crate::dtype::Storage;
 use crate::{DType, Problem};
 
 /// Code that is generic over the storage types of a problem.
 pub(crate) trait Typed {
     /// `T` stores x, y, dy and dx; `P` gamma and beta.
-    fn call<T: Element, P: Element>(self);
+    fn call<T: Storage, P: Storage>(self);
 }
 
 /// Calls `code` with the problem's storage types.

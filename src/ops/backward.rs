@@ -5,7 +5,18 @@ use crate::error::Argument;
 use crate::view::{View, ViewMut};
 use crate::{DType, Error, Problem, Result};
 
-/// The buffers of a backward call, by name. Every gradient is optional, and one not asked for costs nothing.
+/// The buffers of a backward call, by name. Every gradient is optional, and one not asked for is neither gathered nor
+/// stored: it costs no memory traffic.
+///
+/// With h = dy·gamma, and sums over all rows unless over the columns of one:
+///
+/// ```text
+/// DyT, Derf  g = h·f'(u), dx = alpha·g, dalpha = Σ g·x, dshift = Σ g, dgamma = Σ dy·f(u), dbeta = Σ dy
+/// the norms  dx = rstd·(h − mean(h) − x̂·mean(h·x̂)), dgamma = Σ dy·x̂, dbeta = Σ dy, x̂ = (x − mean)·rstd
+/// ```
+///
+/// RMSNorm has neither mean(h) nor mean; `docs/numerics.md` has the form for [`Std::Unbiased`](crate::Std::Unbiased).
+/// A saved mean is the origin about which the deviations are taken again.
 ///
 /// | field | elements | dtype | who has it |
 /// |---|---|---|---|

@@ -78,9 +78,9 @@ pub struct Forward {
 pub struct Backward {
     /// The gradient of x.
     pub dx: Vec<f64>,
-    /// The gradient of alpha.
+    /// The gradient of alpha; 0 for the norms.
     pub dalpha: f64,
-    /// The gradient of shift.
+    /// The gradient of shift; 0 for all but Derf.
     pub dshift: f64,
     /// The gradient of gamma, for each column.
     pub dgamma: Vec<f64>,

@@ -13,7 +13,7 @@ use crate::cpu::param::Param;
 use crate::cpu::plan::{Range, Tile};
 use crate::cpu::simd::{Kernel, Lanes, Simd};
 use crate::cpu::sum::{Terms, row_sums};
-use crate::dtype::Element;
+use crate::dtype::Storage;
 
 /// The backward of one tile of one chunk of rows.
 #[derive(Clone, Copy)]
@@ -34,7 +34,7 @@ pub(super) struct Backward<T, P, C> {
     pub(super) curve: PhantomData<C>,
 }
 
-impl<T: Element, P: Element, C: Curve> Kernel for Backward<T, P, C> {
+impl<T: Storage, P: Storage, C: Curve> Kernel for Backward<T, P, C> {
     type Output = ();
 
     #[inline(always)]
@@ -76,7 +76,7 @@ impl<T: Element, P: Element, C: Curve> Kernel for Backward<T, P, C> {
     }
 }
 
-impl<T: Element, P: Element, C: Curve> Backward<T, P, C> {
+impl<T: Storage, P: Storage, C: Curve> Backward<T, P, C> {
     /// `R` rows of the tile, from `row` on: each sum is loaded and stored once for all of them.
     ///
     /// # Safety
@@ -275,7 +275,7 @@ struct Run<'a, T, P, C, F> {
     factor: F,
 }
 
-impl<S: Simd, T: Element, P: Element, C: Curve> Terms<S, 4> for Run<'_, T, P, C, S::F> {
+impl<S: Simd, T: Storage, P: Storage, C: Curve> Terms<S, 4> for Run<'_, T, P, C, S::F> {
     #[inline(always)]
     unsafe fn add<E: Extent, const N: usize>(&self, simd: S, extent: E, c: usize, sums: &mut [[S::F; N]; 4]) {
         let kernel = self.kernel;

@@ -8,7 +8,7 @@ use crate::cpu::line::{Across, Affine, Along, Blocks, for_blocks};
 use crate::cpu::param::Param;
 use crate::cpu::plan::{Range, Tile};
 use crate::cpu::simd::{Kernel, Lanes, Simd};
-use crate::dtype::Element;
+use crate::dtype::Storage;
 
 /// How far ahead of the reads memory is asked for where the output is streamed, in bytes: the processor alone keeps too
 /// few lines under way.
@@ -32,7 +32,7 @@ pub(super) struct Forward<T, P, C> {
     pub(super) curve: PhantomData<C>,
 }
 
-impl<T: Element, P: Element, C: Curve> Kernel for Forward<T, P, C> {
+impl<T: Storage, P: Storage, C: Curve> Kernel for Forward<T, P, C> {
     type Output = ();
 
     #[inline(always)]
@@ -75,7 +75,7 @@ impl<T: Element, P: Element, C: Curve> Kernel for Forward<T, P, C> {
     }
 }
 
-impl<T: Element, P: Element, C: Curve> Forward<T, P, C> {
+impl<T: Storage, P: Storage, C: Curve> Forward<T, P, C> {
     /// The elements `columns` of `R` lines, a row stride apart, the first of which begins at element `at`.
     ///
     /// # Safety
@@ -107,7 +107,7 @@ struct Lines<T, P, C, A, const R: usize> {
     affine: A,
 }
 
-impl<S: Simd, T: Element, P: Element, C: Curve, A: Affine<S>, const R: usize> Blocks<S>
+impl<S: Simd, T: Storage, P: Storage, C: Curve, A: Affine<S>, const R: usize> Blocks<S>
     for Lines<T, P, C, A, R>
 {
     #[inline(always)]

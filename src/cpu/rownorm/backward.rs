@@ -9,7 +9,7 @@ use crate::cpu::param::Param;
 use crate::cpu::plan::Range;
 use crate::cpu::simd::{Kernel, Lanes, Simd};
 use crate::cpu::sum::Terms;
-use crate::dtype::Element;
+use crate::dtype::Storage;
 
 /// Bytes of x above which rows are streamed side by side: the sums are then loaded and stored once for all of them.
 /// Shorter rows go one by one, in the order of their memory, so that reads run ahead of writes.
@@ -37,7 +37,7 @@ pub(super) struct Backward<T, P, const CENTER: bool> {
     pub(super) sums: Slots,
 }
 
-impl<T: Element, P: Element, const CENTER: bool> Kernel for Backward<T, P, CENTER> {
+impl<T: Storage, P: Storage, const CENTER: bool> Kernel for Backward<T, P, CENTER> {
     type Output = ();
 
     #[inline(always)]
@@ -85,7 +85,7 @@ impl<T: Element, P: Element, const CENTER: bool> Kernel for Backward<T, P, CENTE
     }
 }
 
-impl<T: Element, P: Element, const CENTER: bool> Backward<T, P, CENTER> {
+impl<T: Storage, P: Storage, const CENTER: bool> Backward<T, P, CENTER> {
     /// `R` rows, from `row` on, `V` vectors of each at a time: gamma and each sum are loaded once for all of them.
     ///
     /// # Safety
@@ -161,7 +161,7 @@ impl<T: Element, P: Element, const CENTER: bool> Backward<T, P, CENTER> {
     }
 }
 
-impl<S: Simd, T: Element, P: Element, const CENTER: bool> RunKernel<S> for Backward<T, P, CENTER> {
+impl<S: Simd, T: Storage, P: Storage, const CENTER: bool> RunKernel<S> for Backward<T, P, CENTER> {
     #[inline(always)]
     unsafe fn runs<E: Extent, const N: usize>(&self, simd: S, runs: Runs<E>, n: usize, s: usize) {
         let at = n * self.row_stride + s;
@@ -220,7 +220,7 @@ struct Projections<'a, T, P, A, F, const M: usize, const CENTER: bool> {
     m: &'a [F; M],
 }
 
-impl<S: Simd, T: Element, P: Element, A: Address, const M: usize, const CENTER: bool> Terms<S, 4>
+impl<S: Simd, T: Storage, P: Storage, A: Address, const M: usize, const CENTER: bool> Terms<S, 4>
     for Projections<'_, T, P, A, S::F, M, CENTER>
 {
     #[inline(always)]
@@ -257,7 +257,7 @@ struct Write<T, P, C, F, const N: usize, const CENTER: bool> {
     first: bool,
 }
 
-impl<S: Simd, T: Element, P: Element, C: Columns<S>, const N: usize, const CENTER: bool> ColumnBlock<S>
+impl<S: Simd, T: Storage, P: Storage, C: Columns<S>, const N: usize, const CENTER: bool> ColumnBlock<S>
     for Write<T, P, C, S::F, N, CENTER>
 {
     #[inline(always)]

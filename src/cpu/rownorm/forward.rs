@@ -6,7 +6,7 @@ use crate::cpu::io::{Extent, head};
 use crate::cpu::param::Param;
 use crate::cpu::plan::Range;
 use crate::cpu::simd::{Kernel, Lanes, Simd};
-use crate::dtype::Element;
+use crate::dtype::Storage;
 
 /// Bytes of x that a row may have to be written beside others: gamma and beta are then loaded once for all of them,
 /// and the rows are still in the second-level cache.
@@ -31,7 +31,7 @@ pub(super) struct Forward<T, P, const CENTER: bool> {
     pub(super) lines: Range,
 }
 
-impl<T: Element, P: Element, const CENTER: bool> Kernel for Forward<T, P, CENTER> {
+impl<T: Storage, P: Storage, const CENTER: bool> Kernel for Forward<T, P, CENTER> {
     type Output = ();
 
     #[inline(always)]
@@ -77,7 +77,7 @@ impl<T: Element, P: Element, const CENTER: bool> Kernel for Forward<T, P, CENTER
     }
 }
 
-impl<T: Element, P: Element, const CENTER: bool> Forward<T, P, CENTER> {
+impl<T: Storage, P: Storage, const CENTER: bool> Forward<T, P, CENTER> {
     /// `R` rows, from `row` on, `V` vectors of each at a time.
     ///
     /// # Safety
@@ -140,7 +140,7 @@ impl<T: Element, P: Element, const CENTER: bool> Forward<T, P, CENTER> {
     }
 }
 
-impl<S: Simd, T: Element, P: Element, const CENTER: bool> RunKernel<S> for Forward<T, P, CENTER> {
+impl<S: Simd, T: Storage, P: Storage, const CENTER: bool> RunKernel<S> for Forward<T, P, CENTER> {
     #[inline(always)]
     unsafe fn runs<E: Extent, const N: usize>(&self, simd: S, runs: Runs<E>, n: usize, s: usize) {
         let at = n * self.row_stride + s;
@@ -185,7 +185,7 @@ struct Write<T, P, C, F, const N: usize, const CENTER: bool> {
     fit: Fit<F, N>,
 }
 
-impl<S: Simd, T: Element, P: Element, C: Columns<S>, const N: usize, const CENTER: bool> ColumnBlock<S>
+impl<S: Simd, T: Storage, P: Storage, C: Columns<S>, const N: usize, const CENTER: bool> ColumnBlock<S>
     for Write<T, P, C, S::F, N, CENTER>
 {
     #[inline(always)]

@@ -6,7 +6,7 @@ use crate::cpu::param::Param;
 use crate::cpu::plan::{RUN_TILE, Range};
 use crate::cpu::simd::{Lanes, Simd};
 use crate::cpu::sum::{Terms, lane_sums, row_sums};
-use crate::dtype::Element;
+use crate::dtype::Storage;
 
 /// How far ahead of the reads memory is asked for where the output is streamed, in bytes: the processor alone keeps too
 /// few lines under way.
@@ -15,14 +15,14 @@ const AHEAD: usize = 4096;
 /// Where the vectors of a block stand, in elements from the first of its lines.
 pub(super) trait Address: Copy {
     /// Asks for what will be read soon; `p` is what is read now. For the pass that is first to read a line.
-    fn prefetch<S: Simd, T: Element>(self, simd: S, p: *const T);
+    fn prefetch<S: Simd, T: Storage>(self, simd: S, p: *const T);
     /// Vector `i` of the block at column `c`.
     fn offset(self, c: usize, i: usize, lanes: usize) -> usize;
     /// The parameters of vector `i` of the block at column `c`.
     ///
     /// # Safety
     /// The columns exist.
-    unsafe fn parameter<S: Simd, P: Element, E: Extent>(
+    unsafe fn parameter<S: Simd, P: Storage, E: Extent>(
         self,
         simd: S,
         extent: E,
@@ -38,7 +38,7 @@ pub(super) struct Along<const STREAM: bool>;
 
 impl<const STREAM: bool> Address for Along<STREAM> {
     #[inline(always)]
-    fn prefetch<S: Simd, T: Element>(self, simd: S, p: *const T) {
+    fn prefetch<S: Simd, T: Storage>(self, simd: S, p: *const T) {
         if STREAM {
             simd.prefetch(p.wrapping_byte_add(AHEAD).cast());
         }
@@ -48,7 +48,7 @@ impl<const STREAM: bool> Address for Along<STREAM> {
         c + i * lanes
     }
     #[inline(always)]
-    unsafe fn parameter<S: Simd, P: Element, E: Extent>(
+    unsafe fn parameter<S: Simd, P: Storage, E: Extent>(
         self,
         simd: S,
         extent: E,
@@ -69,13 +69,13 @@ pub(super) struct Across {
 
 impl Address for Across {
     #[inline(always)]
-    fn prefetch<S: Simd, T: Element>(self, _: S, _: *const T) {}
+    fn prefetch<S: Simd, T: Storage>(self, _: S, _: *const T) {}
     #[inline(always)]
     fn offset(self, c: usize, i: usize, lanes: usize) -> usize {
         c * self.inner + i * lanes
     }
     #[inline(always)]
-    unsafe fn parameter<S: Simd, P: Element, E: Extent>(
+    unsafe fn parameter<S: Simd, P: Storage, E: Extent>(
         self,
         simd: S,
         _: E,
@@ -103,7 +103,7 @@ pub(super) trait Lines<S: Simd, const N: usize>: Copy {
     ///
     /// # Safety
     /// `p` is valid for the reads.
-    unsafe fn load<T: Element>(self, simd: S, p: *const T) -> [S::F; N];
+    unsafe fn load<T: Storage>(self, simd: S, p: *const T) -> [S::F; N];
     /// One value for each line.
     ///
     /// # Safety
@@ -134,7 +134,7 @@ impl<S: Simd, const STREAM: bool> Lines<S, 1> for Row<STREAM> {
         sums
     }
     #[inline(always)]
-    unsafe fn load<T: Element>(self, simd: S, p: *const T) -> [S::F; 1] {
+    unsafe fn load<T: Storage>(self, simd: S, p: *const T) -> [S::F; 1] {
         // SAFETY: the caller's promise.
         [simd.splat(unsafe { (*p).widen() })]
     }
@@ -165,7 +165,7 @@ impl<S: Simd, E: Extent, const N: usize> Lines<S, N> for Runs<E> {
         unsafe { lane_sums(simd, terms, self.extent, self.cols) }
     }
     #[inline(always)]
-    unsafe fn load<T: Element>(self, simd: S, p: *const T) -> [S::F; N] {
+    unsafe fn load<T: Storage>(self, simd: S, p: *const T) -> [S::F; N] {
         let mut values = [simd.splat(0.0); N];
         for (i, value) in values.iter_mut().enumerate() {
             // SAFETY: the caller's promise.
@@ -199,13 +199,13 @@ pub(super) trait Columns<S: Simd>: Copy {
     /// themselves.
     ///
     /// # Safety
-    /// The columns lie in the lines; `head` is less than a vector and than the line.
+    /// The columns lie in the lines; `head` is less than a vector, and no more than the line.
     unsafe fn walk<B: ColumnBlock<S>, const V: usize>(self, simd: S, blocks: &B, head: usize);
     /// The parameters of the `V` vectors at column `c`.
     ///
     /// # Safety
     /// The columns exist.
-    unsafe fn parameters<P: Element, E: Extent, const V: usize>(
+    unsafe fn parameters<P: Storage, E: Extent, const V: usize>(
         self,
         simd: S,
         extent: E,
@@ -268,7 +268,7 @@ impl<S: Simd> Columns<S> for Rows {
         }
     }
     #[inline(always)]
-    unsafe fn parameters<P: Element, E: Extent, const V: usize>(
+    unsafe fn parameters<P: Storage, E: Extent, const V: usize>(
         self,
         simd: S,
         extent: E,
@@ -320,7 +320,7 @@ impl<S: Simd, E: Extent> Columns<S> for Runs<E> {
         }
     }
     #[inline(always)]
-    unsafe fn parameters<P: Element, X: Extent, const V: usize>(
+    unsafe fn parameters<P: Storage, X: Extent, const V: usize>(
         self,
         simd: S,
         _: X,

@@ -7,7 +7,7 @@ use super::lines::{Address, Lines};
 use crate::cpu::io::Extent;
 use crate::cpu::simd::{Lanes, Simd};
 use crate::cpu::sum::Terms;
-use crate::dtype::Element;
+use crate::dtype::Storage;
 use crate::{Problem, Std};
 
 /// What turns sums into statistics.
@@ -77,7 +77,7 @@ pub(super) struct Moments<F, const N: usize> {
 }
 
 impl<F: Lanes, const N: usize> Moments<F, N> {
-    /// From the origin, Σd and Σd².
+    /// From Σd and Σd².
     #[inline(always)]
     pub(super) fn new<S: Simd<F = F>>(simd: S, norm: &Norm, sums: [F; N], squares: [F; N]) -> Self {
         let (mut c, mut variance) = (sums, squares);
@@ -94,7 +94,7 @@ impl<F: Lanes, const N: usize> Moments<F, N> {
 /// # Safety
 /// The lines at `x` lie in the tensor.
 #[inline(always)]
-pub(super) unsafe fn origin<S: Simd, T: Element, L: Lines<S, N>, const N: usize, const CENTER: bool>(
+pub(super) unsafe fn origin<S: Simd, T: Storage, L: Lines<S, N>, const N: usize, const CENTER: bool>(
     simd: S,
     norm: &Norm,
     lines: L,
@@ -119,7 +119,7 @@ pub(super) unsafe fn origin<S: Simd, T: Element, L: Lines<S, N>, const N: usize,
 /// # Safety
 /// The lines at `x` lie in the tensor.
 #[inline(always)]
-pub(super) unsafe fn moments<S: Simd, T: Element, L: Lines<S, N>, const N: usize, const CENTER: bool>(
+pub(super) unsafe fn moments<S: Simd, T: Storage, L: Lines<S, N>, const N: usize, const CENTER: bool>(
     simd: S,
     norm: &Norm,
     lines: L,
@@ -145,7 +145,7 @@ struct Offsets<'a, T, A, F, const M: usize> {
     first: &'a [F; M],
 }
 
-impl<S: Simd, T: Element, A: Address, const M: usize> Terms<S, 1> for Offsets<'_, T, A, S::F, M> {
+impl<S: Simd, T: Storage, A: Address, const M: usize> Terms<S, 1> for Offsets<'_, T, A, S::F, M> {
     #[inline(always)]
     unsafe fn add<E: Extent, const N: usize>(&self, simd: S, extent: E, c: usize, sums: &mut [[S::F; N]; 1]) {
         for (i, sum) in sums[0].iter_mut().enumerate() {
@@ -167,7 +167,7 @@ struct Deviations<'a, T, A, F, const M: usize, const CENTER: bool> {
     m: &'a [F; M],
 }
 
-impl<S: Simd, T: Element, A: Address, const M: usize, const CENTER: bool> Terms<S, 2>
+impl<S: Simd, T: Storage, A: Address, const M: usize, const CENTER: bool> Terms<S, 2>
     for Deviations<'_, T, A, S::F, M, CENTER>
 {
     #[inline(always)]

@@ -9,7 +9,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use dyt::half::{bf16, f16};
-use dyt::{Backward, Device, Element, Forward, Op, Problem, Result};
+use dyt::{Backward, DType, Device, Element, Forward, Op, Problem, Result};
 
 /// Values of u that are compared at once; the f64 results stay in the second-level cache.
 const BLOCK: usize = 1 << 14;

@@ -351,9 +351,48 @@ impl List {
             .row_stride(cols * inner + gap)
             .accumulate(accumulate);
         let problem = if self.random.below(16) == 0 { problem.eps(0.1) } else { problem };
-        // Every problem of the list is valid; a test counts them.
-        if let Ok(problem) = problem.build() {
-            self.cases.push(with(Case::new(problem, Values::Normal)));
+        // An invalid one would be a mistake of the list, and must not just be missing from it.
+        let problem = problem.build().expect("every problem of the list is valid");
+        self.cases.push(with(Case::new(problem, Values::Normal)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn every_op_and_storage_meets_every_shape_value_and_choice() {
+        let each = 1 + SHAPES.len() + Values::ALL.len() * SMALL.len() + Gradients::ALL.len();
+        let list = cases();
+        assert_eq!(list.len(), VARIANTS.len() * STORAGE.len() * each);
+        for (op, std) in VARIANTS {
+            for (dtype, param_dtype) in STORAGE {
+                let of_kind = |p: &Problem| {
+                    (p.op(), p.std(), p.dtype(), p.param_dtype()) == (op, std, dtype, param_dtype)
+                };
+                let kind: Vec<&Case> = list.iter().filter(|case| of_kind(&case.problem)).collect();
+                assert_eq!(kind.len(), each);
+                let has = |found: &dyn Fn(&Case) -> bool| kind.iter().any(|case| found(case));
+                assert!(Values::ALL.iter().all(|values| has(&|case| case.values == *values)));
+                assert!(Gradients::ALL.iter().all(|asked| has(&|case| case.gradients == *asked)));
+                assert!(Statistics::ALL.iter().all(|saved| has(&|case| case.statistics == *saved)));
+                assert!(has(&|case| case.in_place) && has(&|case| !case.gamma) && has(&|case| !case.beta));
+            }
         }
+        assert_eq!(list, cases(), "the list is the same each time");
+    }
+
+    #[test]
+    fn the_quick_list_has_every_op_and_storage() {
+        let (quick, all) = (quick_cases(), cases());
+        let kinds = quick.iter().map(|case| {
+            let p = &case.problem;
+            (p.op().name(), p.std() == Std::Unbiased, p.dtype().name(), p.param_dtype().name())
+        });
+        assert_eq!(kinds.collect::<BTreeSet<_>>().len(), VARIANTS.len() * STORAGE.len());
+        assert!(quick.iter().all(|case| all.contains(case)));
     }
 }

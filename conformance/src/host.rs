@@ -151,19 +151,11 @@ impl Slot {
         }
     }
 
-    /// Copies the buffer to the host, and looks for the first canary that is gone.
+    /// Copies the buffer to the host.
     pub(crate) fn fetch(&self, device: &Device) -> Result<Fetched> {
-        let dtype = self.buffer.dtype();
-        let mut host = Host::new(dtype, core::iter::repeat_n(0.0, self.buffer.len()));
+        let mut host = Host::new(self.buffer.dtype(), core::iter::repeat_n(0.0, self.buffer.len()));
         device.download(&self.buffer, host.view_mut())?;
-        let canary = Host::new(dtype, core::iter::once(CANARY)).bits(0);
-        let (lead, end) = (self.layout.lead, self.layout.lead + self.len);
-        let (row, stride) = self.rows;
-        let outside = (0..lead).chain(end..host.len());
-        let gaps =
-            (0..self.len).step_by(stride).flat_map(|begin| begin + row..(begin + stride).min(self.len));
-        let lost = outside.chain(gaps.map(|i| lead + i)).find(|&i| host.bits(i) != canary);
-        Ok(Fetched { lost: lost.map(|i| i as isize - lead as isize), host, lead })
+        Ok(Fetched { host, lead: self.layout.lead, len: self.len, rows: self.rows })
     }
 }
 
@@ -172,18 +164,58 @@ impl Slot {
 pub(crate) struct Fetched {
     host: Host,
     lead: usize,
-    /// Where a canary is gone, from the argument's beginning.
-    pub(crate) lost: Option<isize>,
+    len: usize,
+    rows: (usize, usize),
 }
 
 impl Fetched {
     pub(crate) fn get(&self, i: usize) -> f32 {
         self.host.get(self.lead + i)
     }
+
+    /// Where a canary is gone, in elements from the argument's beginning.
+    pub(crate) fn lost(&self) -> Option<isize> {
+        let canary = Host::new(self.host.dtype(), core::iter::once(CANARY)).bits(0);
+        self.outside().find(|&i| self.host.bits(i) != canary).map(|i| i as isize - self.lead as isize)
+    }
+
+    /// The elements of the buffer that are none of the argument's: around it and between its rows.
+    fn outside(&self) -> impl Iterator<Item = usize> {
+        let (row, stride) = self.rows;
+        let around = (0..self.lead).chain(self.lead + self.len..self.host.len());
+        let gaps =
+            (0..self.len).step_by(stride).flat_map(move |begin| begin + row..(begin + stride).min(self.len));
+        around.chain(gaps.map(|i| self.lead + i))
+    }
+
+    /// Overwrites one element, at a distance from the argument's beginning.
+    #[cfg(test)]
+    pub(crate) fn put(&mut self, at: isize, value: f32) {
+        let at = self.lead.checked_add_signed(at).expect("an element of the buffer");
+        match &mut self.host {
+            Host::F32(v) => v[at] = value,
+            Host::F16(v) => v[at] = f16::from_f32(value),
+            Host::Bf16(v) => v[at] = bf16::from_f32(value),
+        }
+    }
+
+    /// Where canaries stand, in elements from the argument's beginning.
+    #[cfg(test)]
+    pub(crate) fn canaries(&self) -> Vec<isize> {
+        self.outside().map(|i| i as isize - self.lead as isize).collect()
+    }
 }
 
 impl Host {
     fn len(&self) -> usize {
         each!(self, v => v.len())
+    }
+
+    const fn dtype(&self) -> DType {
+        match self {
+            Self::F32(_) => DType::F32,
+            Self::F16(_) => DType::F16,
+            Self::Bf16(_) => DType::Bf16,
+        }
     }
 }

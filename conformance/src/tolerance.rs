@@ -1,11 +1,15 @@
-//! The table of `docs/numerics.md`: how far a result may lie from the f64 reference, and the comparison itself.
+//! The table of `docs/numerics.md`: how far a result may lie from the f64 reference.
 //!
 //! Every bound is a function of quantities of the reference. An `ulp` of f32 is 2⁻²³ of the larger term, as in the
 //! table; a true ulp is meant for the rounding to storage alone. Where a partial product is subnormal the table
 //! promises nothing, and the bounds here add what underflow can cost at most (`underflow` in the names), so that
 //! those results are compared too.
 
+mod expected;
+
 use dyt::{Backend, DType, Op};
+
+pub use expected::{Expected, Measured};
 
 use crate::data::round_to;
 
@@ -92,91 +96,6 @@ fn overflow(dtype: DType) -> f64 {
 #[must_use]
 pub const fn is_subnormal(value: f64) -> bool {
     value != 0.0 && value.abs() < SMALLEST_NORMAL
-}
-
-/// What a result has to be.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Expected {
-    /// At most `bound` from `value`: NaN only for NaN, an infinity only for a value that can round to it, and for a
-    /// bound of 0 the value itself, where the signs of zeros do not count.
-    Near {
-        /// The reference's value.
-        value: f64,
-        /// The largest error.
-        bound: f64,
-    },
-    /// These very bits.
-    Exactly(f32),
-    /// The table promises nothing.
-    Anything,
-}
-
-/// The error of an accepted result, and what it might have been.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Measured {
-    /// |result − reference|; 0 for equal infinities and for NaN where NaN is due.
-    pub error: f64,
-    /// The bound of that error.
-    pub bound: f64,
-}
-
-impl Measured {
-    /// error / bound, and 0 where both are 0.
-    #[must_use]
-    pub fn ratio(&self) -> f64 {
-        if self.error == 0.0 { 0.0 } else { self.error / self.bound }
-    }
-}
-
-impl Expected {
-    /// Equal to `value`, whatever the sign of a zero.
-    #[must_use]
-    pub const fn equal(value: f32) -> Self {
-        Self::Near { value: value as f64, bound: 0.0 }
-    }
-
-    /// NaN.
-    #[must_use]
-    pub const fn nan() -> Self {
-        Self::Near { value: f64::NAN, bound: 0.0 }
-    }
-
-    /// The value and the bound, for messages; NaN as the bound where nothing is promised.
-    #[must_use]
-    pub fn parts(&self) -> (f64, f64) {
-        match *self {
-            Self::Near { value, bound } => (value, bound),
-            Self::Exactly(value) => (f64::from(value), 0.0),
-            Self::Anything => (f64::NAN, f64::NAN),
-        }
-    }
-
-    /// The error of `got`, an element of type `dtype`, if it is accepted.
-    #[must_use]
-    pub fn accept(&self, dtype: DType, got: f32) -> Option<Measured> {
-        match *self {
-            Self::Near { value, bound } => near(dtype, value, bound, f64::from(got)),
-            Self::Exactly(value) => (value.to_bits() == got.to_bits()).then_some(Measured::default()),
-            Self::Anything => Some(Measured::default()),
-        }
-    }
-}
-
-fn near(dtype: DType, value: f64, bound: f64, got: f64) -> Option<Measured> {
-    let exact = if value.is_nan() { got.is_nan() } else { got == value };
-    if exact {
-        let bound = if value.is_finite() { bound } else { 0.0 };
-        return Some(Measured { error: 0.0, bound });
-    }
-    if !value.is_finite() || got.is_nan() {
-        return None;
-    }
-    if got.is_infinite() {
-        let reaches = got.signum() == value.signum() && value.abs() + bound >= overflow(dtype);
-        return reaches.then_some(Measured::default());
-    }
-    let error = (got - value).abs();
-    (error <= bound).then_some(Measured { error, bound })
 }
 
 /// The error of u that rounding alpha·x and shift apart costs, where the backend may do so: 2⁻²³·(|alpha·x| + |shift|).

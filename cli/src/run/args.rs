@@ -8,7 +8,7 @@ use clap::{Args, ValueEnum};
 use dyt::{Op, Std};
 
 use crate::error::CliError;
-use crate::tensor::{Format, Reference};
+use crate::tensor::{Format, Reference, target_of};
 
 /// Arguments of `dyt run`.
 #[derive(Debug, Args)]
@@ -33,7 +33,7 @@ pub(crate) struct RunArgs {
     /// Run the backward: the gradient of y, as x in type and shape
     #[arg(long, value_name = "FILE[:NAME]")]
     pub(super) dy: Option<Reference>,
-    /// With --dy: a .safetensors file for dalpha, dshift, dgamma and dbeta, which else are printed
+    /// With --dy: a .safetensors file for dalpha, dshift, dgamma and dbeta, otherwise printed
     #[arg(long, value_name = "FILE", requires = "dy")]
     pub(super) gradients: Option<Reference>,
     /// A factor for each column; with --dy, its gradient is wanted
@@ -60,7 +60,7 @@ pub(crate) struct RunArgs {
     /// The device, such as cpu:avx2; by default the best one, or what DYT_BACKEND names
     #[arg(long, value_name = "NAME")]
     pub(super) device: Option<String>,
-    /// Memory for the tensors, such as 64M or 2G
+    /// Memory for the tensors, such as 64M or 2G; at least one whole row has to fit in it
     #[arg(long, value_name = "BYTES", default_value = "256M")]
     pub(super) memory: Bytes,
     /// Rows in memory at once, in place of --memory
@@ -113,7 +113,8 @@ impl RunArgs {
                 let text = format!("{} has gradients of parameters only with --gamma or --beta", self.op);
                 return Err(CliError::Usage(text));
             }
-            if gradients.path == self.output.path {
+            // Only the file that is written last would be left.
+            if target_of(&gradients.path) == target_of(&self.output.path) {
                 return Err(CliError::Usage("--gradients and --output are the same file".to_owned()));
             }
         }

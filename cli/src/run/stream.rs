@@ -49,7 +49,7 @@ impl Job {
                 true => self.device.workspace_bytes(&self.problem(rows)?, Pass::Backward) as u64,
                 false => 0,
             };
-            Ok(row.saturating_mul(rows as u64).saturating_add(parameters + workspace))
+            Ok(row.saturating_mul(rows as u64).saturating_add(parameters).saturating_add(workspace))
         };
         let mut rows = self.layout.block(allowed / row.max(1));
         while rows > 1 && needed(rows)? > allowed {

@@ -10,7 +10,7 @@ mod sink;
 mod source;
 
 pub(crate) use format::{Format, FormatError, Reference, product};
-pub(crate) use sink::{Entry, Finished, Sink, header};
+pub(crate) use sink::{Entry, Finished, Sink, header, target_of};
 pub(crate) use source::{Source, allocate};
 
 #[cfg(target_endian = "big")]

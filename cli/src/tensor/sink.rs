@@ -28,6 +28,19 @@ pub(crate) fn header(format: Format, tensors: &[Entry<'_>]) -> Result<Vec<u8>, F
     }
 }
 
+/// The file that a path leads to, through symbolic links and `..`, whether or not it is there already.
+pub(crate) fn target_of(path: &Path) -> PathBuf {
+    let in_folder = || Some(fs::canonicalize(folder_of(path)).ok()?.join(path.file_name()?));
+    fs::canonicalize(path).ok().or_else(in_folder).unwrap_or_else(|| path.to_owned())
+}
+
+fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    }
+}
+
 /// A file that is being written in the folder of its final name. Dropped before [`Sink::commit`], it is removed.
 #[derive(Debug)]
 pub(crate) struct Sink {
@@ -39,17 +52,13 @@ pub(crate) struct Sink {
 impl Sink {
     /// Begins a file that will be `path`.
     pub(crate) fn create(path: &Path, header: &[u8]) -> Result<Self, CliError> {
-        let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+        let target = target_of(path);
         let existing = fs::metadata(&target).ok();
         if existing.as_ref().is_some_and(|metadata| !metadata.is_file()) {
             let source = FormatError::NotRegular;
             return Err(CliError::Malformed { path: path.to_owned(), source });
         }
-        let folder = match target.parent() {
-            Some(folder) if !folder.as_os_str().is_empty() => folder,
-            _ => Path::new("."),
-        };
-        let file = temporary(folder).map_err(CliError::io(path))?;
+        let file = temporary(folder_of(&target)).map_err(CliError::io(path))?;
         if let Some(metadata) = existing {
             fs::set_permissions(file.path(), metadata.permissions()).map_err(CliError::io(path))?;
         }

@@ -74,6 +74,35 @@ fn arguments_that_do_not_fit_together() -> Outcome {
 }
 
 #[test]
+fn gradients_and_output_in_one_file() -> Outcome {
+    let bench = Bench::new()?;
+    let x = bench.folder.file("x.npy");
+    let refused = |output: &str, gradients: &str| -> Outcome {
+        let before = bench.folder.names()?;
+        let [output, gradients] = [output, gradients].map(|name| bench.folder.file(name));
+        let files = ["--input", &x, "--dy", &x, "--output", &output, "--gradients", &gradients];
+        dyt(&[&["run", "dyt", "--alpha", "1"], &files[..]].concat())?.refused(2, "are the same file");
+        assert_eq!(bench.folder.names()?, before);
+        Ok(())
+    };
+    let folder = bench.folder.path().file_name().ok_or("no name")?.to_string_lossy().into_owned();
+    refused("g.safetensors", "g.safetensors")?;
+    refused("g.safetensors", "./g.safetensors")?;
+    refused(&format!("../{folder}/g.safetensors"), "g.safetensors")?;
+    bench.folder.write("old.safetensors", OLD)?;
+    refused("old.safetensors", "./old.safetensors")?;
+    #[cfg(unix)]
+    {
+        std::os::unix::fs::symlink("old.safetensors", bench.folder.file("link.safetensors"))?;
+        std::os::unix::fs::symlink(".", bench.folder.file("here"))?;
+        refused("old.safetensors", "link.safetensors")?;
+        refused("here/g.safetensors", "g.safetensors")?;
+        assert_eq!(bench.folder.read("old.safetensors")?, OLD);
+    }
+    Ok(())
+}
+
+#[test]
 fn files_that_are_not_there_or_not_alike() -> Outcome {
     let bench = Bench::new()?;
     bench.refused("none.npy", &[], 1, "none.npy")?;

@@ -4,14 +4,14 @@ use std::fmt::Write as _;
 
 use clap::Args;
 use dyt::{DType, Device, Op, Std};
-use dyt_conformance::{Case, Failure, Output, Report, Worst, cases, quick_cases, run_case};
+use dyt_conformance::{Case, Failure, Output, Prepared, Report, Worst, cases, quick_cases};
 
 use crate::error::CliError;
 use crate::out;
 
 /// How many failures of a device are told in full.
 const TOLD: usize = 5;
-const TEMPLATE: &str = "{msg} {bar:40} {pos}/{len} cases {eta}";
+const TEMPLATE: &str = "{bar:40} {pos}/{len} cases {eta}";
 
 /// Arguments of `dyt check`.
 #[derive(Debug, Args)]
@@ -33,18 +33,21 @@ pub(crate) fn run(args: &CheckArgs) -> Result<(), CliError> {
     let cases = if args.quick { quick_cases() } else { cases() };
     let bar = out::progress((devices.len() * cases.len()) as u64, TEMPLATE);
     let (mut failed, mut total) = (0, 0);
-    for device in &devices {
-        bar.set_message(device.name());
-        let mut tally = Tally::default();
-        for case in &cases {
-            tally.add(case, run_case(device, case));
+    let mut tallies: Vec<Tally> = devices.iter().map(|_| Tally::default()).collect();
+    for case in &cases {
+        // Most of the work, and the same for every device.
+        let prepared = Prepared::new(case)?;
+        for (device, tally) in devices.iter().zip(&mut tallies) {
+            tally.add(case, prepared.run(device));
             bar.inc(1);
         }
-        failed += tally.failed;
-        total += cases.len();
-        bar.suspend(|| out::print(&tally.text(&device.name(), cases.len(), args.details)))?;
     }
     bar.finish_and_clear();
+    for (device, tally) in devices.iter().zip(tallies) {
+        failed += tally.failed;
+        total += cases.len();
+        out::print(&tally.text(&device.name(), cases.len(), args.details))?;
+    }
     if args.device.is_empty() {
         out::print(&absent())?;
     }

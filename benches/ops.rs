@@ -14,32 +14,11 @@ use criterion::{
     BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main, measurement::WallTime,
 };
 use dyt::{Device, Op, Pass};
-use dyt_conformance::measure::{Baseline, Layer, Point, Tensors, grid::grid, moved_bytes};
+use dyt_conformance::measure::{Baseline, Contender, Point, Workload, grid::grid, moved_bytes};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
 /// Each op beside the one that it stands in for.
 const ORDER: [Op; 4] = [Op::Dyt, Op::LayerNorm, Op::Derf, Op::RmsNorm];
-const SEED: u64 = 20_250_313;
-
-/// The ops of one point on shared tensors, warm.
-struct Bench {
-    tensors: Tensors,
-    layers: Vec<Layer>,
-}
-
-impl Bench {
-    fn new(device: &Device, point: Point) -> dyt::Result<Self> {
-        let mut tensors = Tensors::new(device, &point.problem(Op::Dyt)?, SEED)?;
-        let mut layers = Vec::new();
-        for op in ORDER {
-            let mut layer = Layer::new(device, point.problem(op)?, SEED)?;
-            // The backward of the norms takes the statistics that this saves.
-            layer.forward(&mut tensors)?;
-            layers.push(layer);
-        }
-        Ok(Self { tensors, layers })
-    }
-}
 
 fn ops(criterion: &mut Criterion) {
     let device = Device::auto().expect("the environment names a device of this machine");
@@ -50,7 +29,7 @@ fn ops(criterion: &mut Criterion) {
     let pools: Vec<ThreadPool> = pools.collect::<Result<_, _>>().expect("the system has threads");
     for point in grid() {
         // Made when the first benchmark of the point runs: a filter may leave out all of them.
-        let mut bench = None;
+        let mut workload = None;
         for pass in Pass::ALL {
             for pool in &pools {
                 let threads = pool.current_num_threads();
@@ -63,8 +42,8 @@ fn ops(criterion: &mut Criterion) {
                 let mut group = criterion.benchmark_group(name);
                 let problem = point.problem(Op::Dyt).expect("the grid has valid problems");
                 group.throughput(Throughput::Bytes(moved_bytes(&problem, pass) as u64));
-                let make = || Bench::new(&device, point).expect("the machine has memory for the grid");
-                group_of(&mut group, pass, pool, &mut bench, make);
+                let make = || Workload::new(&device, point).expect("the machine has memory for the grid");
+                group_of(&mut group, pass, pool, &mut workload, make);
                 group.finish();
             }
         }
@@ -75,37 +54,19 @@ fn group_of(
     group: &mut BenchmarkGroup<'_, WallTime>,
     pass: Pass,
     pool: &ThreadPool,
-    bench: &mut Option<Bench>,
-    make: impl Fn() -> Bench,
+    workload: &mut Option<Workload>,
+    make: impl Fn() -> Workload,
 ) {
-    for (index, op) in ORDER.into_iter().enumerate() {
-        group.bench_function(op.name(), |bencher| {
-            let Bench { tensors, layers } = bench.get_or_insert_with(&make);
-            let layer = &mut layers[index];
+    let ops = ORDER.map(|op| (op.name(), Contender::Op(op, pass)));
+    let baselines = Baseline::of(pass).map(|baseline| (baseline.name(), Contender::Baseline(baseline)));
+    for (name, contender) in ops.into_iter().chain(baselines) {
+        group.bench_function(name, |bencher| {
+            let workload = workload.get_or_insert_with(&make);
             bencher.iter_custom(|calls| {
-                pool.install(|| time(calls, || layer.run(pass, tensors).expect("the arguments are valid")))
+                pool.install(|| workload.time(contender, calls).expect("the arguments are valid"))
             });
         });
     }
-    for baseline in Baseline::of(pass) {
-        group.bench_function(baseline.name(), |bencher| {
-            let Bench { tensors, .. } = bench.get_or_insert_with(&make);
-            bencher.iter_custom(|calls| {
-                pool.install(|| {
-                    let mut host = tensors.host_bytes().expect("the CPU's memory is the host's");
-                    time(calls, || baseline.run(&mut host))
-                })
-            });
-        });
-    }
-}
-
-fn time(calls: u64, mut call: impl FnMut()) -> Duration {
-    let begin = std::time::Instant::now();
-    for _ in 0..calls {
-        call();
-    }
-    begin.elapsed()
 }
 
 /// Short samples: the grid has hundreds of benchmarks.

@@ -1,29 +1,44 @@
 //! A device that computes wrong results is not measured.
 
-use dyt::Device;
-use dyt_conformance::{Case, Worst, quick_cases, run_case};
+use dyt_conformance::{Case, Prepared, Worst, quick_cases};
 
+use super::Target;
 use super::record::Checked;
+use crate::error::CliError;
+use crate::out;
 
 /// Cases that are run: a sample, because `dyt check` runs them all.
 const CASES: usize = 96;
 
-/// Compares some results of `device` with the f64 reference.
-pub(crate) fn check(device: &Device, in_full: bool) -> Checked {
-    let mut checked = Checked { device: device.name(), in_full, cases: 0, worst: 0.0, failure: None };
-    for case in &sample(quick_cases(), CASES) {
-        match run_case(device, case) {
-            Ok(report) => {
-                checked.cases += 1;
-                checked.worst = report.worst.iter().map(Worst::ratio).fold(checked.worst, f64::max);
-            }
-            Err(failure) => {
-                checked.failure = Some(failure.to_string());
-                break;
+const TEMPLATE: &str = "check {bar:40} {pos}/{len} cases";
+
+/// Compares some results of each device with the f64 reference, which is computed once for all of them, and prints
+/// what came of it.
+pub(crate) fn check(targets: &[Target]) -> Result<Vec<Checked>, CliError> {
+    let begun = |target: &Target| {
+        let (device, in_full) = (target.device.name(), target.in_full);
+        Checked { device, in_full, cases: 0, worst: 0.0, failure: None }
+    };
+    let mut all: Vec<Checked> = targets.iter().map(begun).collect();
+    let cases = sample(quick_cases(), CASES);
+    let bar = out::progress(cases.len() as u64, TEMPLATE);
+    for case in &cases {
+        let prepared = Prepared::new(case)?;
+        for (target, checked) in targets.iter().zip(&mut all).filter(|(_, checked)| checked.failure.is_none())
+        {
+            match prepared.run(&target.device) {
+                Ok(report) => {
+                    checked.cases += 1;
+                    checked.worst = report.worst.iter().map(Worst::ratio).fold(checked.worst, f64::max);
+                }
+                Err(failure) => checked.failure = Some(failure.to_string()),
             }
         }
+        bar.inc(1);
     }
-    checked
+    bar.finish_and_clear();
+    all.iter().try_for_each(|checked| out::print(&line(checked)))?;
+    Ok(all)
 }
 
 /// About `count` of the cases, evenly from the whole list.
@@ -33,7 +48,7 @@ fn sample(cases: Vec<Case>, count: usize) -> Vec<Case> {
 }
 
 /// What the terminal shows of it.
-pub(crate) fn line(checked: &Checked) -> String {
+fn line(checked: &Checked) -> String {
     match &checked.failure {
         None => format!(
             "{}: {} cases checked against f64, largest error {:.2} of its bound\n",

@@ -42,43 +42,85 @@ const FEWEST: usize = 3;
 /// Calls of one batch.
 const MOST_CALLS: f64 = 1e6;
 /// Of the order of the turns: the same in every run.
-const SEED: u64 = 20_250_313;
+const ORDER_SEED: u64 = 1;
 
 /// Times every contender once in every round, so that a disturbance hits all of them alike. `time` runs a contender
 /// so many times and tells how long it took. Each round has an order of its own, drawn at random: what a contender
 /// finds in the caches, and how warm the one before has left the processor, differs from round to round. A call so
 /// long that it is not repeated has no other remedy.
+///
+/// Once the calls together have taken `cap`, no other is begun, and the round that this cuts off is dropped. `None`
+/// where fewer rounds than make a median were whole by then.
 pub(crate) fn interleave<E>(
     contenders: usize,
     budget: &Budget,
-    mut time: impl FnMut(usize, u32) -> Result<Duration, E>,
-) -> Result<Samples, E> {
-    let mut spent = Duration::ZERO;
-    let mut calls = vec![1; contenders];
-    for (contender, calls) in calls.iter_mut().enumerate() {
-        // The first call is warm-up; the second tells the order of magnitude, and the third is exact enough.
-        time(contender, 1)?;
-        *calls = calls_for(budget.batch, time(contender, 1)?);
-        *calls = calls_for(budget.batch, time(contender, *calls)? / *calls);
-    }
+    cap: Duration,
+    time: impl FnMut(usize, u32) -> Result<Duration, E>,
+) -> Result<Option<Samples>, E> {
+    let mut timer = Timer { time, spent: Duration::ZERO, cap };
+    let Some(calls) = timer.calibrate(contenders, budget.batch)? else { return Ok(None) };
+    let begin = timer.spent;
     let mut by_contender = vec![Vec::new(); contenders];
-    let (mut order, mut random) = ((0..contenders).collect::<Vec<_>>(), Random::new(SEED));
+    let (mut order, mut random) = ((0..contenders).collect::<Vec<_>>(), Random::new(ORDER_SEED));
     for round in 0..budget.most_rounds {
-        if round >= budget.least_rounds && spent >= budget.total {
+        if round >= budget.least_rounds && timer.spent - begin >= budget.total {
             break;
         }
         shuffle(&mut order, &mut random);
-        for &contender in &order {
-            if calls[contender] > 1 {
-                // The caches hold what the one before has left there.
-                spent += time(contender, 1)?;
-            }
-            let elapsed = time(contender, calls[contender])?;
-            spent += elapsed;
-            by_contender[contender].push(elapsed.as_secs_f64() * 1e9 / f64::from(calls[contender]));
+        let Some(values) = timer.round(&order, &calls)? else { break };
+        for (contender, value) in values {
+            by_contender[contender].push(value);
         }
     }
-    Ok(Samples { by_contender })
+    let samples = Samples { by_contender };
+    Ok((samples.rounds() >= FEWEST).then_some(samples))
+}
+
+/// Runs contenders until `cap` is spent; from then on everything is `None`.
+struct Timer<F> {
+    time: F,
+    spent: Duration,
+    cap: Duration,
+}
+
+impl<E, F: FnMut(usize, u32) -> Result<Duration, E>> Timer<F> {
+    fn time(&mut self, contender: usize, calls: u32) -> Result<Option<Duration>, E> {
+        if self.spent >= self.cap {
+            return Ok(None);
+        }
+        let elapsed = (self.time)(contender, calls)?;
+        self.spent += elapsed;
+        Ok(Some(elapsed))
+    }
+
+    /// The calls of a batch of each contender.
+    fn calibrate(&mut self, contenders: usize, batch: Duration) -> Result<Option<Vec<u32>>, E> {
+        let mut all = Vec::new();
+        for contender in 0..contenders {
+            // The first call is warm-up; the second tells the order of magnitude, and the third is exact enough.
+            self.time(contender, 1)?;
+            let Some(once) = self.time(contender, 1)? else { return Ok(None) };
+            let calls = calls_for(batch, once);
+            let Some(several) = self.time(contender, calls)? else { return Ok(None) };
+            all.push(calls_for(batch, several / calls));
+        }
+        Ok(Some(all))
+    }
+
+    /// The contenders in this order, each with the nanoseconds of a call.
+    fn round(&mut self, order: &[usize], calls: &[u32]) -> Result<Option<Vec<(usize, f64)>>, E> {
+        let mut values = Vec::new();
+        for &contender in order {
+            let calls = calls[contender];
+            if calls > 1 {
+                // The caches hold what the one before has left there.
+                self.time(contender, 1)?;
+            }
+            let Some(elapsed) = self.time(contender, calls)? else { return Ok(None) };
+            values.push((contender, elapsed.as_secs_f64() * 1e9 / f64::from(calls)));
+        }
+        Ok(Some(values))
+    }
 }
 
 /// Every order is as likely as any other (Fisher and Yates).
@@ -153,6 +195,11 @@ mod tests {
         total: Duration::from_millis(1),
     };
 
+    fn whole(samples: Result<Option<Samples>, Infallible>) -> Samples {
+        let Ok(samples) = samples;
+        samples.expect("the time was enough")
+    }
+
     #[test]
     fn medians_and_quartiles() {
         assert_eq!(median(&[3.0, 1.0, 2.0]), 2.0);
@@ -171,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn a_machine_that_is_never_quiet_is_told_apart() {
+    fn a_machine_that_is_never_quiet_is_recognized() {
         assert_eq!(steady_rounds(&[100.0, 150.0, 200.0, 250.0, 300.0]), None);
         assert_eq!(steady_rounds(&[100.0, 100.0]), None);
         assert_eq!(steady_rounds(&[]), None);
@@ -184,7 +231,7 @@ mod tests {
             turns.push((contender, calls));
             Ok::<_, Infallible>(Duration::from_micros(10) * calls)
         };
-        let Ok(samples) = interleave(3, &BUDGET, ten_microseconds);
+        let samples = whole(interleave(3, &BUDGET, Duration::MAX, ten_microseconds));
         // A round takes 3 × (10 + 100) microseconds: after four of them the millisecond is spent.
         assert_eq!(samples.rounds(), 4);
         for contender in 0..3 {
@@ -200,7 +247,7 @@ mod tests {
 
     #[test]
     fn every_contender_follows_every_other_equally_often() {
-        let (mut order, mut random) = ((0..12).collect::<Vec<_>>(), Random::new(SEED));
+        let (mut order, mut random) = ((0..12).collect::<Vec<_>>(), Random::new(ORDER_SEED));
         let mut follows = [[0; 12]; 12];
         let mut begins = [0; 12];
         for _ in 0..1200 {
@@ -223,21 +270,44 @@ mod tests {
     #[test]
     fn long_calls_are_not_repeated_and_the_least_rounds_are_run() {
         let mut count = 0;
-        let Ok(samples) = interleave(2, &BUDGET, |_, calls| {
+        let samples = whole(interleave(2, &BUDGET, Duration::MAX, |_, calls| {
             count += calls;
-            Ok::<_, Infallible>(Duration::from_millis(5) * calls)
-        });
+            Ok(Duration::from_millis(5) * calls)
+        }));
         assert_eq!((samples.rounds(), count), (3, 2 * 3 + 2 * 3));
     }
 
     #[test]
     fn short_calls_end_with_the_most_rounds() {
-        let Ok(samples) = interleave(1, &BUDGET, |_, _| Ok::<_, Infallible>(Duration::ZERO));
+        let samples = whole(interleave(1, &BUDGET, Duration::MAX, |_, _| Ok(Duration::ZERO)));
         assert_eq!(samples.rounds(), 8);
     }
 
     #[test]
+    fn no_call_is_begun_after_the_cap() {
+        // Two contenders of 5 ms: calibration takes 30 ms, and each round 10.
+        for (cap, rounds, calls) in
+            [(0, None, 0), (8, None, 2), (29, None, 6), (59, Some(3), 12), (55, None, 11)]
+        {
+            let (mut count, budget) = (0, Budget { least_rounds: 8, ..BUDGET });
+            let Ok(samples) = interleave(2, &budget, Duration::from_millis(cap), |_, calls| {
+                count += calls;
+                Ok::<_, Infallible>(Duration::from_millis(5) * calls)
+            });
+            assert_eq!((samples.map(|samples| samples.rounds()), count), (rounds, calls), "{cap}");
+        }
+    }
+
+    #[test]
+    fn a_round_that_is_cut_off_is_dropped() {
+        let budget = Budget { least_rounds: 8, ..BUDGET };
+        let cap = Duration::from_millis(62);
+        let samples = whole(interleave(2, &budget, cap, |_, calls| Ok(Duration::from_millis(5) * calls)));
+        assert_eq!((samples.of(0).len(), samples.of(1).len()), (3, 3));
+    }
+
+    #[test]
     fn an_error_ends_it() {
-        assert_eq!(interleave(1, &BUDGET, |_, _| Err("refused")), Err("refused"));
+        assert_eq!(interleave(1, &BUDGET, Duration::MAX, |_, _| Err("refused")), Err("refused"));
     }
 }

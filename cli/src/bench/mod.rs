@@ -21,7 +21,7 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use crate::error::CliError;
 use crate::out;
-use crate::tensor::Sink;
+use crate::tensor::{Sink, target_of};
 
 pub(crate) use error::BenchError;
 pub(crate) use machine::Machine;
@@ -62,6 +62,9 @@ struct Target {
 
 /// Checks the devices, measures them, and writes the report and the numbers.
 pub(crate) fn run(args: &BenchArgs) -> Result<(), CliError> {
+    if target_of(&args.json) == target_of(&args.html) {
+        return Err(CliError::Usage("--json and --html are the same file".to_owned()));
+    }
     // A folder that cannot be written to is found now, and not after minutes.
     for path in [&args.json, &args.html] {
         drop(Sink::create(path, b"")?);
@@ -81,11 +84,7 @@ pub(crate) fn run(args: &BenchArgs) -> Result<(), CliError> {
     };
     let threads = thread_counts(&args.threads, record.machine.threads);
     out::print(&format!("{}, {}\n", record.machine.processor, table::threads_of(record.machine.threads)))?;
-    for target in &targets {
-        let checked = check::check(&target.device, target.in_full);
-        out::print(&check::line(&checked))?;
-        record.devices.push(checked);
-    }
+    record.devices = check::check(&targets)?;
     measure(&mut record, &targets, &threads, &plan, begin)?;
     let names: Vec<String> = record.devices_in_full().map(str::to_owned).collect();
     for name in names {
@@ -153,12 +152,12 @@ fn measure(
     let bar = out::progress(steps.len() as u64, "{bar:32} {pos}/{len} {msg}");
     let mut heading = None;
     for step in steps {
-        if plan.deadline.is_some_and(|deadline| begin.elapsed() > deadline) {
+        bar.set_message(step.name());
+        let left = || plan.left(begin.elapsed());
+        let Some(cells) = cell::measure(step.device, step.pool, step.point, &plan.budget, left)? else {
             record.left_out.push(step.name());
             continue;
-        }
-        bar.set_message(step.name());
-        let cells = cell::measure(step.device, step.pool, step.point, &plan.budget)?;
+        };
         let mut text = String::new();
         let block = (cells[0].device.clone(), cells[0].threads);
         if heading.as_ref() != Some(&block) {

@@ -19,7 +19,7 @@ pub(crate) struct Plan {
     pub(crate) in_short: Vec<Point>,
     /// For each cell.
     pub(crate) budget: Budget,
-    /// After this no further cell is begun.
+    /// After this no further call is begun.
     pub(crate) deadline: Option<Duration>,
 }
 
@@ -53,6 +53,11 @@ pub(crate) fn parse_dtype(text: &str) -> Result<DType, String> {
 }
 
 impl Plan {
+    /// What is left for measuring when the run has taken `elapsed`.
+    pub(crate) fn left(&self, elapsed: Duration) -> Duration {
+        self.deadline.map_or(Duration::MAX, |deadline| deadline.saturating_sub(elapsed))
+    }
+
     /// The grid or its quick part; only the shapes and dtypes that are named, if any are.
     pub(crate) fn new(quick: bool, shapes: &[Shape], dtypes: &[DType]) -> Self {
         let selected = !(shapes.is_empty() && dtypes.is_empty());
@@ -86,7 +91,7 @@ const FULL: Budget = Budget {
     most_rounds: 101,
     total: Duration::from_secs(3),
 };
-/// Of the minute that a quick run may take; the last cell and the report need the rest.
+/// Of the minute that a quick run may take; the call under way, the memory of its cell and the report need the rest.
 const QUICK_DEADLINE: Duration = Duration::from_secs(50);
 
 /// Named shapes in f32 and bf16, or in the named dtypes; without a name, the shapes of `whole`.
@@ -120,11 +125,13 @@ mod tests {
     #[test]
     fn without_names_the_grid_is_measured() {
         let full = Plan::new(false, &[], &[]);
-        assert_eq!((full.mode, full.in_full, full.deadline), ("full", grid::grid(), None));
+        assert_eq!((full.mode, full.in_full.clone(), full.deadline), ("full", grid::grid(), None));
         assert!(!full.in_short.is_empty());
         let quick = Plan::new(true, &[], &[]);
-        assert_eq!((quick.mode, quick.in_full), ("quick", grid::quick()));
-        assert!(quick.deadline.is_some());
+        assert_eq!((quick.mode, quick.in_full.clone()), ("quick", grid::quick()));
+        assert_eq!(full.left(Duration::from_secs(1_000_000)), Duration::MAX);
+        assert_eq!(quick.left(Duration::from_secs(10)), Duration::from_secs(40));
+        assert_eq!(quick.left(Duration::from_secs(51)), Duration::ZERO);
     }
 
     #[test]

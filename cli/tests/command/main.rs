@@ -1,6 +1,7 @@
 //! The command `dyt`, as a user runs it.
 
 mod backward;
+mod bench;
 mod devices;
 mod forward;
 mod refusals;

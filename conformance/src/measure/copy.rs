@@ -10,7 +10,8 @@ use rayon::slice::{ParallelSlice, ParallelSliceMut};
 
 use super::workload::HostBytes;
 
-/// Bytes of a tensor below which the pool is left alone, as the library does.
+/// Bytes of a tensor below which the pool is left alone, as the library does: `ELEMENTS_FOR_THREADS` of its
+/// src/cpu/plan.rs in the 16-bit types, the smallest ones.
 const BYTES_FOR_THREADS: usize = 256 * 1024;
 /// What one task's part begins at a multiple of: a page, and so a vector of any level.
 const PART_STEP: usize = 4096;

@@ -5,6 +5,7 @@ use core::fmt;
 use dyt::{DType, Op, Problem, Result};
 
 /// Elements from which the library takes more than one thread: smaller problems have nothing to gain from a pool.
+/// Follows the private constant of the same name in the library's src/cpu/plan.rs.
 const ELEMENTS_FOR_THREADS: usize = 128 * 1024;
 
 /// Rows × columns of every dtype of [`grid`], the small first: L1, L2, the last-level cache, and memory with narrow

@@ -1,9 +1,15 @@
-//! One op on buffers that are allocated once, aligned, filled with random values and touched before they are timed.
+//! The ops on buffers that are allocated once, aligned, filled with random values and touched before they are timed.
+
+use std::time::{Duration, Instant};
 
 use dyt::half::{bf16, f16};
 use dyt::{Backward, Buffer, DType, Device, Element, Forward, Op, Pass, Problem, Result};
 
+use super::{Baseline, Point};
 use crate::Random;
+
+/// The same random values in every run.
+const SEED: u64 = 20_250_313;
 
 /// Bytes that a pass must move between the processor and its memory: each tensor once, parameters and statistics not
 /// counted. Forward: x and y. Backward: dy, x and dx.
@@ -158,53 +164,66 @@ impl Layer {
     }
 }
 
-/// A [`Layer`] with [`Tensors`] of its own: one op, ready to be timed.
+/// What is timed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Contender {
+    /// Bytes moved without computing anything.
+    Baseline(Baseline),
+    /// A pass of an op.
+    Op(Op, Pass),
+}
+
+/// Every op of one point on shared tensors, warm.
 #[derive(Debug)]
 pub struct Workload {
-    layer: Layer,
     tensors: Tensors,
+    /// In the order of [`Op::ALL`].
+    layers: Vec<Layer>,
 }
 
 impl Workload {
-    /// Allocates, fills, and runs the forward once, so that statistics are there and every page has been touched.
+    /// Allocates, fills, and runs each forward once, so that statistics are there and every page has been touched.
     ///
     /// # Errors
     /// [`dyt::Error::OutOfMemory`].
-    pub fn new(device: &Device, problem: Problem, seed: u64) -> Result<Self> {
-        let tensors = Tensors::new(device, &problem, seed)?;
-        let mut workload = Self { layer: Layer::new(device, problem, seed)?, tensors };
-        workload.forward()?;
-        Ok(workload)
+    pub fn new(device: &Device, point: Point) -> Result<Self> {
+        let mut tensors = Tensors::new(device, &point.problem(Op::Dyt)?, SEED)?;
+        let mut layers = Vec::new();
+        for op in Op::ALL {
+            let mut layer = Layer::new(device, point.problem(op)?, SEED)?;
+            layer.forward(&mut tensors)?;
+            layers.push(layer);
+        }
+        Ok(Self { tensors, layers })
     }
 
-    /// See [`Layer::forward`].
+    /// Runs a contender so many times on the current rayon pool, and tells how long that took; nothing at all for a
+    /// baseline of a device whose memory is not the host's.
     ///
     /// # Errors
-    /// What [`Device::forward`] returns.
-    pub fn forward(&mut self) -> Result<()> {
-        self.layer.forward(&mut self.tensors)
-    }
-
-    /// See [`Layer::backward`].
-    ///
-    /// # Errors
-    /// What [`Device::backward_with`] returns.
-    pub fn backward(&mut self) -> Result<()> {
-        self.layer.backward(&mut self.tensors)
-    }
-
-    /// One of the two.
-    ///
-    /// # Errors
-    /// What [`Self::forward`] and [`Self::backward`] return.
-    pub fn run(&mut self, pass: Pass) -> Result<()> {
-        self.layer.run(pass, &mut self.tensors)
-    }
-
-    /// See [`moved_bytes`].
-    #[must_use]
-    pub const fn bytes(&self, pass: Pass) -> usize {
-        moved_bytes(&self.layer.problem, pass)
+    /// What [`Layer::run`] returns.
+    pub fn time(&mut self, contender: Contender, calls: u64) -> Result<Duration> {
+        match contender {
+            Contender::Op(op, pass) => {
+                let tensors = &mut self.tensors;
+                let Some(layer) = self.layers.iter_mut().find(|layer| layer.problem.op() == op) else {
+                    return Ok(Duration::ZERO);
+                };
+                let begin = Instant::now();
+                for _ in 0..calls {
+                    layer.run(pass, tensors)?;
+                }
+                Ok(begin.elapsed())
+            }
+            Contender::Baseline(baseline) => {
+                let Some(mut host) = self.tensors.host_bytes() else { return Ok(Duration::ZERO) };
+                let begin = Instant::now();
+                for _ in 0..calls {
+                    baseline.run(&mut host);
+                }
+                Ok(begin.elapsed())
+            }
+        }
     }
 }
 
@@ -260,35 +279,52 @@ fn activation(random: &mut Random) -> f32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::measure::Point;
+    use dyt::Level;
+
+    fn device() -> Result<Device> {
+        Device::cpu(Level::best())
+    }
 
     #[test]
     fn every_op_runs_both_passes_in_every_dtype() -> Result<()> {
-        let device = Device::auto()?;
         for dtype in DType::ALL {
-            for op in Op::ALL {
-                let mut workload = Workload::new(&device, Point::new(5, 37, dtype).problem(op)?, 1)?;
-                for pass in Pass::ALL {
-                    workload.run(pass)?;
-                    let out = workload.tensors.host_bytes().map(|host| host.out.to_vec());
-                    let out = out.expect("the CPU's memory is the host's");
-                    assert!(
-                        out.chunks(dtype.size()).any(|v| v.iter().any(|b| *b != 0)),
-                        "{op} {pass} {dtype}"
-                    );
-                }
+            let mut workload = Workload::new(&device()?, Point::new(5, 37, dtype))?;
+            for (op, pass) in Op::ALL.into_iter().flat_map(|op| Pass::ALL.map(|pass| (op, pass))) {
+                let mut host = workload.tensors.host_bytes().expect("the CPU's memory is the host's");
+                host.out.fill(0);
+                assert!(workload.time(Contender::Op(op, pass), 1)? > Duration::ZERO);
+                host = workload.tensors.host_bytes().expect("the CPU's memory is the host's");
+                let written = |value: &[u8]| value.iter().any(|byte| *byte != 0);
+                assert!(host.out.chunks(dtype.size()).any(written), "{op} {pass} {dtype}");
             }
         }
         Ok(())
     }
 
     #[test]
+    fn baselines_run_as_often_as_they_are_told() -> Result<()> {
+        let mut workload = Workload::new(&device()?, Point::new(64, 64, DType::F32))?;
+        for baseline in Baseline::ALL {
+            let mut host = workload.tensors.host_bytes().expect("the CPU's memory is the host's");
+            host.out.fill(0);
+            workload.time(Contender::Baseline(baseline), 0)?;
+            host = workload.tensors.host_bytes().expect("the CPU's memory is the host's");
+            assert!(host.out.iter().all(|byte| *byte == 0), "{baseline:?}");
+            workload.time(Contender::Baseline(baseline), 2)?;
+            host = workload.tensors.host_bytes().expect("the CPU's memory is the host's");
+            assert!(host.out.iter().any(|byte| *byte != 0), "{baseline:?}");
+        }
+        Ok(())
+    }
+
+    #[test]
     fn the_backward_gives_every_gradient() -> Result<()> {
-        let device = Device::auto()?;
+        let mut workload = Workload::new(&device()?, Point::new(9, 64, DType::F32))?;
         for op in Op::ALL {
-            let mut workload = Workload::new(&device, Point::new(9, 64, DType::F32).problem(op)?, 7)?;
-            workload.backward()?;
-            let layer = &workload.layer;
+            workload.time(Contender::Op(op, Pass::Backward), 1)?;
+        }
+        for layer in &workload.layers {
+            let op = layer.problem.op();
             let changed =
                 |buffer: &Buffer| buffer.as_slice::<f32>().is_some_and(|s| s.iter().any(|v| *v != 1.0));
             assert!(changed(&layer.dgamma) && changed(&layer.dbeta), "{op}");

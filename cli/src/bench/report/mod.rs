@@ -15,7 +15,7 @@ use super::table::threads_of;
 /// Each op beside the one that it stands in for: DyT and LayerNorm first.
 const ORDER: [Op; 4] = [Op::Dyt, Op::LayerNorm, Op::Derf, Op::RmsNorm];
 
-/// Pointwise ops are blue and norms orange, told apart by everyone.
+/// Pointwise ops are blue and norms orange, distinguishable for colour-blind readers.
 const fn color(op: Op) -> (u8, u8, u8) {
     match op {
         Op::Dyt => (0, 114, 178),

@@ -171,7 +171,8 @@ mod tests {
 
     #[test]
     fn a_value_beside_a_tie_is_not_taken_for_the_tie() {
-        let ties = [(DType::F16, 1.0 + 1.0 / 2048.0, 1.0 / 1024.0), (DType::Bf16, 1.0 + 1.0 / 256.0, 1.0 / 128.0)];
+        let ties =
+            [(DType::F16, 1.0 + 1.0 / 2048.0, 1.0 / 1024.0), (DType::Bf16, 1.0 + 1.0 / 256.0, 1.0 / 128.0)];
         for (dtype, tie, ulp) in ties {
             for beside in [2.0_f64.powi(-20), 2.0_f64.powi(-23), 2.0_f64.powi(-24), 2.0_f64.powi(-50)] {
                 assert_eq!(round_to(dtype, tie + beside), 1.0 + ulp, "{dtype} {beside:e}");

@@ -25,28 +25,22 @@ pub(crate) fn problems(rows: usize, cols: usize) -> Vec<ProblemBuilder> {
     if cols > 1 { ops.chain([unbiased]).collect() } else { ops.collect() }
 }
 
-/// Steele, Lea and Flood's SplitMix64.
+/// Random numbers as f32.
 #[derive(Clone, Debug)]
-pub(crate) struct Random(u64);
+pub(crate) struct Random(dyt_conformance::Random);
 
 impl Random {
-    pub(crate) fn new(seed: u64) -> Self {
-        Self(seed)
-    }
-    pub(crate) fn bits(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+    pub(crate) const fn new(seed: u64) -> Self {
+        Self(dyt_conformance::Random::new(seed))
     }
     /// From −1 to 1.
     pub(crate) fn uniform(&mut self) -> f32 {
-        (self.bits() >> 40) as f32 / 8_388_608.0 - 1.0
+        (self.0.next_u64() >> 40) as f32 / 8_388_608.0 - 1.0
     }
     /// Spread like activations: mostly within ±2.5, one of 32 ten times as large.
     pub(crate) fn value(&mut self) -> f32 {
         let sum = self.uniform() + self.uniform() + self.uniform();
-        if self.bits().is_multiple_of(32) { 10.0 * sum } else { sum }
+        if self.0.below(32) == 0 { 10.0 * sum } else { sum }
     }
     pub(crate) fn values(&mut self, n: usize) -> Vec<f32> {
         (0..n).map(|_| self.value()).collect()

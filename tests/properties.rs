@@ -7,7 +7,7 @@ mod common;
 use common::{Gradients, Inputs, Tensor, Wanted, forward, quick};
 use dyt::half::{bf16, f16};
 use dyt::{DType, Device, Op, Problem, Std};
-use dyt_conformance::{Case, Prepared, Statistics, Values, devices_under_test};
+use dyt_conformance::{Case, Prepared, STORAGE, Statistics, VARIANTS, Values, devices_under_test};
 use proptest::prelude::{Just, Strategy, any};
 use proptest::sample::select;
 use proptest::test_runner::{Config, TestCaseError, TestRunner};
@@ -26,24 +26,6 @@ fn check<S: Strategy>(strategy: &S, test: impl Fn(S::Value) -> Outcome) {
     let outcome = TestRunner::new(config).run(strategy, test);
     assert!(outcome.is_ok(), "{}", outcome.map_or_else(|error| error.to_string(), |()| String::new()));
 }
-
-/// Each op in each form.
-const VARIANTS: [(Op, Std); 5] = [
-    (Op::Dyt, Std::Biased),
-    (Op::Derf, Std::Biased),
-    (Op::LayerNorm, Std::Biased),
-    (Op::LayerNorm, Std::Unbiased),
-    (Op::RmsNorm, Std::Biased),
-];
-
-/// dtype and param_dtype.
-const STORAGE: [(DType, DType); 5] = [
-    (DType::F32, DType::F32),
-    (DType::F16, DType::F16),
-    (DType::F16, DType::F32),
-    (DType::Bf16, DType::Bf16),
-    (DType::Bf16, DType::F32),
-];
 
 /// At most this many elements in a row, so that many cases run in little time.
 const ROW: usize = 4096;

@@ -245,7 +245,8 @@ const SHAPES: [Shape; 32] = [
 /// The shapes on which every kind of value and every choice of options runs.
 const SMALL: [Shape; 4] = [(5, 67, 1, 0), (16, 33, 1, 3), (3, 19, 5, 0), (2, 130, 7, 1)];
 
-const VARIANTS: [(Op, Std); 5] = [
+/// Each op in each form.
+pub const VARIANTS: [(Op, Std); 5] = [
     (Op::Dyt, Std::Biased),
     (Op::Derf, Std::Biased),
     (Op::LayerNorm, Std::Biased),
@@ -253,8 +254,8 @@ const VARIANTS: [(Op, Std); 5] = [
     (Op::RmsNorm, Std::Biased),
 ];
 
-/// dtype and param_dtype.
-const STORAGE: [(DType, DType); 5] = [
+/// dtype and param_dtype, in each pair that a problem may have.
+pub const STORAGE: [(DType, DType); 5] = [
     (DType::F32, DType::F32),
     (DType::F16, DType::F16),
     (DType::F16, DType::F32),

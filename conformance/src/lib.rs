@@ -22,7 +22,7 @@ mod report;
 mod run;
 pub mod tolerance;
 
-pub use cases::{Case, Gradients, Statistics, cases, quick_cases};
+pub use cases::{Case, Gradients, STORAGE, Statistics, VARIANTS, cases, quick_cases};
 pub use data::{Random, Values, round_to};
 pub use devices::{MissingDevices, check_required, coverage_line, devices_under_test};
 pub use report::{Failure, Output, Report, Worst};

@@ -6,6 +6,7 @@
 
 use core::marker::PhantomData;
 
+use crate::DType;
 use crate::cpu::curve::Curve;
 use crate::cpu::fold::Slots;
 use crate::cpu::io::{Extent, Full, Tail, head};
@@ -150,7 +151,7 @@ impl<T: Storage, P: Storage, C: Curve> Backward<T, P, C> {
             }
         }
         let u = C::argument(simd, x, simd.splat(self.alpha), simd.splat(self.shift));
-        let (f, slope) = C::value_and_slope(simd, u);
+        let (f, slope) = self.curve(simd, u);
         if !self.dx.is_null() {
             // SAFETY: the caller's promise.
             unsafe { self.write::<S, E, R, V, N>(simd, extent, at, c, &dy, &slope) };
@@ -170,6 +171,20 @@ impl<T: Storage, P: Storage, C: Curve> Backward<T, P, C> {
                     first,
                 );
             }
+        }
+    }
+
+    /// f(u) and f′(u), as far as a gradient that is asked for is made of them.
+    #[inline(always)]
+    fn curve<S: Simd, const N: usize>(&self, simd: S, u: [S::F; N]) -> ([S::F; N], [S::F; N]) {
+        let Slots { dgamma, dalpha, dshift, .. } = self.sums;
+        let none = [simd.splat(0.0); N];
+        if !(self.dx.is_null() && dalpha.is_null() && dshift.is_null()) {
+            C::value_and_slope(simd, u)
+        } else if !dgamma.is_null() {
+            (C::value(simd, u, DType::F32), none)
+        } else {
+            (none, none)
         }
     }
 
@@ -289,7 +304,7 @@ impl<S: Simd, T: Storage, P: Storage, C: Curve> Terms<S, 4> for Run<'_, T, P, C,
             }
         }
         let u = C::argument(simd, x, simd.splat(kernel.alpha), simd.splat(kernel.shift));
-        let (f, slope) = C::value_and_slope(simd, u);
+        let (f, slope) = kernel.curve(simd, u);
         for i in 0..N {
             if !kernel.dx.is_null() {
                 let dx = (dy[i] * self.factor) * slope[i];

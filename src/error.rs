@@ -217,7 +217,32 @@ pub enum Error {
         /// The alignment that it needs, in bytes.
         alignment: usize,
     },
-    /// Workspace memory could not be had.
+    /// An argument lies in memory that the device cannot reach.
+    #[error("{argument} lies in the memory of {actual}, and the device is {expected}")]
+    WrongDevice {
+        /// Which argument.
+        argument: Argument,
+        /// The backend of the device that was asked to run.
+        expected: Backend,
+        /// The backend whose memory the argument lies in; the same one means another device of it.
+        actual: Backend,
+    },
+    /// A view reaches beyond the end of its wgpu buffer.
+    #[error("{len} elements of {dtype} at byte {offset} do not lie in a buffer of {size} bytes")]
+    OutOfBuffer {
+        /// Where the view begins, in bytes.
+        offset: u64,
+        /// Elements of the view.
+        len: usize,
+        /// Their type.
+        dtype: DType,
+        /// Bytes of the buffer.
+        size: u64,
+    },
+    /// A wgpu buffer was made without `BufferUsages::STORAGE`, which kernels need.
+    #[error("the wgpu buffer was made without BufferUsages::STORAGE")]
+    NotStorage,
+    /// Memory could not be had.
     #[error("{bytes} bytes of memory could not be had")]
     OutOfMemory {
         /// How many bytes were asked for.

@@ -1,6 +1,7 @@
 //! What runs a problem, chosen at run time; every refusal keeps its reason.
 
 use core::fmt;
+use std::time::{Duration, Instant};
 
 use crate::cpu::Cpu;
 use crate::error::Refusal;
@@ -244,6 +245,50 @@ impl Device {
     pub fn synchronize(&self) -> Result<()> {
         match &self.inner {
             Inner::Cpu(_) => Ok(()),
+        }
+    }
+
+    /// Copies a buffer to another one of this device, of the same dtype and length. On a GPU it is enqueued, as calls are.
+    ///
+    /// # Errors
+    /// [`Error::WrongDtype`], [`Error::WrongLength`] and, for a buffer of another backend, [`Error::WrongDevice`]; the
+    /// argument named is [`Argument::X`] for the source and [`Argument::Y`] for the target.
+    pub fn copy(&self, source: &Buffer, target: &mut Buffer) -> Result<()> {
+        let argument = Argument::Y;
+        if target.dtype() != source.dtype() {
+            return Err(Error::WrongDtype { argument, expected: source.dtype(), actual: target.dtype() });
+        }
+        if target.len() != source.len() {
+            return Err(Error::WrongLength { argument, expected: source.len(), actual: target.len() });
+        }
+        let expected = self.backend();
+        for (argument, actual) in [(Argument::X, source.backend()), (Argument::Y, target.backend())] {
+            if actual != expected {
+                return Err(Error::WrongDevice { argument, expected, actual });
+            }
+        }
+        match &self.inner {
+            Inner::Cpu(_) => {
+                if let (Some(target), Some(source)) = (target.bytes_mut(), source.bytes()) {
+                    target.copy_from_slice(source);
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// How long the device takes for the calls that `work` makes, by the device's own clock where it has one: on a GPU
+    /// without the time in which the calls are handed over, and without any readback.
+    ///
+    /// # Errors
+    /// The error of `work`; on a GPU what its driver reports.
+    pub fn elapsed(&self, work: impl FnOnce() -> Result<()>) -> Result<Duration> {
+        match &self.inner {
+            Inner::Cpu(_) => {
+                let begin = Instant::now();
+                work()?;
+                Ok(begin.elapsed())
+            }
         }
     }
 

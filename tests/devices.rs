@@ -86,9 +86,12 @@ fn there_and_back<T: Element + PartialEq + std::fmt::Debug>(device: &Device, val
     let mut back = vec![T::zeroed(); values.len()];
     device.download(&buffer, back.as_mut_slice())?;
     assert_eq!(back, values);
-    // What was downloaded has memory of its own, and views of a part begin where they say.
+    let mut copy = device.zeros(T::DTYPE, values.len())?;
+    let time = device.elapsed(|| device.copy(&buffer, &mut copy))?;
+    assert!(values.is_empty() || !time.is_zero());
+    // Copies have memory of their own, and views of a part begin where they say.
     buffer.as_mut_slice::<T>().expect("its own type").fill(T::zeroed());
-    assert_eq!(back, values);
+    assert_eq!((back.as_slice(), copy.as_slice()), (values, Some(values)));
     assert_eq!(buffer.as_slice(), Some(vec![T::zeroed(); values.len()].as_slice()));
     let (start, len) = (buffer.view(0..values.len()).expect("all of it").as_ptr(), values.len());
     let last = buffer.view(len..len).expect("nothing, at the end");

@@ -60,8 +60,6 @@ constexpr float ERF_NEAR_END = 0.6f;
 constexpr float ERF_SLOPE_END = 11.0f;
 constexpr float LOG2_E = 1.44269504f;
 constexpr float LN2 = 0.693147181f;
-// ln 2 - LN2.
-constexpr float LN2_REST = -1.90465421e-9f;
 constexpr float TWO_OVER_SQRT_PI = 1.12837917f;
 
 // The instructions, by name, so that no compiler contracts or reorders what must be rounded as it stands.
@@ -194,16 +192,12 @@ DYT_MATH float tanh_fwd_bf16(float u) { return math::tanh_approx(u); }
 DYT_MATH math::Both tanh_both(float u) {
     using namespace math;
     const float a = abs_of(u);
-    // The argument must not overflow, because inf - inf would be NaN; NaN passes.
-    const float b = a > 128.0f ? 128.0f : a;
-    const float x = mul_rn(b, -2.0f * LOG2_E);
-    const float e0 = ex2(x);
-    // What the rounding of x took away: -2b - x ln 2.
-    const float e = fma_rn(e0, fma_rn(x, -LN2, -2.0f * b), e0);
-    // q = e/(1 + e), tanh a = 1 - 2q, 1 - tanh^2 a = 4q (1 - q)
-    const float q = mul_rn(e, rcp(add_rn(1.0f, e)));
-    const float far = fma_rn(-2.0f, q, 1.0f);
-    return Both{near_or_far(u, a, TANH_NEAR_END, tanh_near(u), far), mul_rn(q, fma_rn(-4.0f, q, 4.0f))};
+    // 4e, so that the slope is rounded once where it is subnormal.
+    const float e4 = ex2(fma_rn(a, -2.0f * LOG2_E, 2.0f));
+    // With q = 4e/(1 + e): tanh a = 1 - q/2, 1 - tanh^2 a = q (1 - q/4)
+    const float q = mul_rn(e4, rcp(fma_rn(e4, 0.25f, 1.0f)));
+    const float far = fma_rn(q, -0.5f, 1.0f);
+    return Both{near_or_far(u, a, TANH_NEAR_END, tanh_near(u), far), mul_rn(q, fma_rn(q, -0.25f, 1.0f))};
 }
 
 // erf u.
@@ -233,7 +227,7 @@ DYT_MATH math::Both erf_both(float u) {
     const float x = mul_rn(high, -LOG2_E);
     const float e = ex2(x);
     // -b^2 - x ln 2, what 2^x still lacks.
-    const float rest = add_rn(fma_rn(x, -LN2_REST, fma_rn(x, -LN2, -high)), -low);
+    const float rest = add_rn(fma_rn(x, -LN2, -high), -low);
     return Both{erf_fwd(u), mul_rn(fma_rn(e, rest, e), TWO_OVER_SQRT_PI)};
 }
 

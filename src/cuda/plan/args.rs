@@ -77,10 +77,8 @@ pub struct NormForward {
     pub eps: f32,
     /// 1 for the unbiased form of LayerNorm, else 0.
     pub unbiased: u32,
-    /// Channels-first: tiles of positions along `inner`.
-    pub tiles: u32,
     /// Vectors of a long row that shared memory keeps.
-    pub cached: u32,
+    pub cached: u64,
 }
 
 /// The first stage of the backward of LayerNorm and RMSNorm: dx, and the sums of one chunk of rows.
@@ -105,14 +103,10 @@ pub struct NormBackward {
     pub eps: f32,
     /// 1 for the unbiased form of LayerNorm, else 0.
     pub unbiased: u32,
+    /// Vectors of a long row of x, and as many of dy, that shared memory keeps.
+    pub cached: u32,
     /// Rows that a thread takes one after the other; channels-first: tiles that a block does.
     pub steps: u32,
-    /// Channels-first: tiles of positions along `inner`.
-    pub tiles: u32,
-    /// Vectors of a long row that shared memory keeps.
-    pub cached: u32,
-    /// How many rows are fetched ahead of the one that is computed: 0 or 1.
-    pub ahead: u32,
 }
 
 /// The second stage of every backward: partial sums become gradients, in a fixed order.

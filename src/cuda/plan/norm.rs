@@ -133,7 +133,6 @@ pub(super) fn forward(problem: &Problem, at: &ForwardAddresses, limits: Limits) 
     let vectors = aligned(problem, &[at.x, at.y], &[at.gamma, at.beta]);
     let tiling = Tiling::forward(problem, vectors);
     let cached = cached(problem, tiling.form, tiling.scratch(), 1, limits);
-    #[expect(clippy::cast_possible_truncation, reason = "bounded by the grid and by shared memory")]
     let args = NormForward {
         x: at.x,
         y: at.y,
@@ -147,8 +146,7 @@ pub(super) fn forward(problem: &Problem, at: &ForwardAddresses, limits: Limits) 
         inner: problem.inner() as u64,
         eps: problem.eps(),
         unbiased: (problem.std() == Std::Unbiased).into(),
-        tiles: tiles(problem).min(MAX_GRID) as u32,
-        cached: cached as u32,
+        cached,
     };
     Launch {
         entry: entry(problem, Pass::Forward, tiling.form),
@@ -193,9 +191,7 @@ pub(super) fn backward(
         eps: problem.eps(),
         unbiased: (problem.std() == Std::Unbiased).into(),
         steps: tiling.steps as u32,
-        tiles: tiles(problem).min(MAX_GRID) as u32,
         cached: cached as u32,
-        ahead: 0,
     };
     launches.push(Launch {
         entry: entry(problem, Pass::Backward, tiling.form),

@@ -182,12 +182,14 @@ DYT_DEVICE void slope(const typename A::Block& of_dy, const typename A::Block& o
 #pragma unroll
     for (int k = 0; k < N; ++k) {
         const math::Both both = Curve::both(argument<Curve>(alpha, x[k], shift));
-        const float g = dy[k] * gamma[k] * both.slope;
+        const float h = math::mul_rn(dy[k], gamma[k]);
+        const float g = math::mul_rn(h, both.slope);
         sums.gamma_row[k] = math::fma_rn(dy[k], both.f, sums.gamma_row[k]);
         sums.beta_row[k] += dy[k];
         sums.alpha_row = math::fma_rn(g, x[k], sums.alpha_row);
         if (Curve::SHIFT) sums.shift_row += g;
-        dy[k] = alpha * g;
+        // The slope comes last: where it is subnormal, dx is rounded but once more.
+        dy[k] = math::mul_rn(math::mul_rn(alpha, h), both.slope);
     }
     if (dx != nullptr) A::store(dx, dy);
 }

@@ -50,17 +50,28 @@ constexpr float LOG2_ERFC_4 = 3.4737885e-02f;
 constexpr float LOG2_ERFC_5 = -5.390251e-03f;
 constexpr float LOG2_ERFC_6 = 4.8529313e-04f;
 constexpr float LOG2_ERFC_7 = -1.7145903e-05f;
+// The same for results of 16 bits.
+constexpr float LOG2_ERFC_16_0 = -1.9515118e-08f;
+constexpr float LOG2_ERFC_16_1 = -1.6279069e+00f;
+constexpr float LOG2_ERFC_16_2 = -9.183937e-01f;
+constexpr float LOG2_ERFC_16_3 = -1.4888345e-01f;
+constexpr float LOG2_ERFC_16_4 = 2.974541e-02f;
+constexpr float LOG2_ERFC_16_5 = -2.9810427e-03f;
 // </coefficients>
 
 // From here on tanh is more than 1/2, so that 1 - (1 - tanh) loses nothing; below it is a polynomial.
 constexpr float TANH_NEAR_END = 0.65f;
 // The same of erf.
 constexpr float ERF_NEAR_END = 0.6f;
+// Below it the tangent at 0 is good enough for 16 bits.
+constexpr float NEAR_END_16 = 0.0078125f;
 // Beyond, erf' rounds to 0; short of where u^2 overflows.
 constexpr float ERF_SLOPE_END = 11.0f;
 constexpr float LOG2_E = 1.44269504f;
 constexpr float LN2 = 0.693147181f;
 constexpr float TWO_OVER_SQRT_PI = 1.12837917f;
+constexpr float LN_TWO_OVER_SQRT_PI = 0.120782238f;
+constexpr float LOG2_TWO_OVER_SQRT_PI = 0.174251935f;
 
 // The instructions, by name, so that no compiler contracts or reorders what must be rounded as it stands.
 #if defined(__CUDACC__)
@@ -146,7 +157,7 @@ DYT_MATH float tanh_approx(float u) {
 }
 #endif
 
-// tanh u near 0, with u's sign. Elsewhere any value.
+// tanh u near 0. Elsewhere any value.
 DYT_MATH float tanh_near(float u) {
     const float z = mul_rn(u, u);
     float p = fma_rn(TANH_NEAR_4, z, TANH_NEAR_3);
@@ -156,7 +167,7 @@ DYT_MATH float tanh_near(float u) {
     return fma_rn(mul_rn(u, z), p, u);
 }
 
-// erf u near 0, with u's sign. Elsewhere any value.
+// erf u near 0. Elsewhere any value.
 DYT_MATH float erf_near(float u) {
     const float z = mul_rn(u, u);
     float p = fma_rn(ERF_NEAR_5, z, ERF_NEAR_4);
@@ -167,9 +178,9 @@ DYT_MATH float erf_near(float u) {
     return fma_rn(u, p, u);
 }
 
-// The one of the two that holds at |u| = a; `far` for NaN.
+// The one of the two that holds at |u| = a, `far` for NaN, with the sign of u (that of -0 got lost on the way).
 DYT_MATH float near_or_far(float u, float a, float end, float near, float far) {
-    return a < end ? near : signed_as(far, u);
+    return signed_as(a < end ? near : far, u);
 }
 
 }  // namespace math
@@ -185,7 +196,16 @@ DYT_MATH float tanh_fwd(float u) {
     return near_or_far(u, a, TANH_NEAR_END, tanh_near(u), far);
 }
 
-// tanh u, off by 2^-11 of itself: an eighth of a step of bf16.
+// tanh u for results stored in 16 bits, off by an eighth of a step of f16 at most. A store rounds by half a step.
+DYT_MATH float tanh_fwd_16(float u) {
+    using namespace math;
+    const float a = abs_of(u);
+    const float e = ex2_flushed(mul_rn(a, -2.0f * LOG2_E));
+    const float far = fma_rn(-e, rcp(fma_rn(e, 0.5f, 0.5f)), 1.0f);
+    return near_or_far(u, a, NEAR_END_16, a, far);
+}
+
+// tanh u for results stored as bf16, by one instruction that is off by an eighth of a step of bf16 at most.
 DYT_MATH float tanh_fwd_bf16(float u) { return math::tanh_approx(u); }
 
 // tanh u and 1 - tanh^2 u.
@@ -216,19 +236,39 @@ DYT_MATH float erf_fwd(float u) {
     return near_or_far(u, a, ERF_NEAR_END, erf_near(u), far);
 }
 
+// erf u for results stored in 16 bits, off by an eighth of a step of f16 at most.
+DYT_MATH float erf_fwd_16(float u) {
+    using namespace math;
+    const float a = abs_of(u);
+    float x = fma_rn(LOG2_ERFC_16_5, a, LOG2_ERFC_16_4);
+    x = fma_rn(x, a, LOG2_ERFC_16_3);
+    x = fma_rn(x, a, LOG2_ERFC_16_2);
+    x = fma_rn(x, a, LOG2_ERFC_16_1);
+    x = fma_rn(x, a, LOG2_ERFC_16_0);
+    const float far = add_rn(1.0f, -ex2_flushed(x));
+    return near_or_far(u, a, NEAR_END_16, mul_rn(a, TWO_OVER_SQRT_PI), far);
+}
+
 // erf u and 2/sqrt(pi) exp(-u^2).
 DYT_MATH math::Both erf_both(float u) {
     using namespace math;
     const float a = abs_of(u);
+    // Where u^2 overflows, inf - inf would be NaN; NaN passes.
     const float b = a > ERF_SLOPE_END ? ERF_SLOPE_END : a;
-    // b^2 in two parts: rounded once it would cost 43 ulp of the result at u = 9.3.
+    // b^2 = high - below: rounded once it would cost 43 ulp of the result at u = 9.3.
     const float high = mul_rn(b, b);
-    const float low = fma_rn(b, b, -high);
-    const float x = mul_rn(high, -LOG2_E);
+    const float below = fma_rn(-b, b, high);
+    const float x = fma_rn(high, -LOG2_E, LOG2_TWO_OVER_SQRT_PI);
     const float e = ex2(x);
-    // -b^2 - x ln 2, what 2^x still lacks.
-    const float rest = add_rn(fma_rn(x, -LN2, -high), -low);
-    return Both{erf_fwd(u), mul_rn(fma_rn(e, rest, e), TWO_OVER_SQRT_PI)};
+    // What 2^x still lacks: ln(2/sqrt(pi)) - b^2 - x ln 2.
+    const float rest = add_rn(fma_rn(x, -LN2, -high), add_rn(below, LN_TWO_OVER_SQRT_PI));
+    return Both{erf_fwd(u), fma_rn(e, rest, e)};
+}
+
+// erf u and 2/sqrt(pi) exp(-u^2), shorter, the slope off by (2 + 1.3 u^2) 2^-23 of itself.
+DYT_MATH math::Both erf_both_16(float u) {
+    using namespace math;
+    return Both{erf_fwd(u), ex2(fma_rn(mul_rn(u, u), -LOG2_E, LOG2_TWO_OVER_SQRT_PI))};
 }
 
 }  // namespace dyt

@@ -20,6 +20,8 @@ TWO_OVER_SQRT_PI = 2 / mpmath.sqrt(mpmath.pi)
 LN2 = mpmath.log(2)
 # Up to here tanh and erf are polynomials; both are more than 1/2 there.
 TANH_NEAR_END, ERF_NEAR_END = 0.65, 0.6
+# Up to here, for results of 16 bits, both are their tangents at 0.
+NEAR_END_16 = 2.0**-7
 # From here on erf rounds to 1.
 ERF_END = 3.95
 
@@ -61,6 +63,17 @@ def log2_erfc():
     return polynomial(function, ERF_NEAR_END - 0.001, ERF_END, 7, weight)
 
 
+def log2_erfc_16():
+    """The same for results of 16 bits, from where the tangent at 0 no longer serves."""
+    def function(a):
+        return mpmath.log(mpmath.erfc(a), 2)
+
+    def weight(a):
+        return mpmath.erfc(a) * LN2 / ulp(mpmath.erf(a), 11)
+
+    return polynomial(function, NEAR_END_16, 3.2, 5, weight)
+
+
 def exp2_near():
     """(2^r - 1)/r for |r| <= 1/2, weighted for the relative error of 2^r."""
     def function(r):
@@ -73,10 +86,11 @@ FITS = [
     ("TANH_NEAR", tanh_near, "ulp of tanh", f"(tanh a / a - 1)/a^2 in powers of a^2, a up to {TANH_NEAR_END}."),
     ("ERF_NEAR", erf_near, "ulp of erf", f"erf a / a - 1 in powers of a^2, a up to {ERF_NEAR_END}."),
     ("LOG2_ERFC", log2_erfc, "ulp of erf", f"log2(1 - erf a) in powers of a, a from {ERF_NEAR_END} to {ERF_END}."),
+    ("LOG2_ERFC_16", log2_erfc_16, "ulp of f16", "The same for results of 16 bits."),
     ("EXP2_NEAR", exp2_near, "* 2^-24 of 2^r", "(2^r - 1)/r in powers of r, |r| <= 1/2."),
 ]
-# kernels/math.cuh has the processor's 2^x.
-SHADER_ONLY = {"EXP2_NEAR"}
+# kernels/math.cuh has the processor's 2^x; the shaders have one erf for all types.
+SHADER_ONLY, KERNEL_ONLY = {"EXP2_NEAR"}, {"LOG2_ERFC_16"}
 
 
 def literal(value):
@@ -111,8 +125,9 @@ def main():
         print(f"{name}: {error:.3f} {unit}", file=sys.stderr)
         fits.append((name, doc, c))
     kernel = [f for f in fits if f[0] not in SHADER_ONLY]
+    shader = [f for f in fits if f[0] not in KERNEL_ONLY]
     write(ROOT / "kernels/math.cuh", block(kernel, "constexpr float {name} = {value}f;"))
-    write(ROOT / "shaders/lib/math.wgsl", block(fits, "const {name}: f32 = {value};"))
+    write(ROOT / "shaders/lib/math.wgsl", block(shader, "const {name}: f32 = {value};"))
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ const NEEDED_CAPABILITY: (u32, u32) = (7, 5);
 
 /// Where cudarc finds the driver, too.
 const LIBRARIES: &[&str] =
-    if cfg!(windows) { &["nvcuda.dll"] } else { &["libcuda.so", "libcuda.so.1", "libcuda.dylib"] };
+    if cfg!(windows) { &["nvcuda.dll"] } else { &["libcuda.so", "libcuda.so.1"] };
 
 /// Every function of the driver that this crate calls, and cudarc on its behalf.
 const SYMBOLS: [&str; 31] = [

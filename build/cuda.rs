@@ -70,7 +70,8 @@ fn compile(nvcc: &Path, kernels: &Path, out: &Path) -> io::Result<()> {
                 .arg(folder.join(format!("{source}.ptx")))
                 .stdout(Stdio::null())
                 .stderr(Stdio::piped())
-                .spawn()?;
+                .spawn()
+                .map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", nvcc.display())))?;
             running.push((format!("{source}.cu for sm_{architecture}"), child));
         }
     }

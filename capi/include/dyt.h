@@ -1,0 +1,287 @@
+/* dyt: fused forward and backward kernels for DyT, Derf, LayerNorm and RMSNorm.
+ * SPDX-License-Identifier: MIT OR Apache-2.0
+ * Made by cbindgen from capi/src; README.md beside it shows its use. */
+
+#ifndef DYT_H
+#define DYT_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+// The version of this ABI. A version that only appends fields or functions keeps the number.
+#define DYT_ABI_VERSION 1
+
+// What a call returns. `dyt_last_error` has it in words.
+typedef enum dyt_status {
+    // Done; on a GPU, enqueued.
+    DYT_OK = 0,
+    // An argument is wrong. No output has been written.
+    DYT_INVALID_ARGUMENT = 1,
+    // The arguments are right, and this library or device cannot do it.
+    DYT_UNSUPPORTED = 2,
+    // The device is known by name, and not available here.
+    DYT_NO_DEVICE = 3,
+    // Memory could not be had.
+    DYT_OUT_OF_MEMORY = 4,
+    // The device or its driver failed.
+    DYT_DEVICE_ERROR = 5,
+    // A defect of this library.
+    DYT_INTERNAL = 6,
+} dyt_status;
+
+// Storage types.
+typedef enum dyt_dtype {
+    // 32 bits, IEEE 754.
+    DYT_F32 = 0,
+    // 16 bits, IEEE 754.
+    DYT_F16 = 1,
+    // The upper 16 bits of an f32.
+    DYT_BF16 = 2,
+} dyt_dtype;
+
+// Ops.
+typedef enum dyt_op {
+    // y = gamma * tanh(alpha * x) + beta
+    DYT_OP_DYT = 0,
+    // y = gamma * erf(alpha * x + shift) + beta
+    DYT_OP_DERF = 1,
+    // y = gamma * (x - mean) * rstd + beta, rstd by `dyt_std`
+    DYT_OP_LAYER_NORM = 2,
+    // y = gamma * x * rstd + beta with rstd = 1 / sqrt(mean(x^2) + eps)
+    DYT_OP_RMS_NORM = 3,
+} dyt_op;
+
+// How LayerNorm makes rstd; `DYT_STD_BIASED` for every other op.
+typedef enum dyt_std {
+    // rstd = 1 / sqrt(sum((x - mean)^2) / cols + eps)
+    DYT_STD_BIASED = 0,
+    // rstd = 1 / (sqrt(sum((x - mean)^2) / (cols - 1)) + eps)
+    DYT_STD_UNBIASED = 1,
+} dyt_std;
+
+// Directions.
+typedef enum dyt_pass {
+    // From x to y.
+    DYT_FORWARD = 0,
+    // From dy to dx and the gradients of the parameters.
+    DYT_BACKWARD = 1,
+} dyt_pass;
+
+// A device. Every function but dyt_device_close may be called on one from several threads at a time.
+typedef struct dyt_device dyt_device;
+
+// What is to be computed. Zero it, set `size` to sizeof(dyt_problem), then the rest.
+//
+// Channels-last: x is rows * cols, row r begins at element r * row_stride, inner is 1, and parameters run along a row.
+// Channels-first: x is N * C * S with rows = N, cols = C, inner = S; element (n, c, s) stands at
+// n * row_stride + c * S + s. y, dx and dy have the stride of x.
+//
+// A larger `size` than this library knows is accepted if the bytes that it does not know are 0.
+typedef struct dyt_problem {
+    // sizeof(dyt_problem) of the caller.
+    uint32_t size;
+    // A `dyt_op`.
+    uint32_t op;
+    // The `dyt_dtype` of x, y, dy and dx.
+    uint32_t dtype;
+    // The `dyt_dtype` of gamma and beta: that of x, or f32.
+    uint32_t param_dtype;
+    // A `dyt_std`.
+    uint32_t std;
+    // 1: the gradients of parameters are added to what is there. 0: they overwrite it.
+    uint32_t accumulate;
+    // Keeps rstd finite; unused by DyT and Derf. There is no default: 1e-5 is usual for LayerNorm, 1e-6 for RMSNorm.
+    float eps;
+    // 0.
+    uint32_t reserved;
+    // Rows; N of channels-first data. May be 0.
+    int64_t rows;
+    // Columns; C of channels-first data. At least 1.
+    int64_t cols;
+    // Elements from one row to the next; 0 means cols * inner.
+    int64_t row_stride;
+    // S of channels-first data; 1 for channels-last. At least 1.
+    int64_t inner;
+} dyt_problem;
+
+// The buffers of a forward. NULL where absent.
+//
+// alpha and shift are one f32 each, mean and rstd are rows * inner f32, index n * inner + s.
+typedef struct dyt_forward_args {
+    // sizeof(dyt_forward_args) of the caller.
+    uint32_t size;
+    // 0.
+    uint32_t reserved;
+    // The input.
+    const void *x;
+    // DyT and Derf: the factor.
+    const void *alpha;
+    // Derf: the offset.
+    const void *shift;
+    // cols of param_dtype; NULL means 1.
+    const void *gamma;
+    // cols of param_dtype; NULL means 0.
+    const void *beta;
+    // The output. May be x itself.
+    void *y;
+    // LayerNorm: the mean of each row, or NULL.
+    void *mean;
+    // LayerNorm and RMSNorm: rstd of each row, or NULL.
+    void *rstd;
+} dyt_forward_args;
+
+// The buffers of a backward. NULL where absent: a gradient that is not asked for costs nothing.
+//
+// The gradients of parameters are f32, whatever the parameters are.
+typedef struct dyt_backward_args {
+    // sizeof(dyt_backward_args) of the caller.
+    uint32_t size;
+    // 0.
+    uint32_t reserved;
+    // The gradient of y.
+    const void *dy;
+    // The input of the forward.
+    const void *x;
+    // DyT and Derf: the factor.
+    const void *alpha;
+    // Derf: the offset.
+    const void *shift;
+    // cols of param_dtype; NULL means 1. Needed for dgamma.
+    const void *gamma;
+    // LayerNorm: the mean that the forward wrote, or NULL.
+    const void *mean;
+    // LayerNorm and RMSNorm: rstd that the forward wrote, or NULL.
+    const void *rstd;
+    // The gradient of x, or NULL. May be dy itself.
+    void *dx;
+    // DyT and Derf: one f32, or NULL.
+    void *dalpha;
+    // Derf: one f32, or NULL.
+    void *dshift;
+    // cols f32, or NULL.
+    void *dgamma;
+    // cols f32, or NULL.
+    void *dbeta;
+} dyt_backward_args;
+
+#ifdef __cplusplus
+extern "C" {
+#endif // __cplusplus
+
+// How many bytes of workspace a call needs, whatever gradients it asks for. pass is a dyt_pass. On failure *bytes is
+// not written.
+//
+// # Safety
+// device is open; problem has the bytes that its size says; bytes is writable.
+int dyt_workspace_size(const struct dyt_device *device,
+                       const struct dyt_problem *problem,
+                       uint32_t pass,
+                       size_t *bytes);
+
+// Runs a forward: y, and the statistics that are asked for. Nothing is allocated or kept.
+//
+// Every pointer is one into the device's memory: on the CPU any host pointer that is aligned for its elements. y may be
+// x itself; no other overlap is allowed. workspace has at least the bytes of dyt_workspace_size, and may be NULL if
+// those are 0. On the CPU the call has done its work when it returns, and stream is ignored. On CUDA stream is a
+// CUstream, NULL for the device's own. On wgpu it is NULL. On failure no output has been written.
+//
+// # Safety
+// device is open; problem and args have the bytes that their sizes say; the pointers of args and workspace have the
+// elements that problem says, and nobody else uses the outputs and the workspace until the work is done.
+int dyt_forward(const struct dyt_device *device,
+                const struct dyt_problem *problem,
+                const struct dyt_forward_args *args,
+                void *workspace,
+                size_t workspace_bytes,
+                void *_stream);
+
+// Runs a backward: the gradients that are asked for. Nothing is allocated or kept.
+//
+// dx may be dy itself; no other overlap is allowed. The rest is as dyt_forward has it. alpha and shift are read when
+// the work is done, and never on the host of a GPU.
+//
+// # Safety
+// As dyt_forward.
+int dyt_backward(const struct dyt_device *device,
+                 const struct dyt_problem *problem,
+                 const struct dyt_backward_args *args,
+                 void *workspace,
+                 size_t workspace_bytes,
+                 void *_stream);
+
+// Opens the device of that name: "auto", "cpu", "cpu:LEVEL", "cuda", "cuda:N", "wgpu" or "wgpu:NAME". dyt_device_close
+// closes it. On failure *out is NULL.
+//
+// "auto" is the best of this machine, or the one that the environment variable DYT_BACKEND names.
+//
+// # Safety
+// name is a string that ends in NUL; out is writable.
+int dyt_device_open(const char *name,
+                    struct dyt_device **out);
+
+// Closes a device, and frees what dyt_alloc gave on it. Nothing happens for NULL.
+//
+// # Safety
+// device came from dyt_device_open, and neither it nor its memory is used again; no call on it is running.
+void dyt_device_close(struct dyt_device *device);
+
+// Writes the name of a device, such as "cpu:avx2", and a NUL behind it. A buffer of fewer than len bytes for both is
+// refused, and nothing is written.
+//
+// # Safety
+// device is open; buf is writable for len bytes.
+int dyt_device_name(const struct dyt_device *device,
+                    char *buf,
+                    size_t len);
+
+// Allocates zeroed memory of the device. On the CPU it is host memory, aligned to 64 bytes. On CUDA it is a device
+// pointer. On wgpu it is a handle: no arithmetic, and every argument begins at the beginning of one. dyt_free and
+// dyt_device_close give it back. On failure *out is NULL.
+//
+// # Safety
+// device is open; out is writable.
+int dyt_alloc(const struct dyt_device *device,
+              size_t bytes,
+              void **out);
+
+// Gives back what dyt_alloc gave on this device. Nothing happens for NULL; any other pointer is refused.
+//
+// # Safety
+// device is open, and no call is using the memory.
+int dyt_free(const struct dyt_device *device,
+             void *memory);
+
+// Copies bytes from host memory to memory of the device. src may be reused when it returns.
+//
+// # Safety
+// device is open; dst and src have that many bytes, each in its memory.
+int dyt_upload(const struct dyt_device *device, void *dst, const void *src, size_t bytes);
+
+// Copies bytes from memory of the device to host memory, and waits for the work on the device's own stream that was
+// asked for before. The bytes are there when it returns.
+//
+// # Safety
+// device is open; dst and src have that many bytes, each in its memory.
+int dyt_download(const struct dyt_device *device,
+                 void *dst,
+                 const void *src,
+                 size_t bytes);
+
+// Waits until everything that the device was asked for has been done. On the CPU it has when a call returns.
+//
+// # Safety
+// device is open.
+int dyt_synchronize(const struct dyt_device *device);
+
+// The version of the ABI that this library has: `DYT_ABI_VERSION` of its own header.
+uint32_t dyt_abi_version(void);
+
+// The words for the last call of this thread that failed, or "" if none has. The pointer is valid until the thread's
+// next failure, and as long as the thread.
+const char *dyt_last_error(void);
+
+#ifdef __cplusplus
+}  // extern "C"
+#endif  // __cplusplus
+
+#endif  /* DYT_H */

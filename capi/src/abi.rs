@@ -1,0 +1,174 @@
+//! The types of the ABI, as C sees them. Structs only ever grow at their ends, and `size` says how far the caller's go.
+
+#![allow(non_camel_case_types, reason = "the names are those of the header")]
+
+use core::ffi::c_void;
+
+/// The version of this ABI. A version that only appends fields or functions keeps the number.
+pub const DYT_ABI_VERSION: u32 = 1;
+
+/// What a call returns. `dyt_last_error` has it in words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub enum dyt_status {
+    /// Done; on a GPU, enqueued.
+    DYT_OK = 0,
+    /// An argument is wrong. No output has been written.
+    DYT_INVALID_ARGUMENT = 1,
+    /// The arguments are right, and this library or device cannot do it.
+    DYT_UNSUPPORTED = 2,
+    /// The device is known by name, and not available here.
+    DYT_NO_DEVICE = 3,
+    /// Memory could not be had.
+    DYT_OUT_OF_MEMORY = 4,
+    /// The device or its driver failed.
+    DYT_DEVICE_ERROR = 5,
+    /// A defect of this library.
+    DYT_INTERNAL = 6,
+}
+
+/// Storage types.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub enum dyt_dtype {
+    /// 32 bits, IEEE 754.
+    DYT_F32 = 0,
+    /// 16 bits, IEEE 754.
+    DYT_F16 = 1,
+    /// The upper 16 bits of an f32.
+    DYT_BF16 = 2,
+}
+
+/// Ops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub enum dyt_op {
+    /// y = gamma * tanh(alpha * x) + beta
+    DYT_OP_DYT = 0,
+    /// y = gamma * erf(alpha * x + shift) + beta
+    DYT_OP_DERF = 1,
+    /// y = gamma * (x - mean) * rstd + beta, rstd by `dyt_std`
+    DYT_OP_LAYER_NORM = 2,
+    /// y = gamma * x * rstd + beta with rstd = 1 / sqrt(mean(x^2) + eps)
+    DYT_OP_RMS_NORM = 3,
+}
+
+/// How LayerNorm makes rstd; `DYT_STD_BIASED` for every other op.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub enum dyt_std {
+    /// rstd = 1 / sqrt(sum((x - mean)^2) / cols + eps)
+    DYT_STD_BIASED = 0,
+    /// rstd = 1 / (sqrt(sum((x - mean)^2) / (cols - 1)) + eps)
+    DYT_STD_UNBIASED = 1,
+}
+
+/// Directions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub enum dyt_pass {
+    /// From x to y.
+    DYT_FORWARD = 0,
+    /// From dy to dx and the gradients of the parameters.
+    DYT_BACKWARD = 1,
+}
+
+/// What is to be computed. Zero it, set `size` to sizeof(dyt_problem), then the rest.
+///
+/// Channels-last: x is rows * cols, row r begins at element r * row_stride, inner is 1, and parameters run along a row.
+/// Channels-first: x is N * C * S with rows = N, cols = C, inner = S; element (n, c, s) stands at
+/// n * row_stride + c * S + s. y, dx and dy have the stride of x.
+///
+/// A larger `size` than this library knows is accepted if the bytes that it does not know are 0.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct dyt_problem {
+    /// sizeof(dyt_problem) of the caller.
+    pub size: u32,
+    /// A `dyt_op`.
+    pub op: u32,
+    /// The `dyt_dtype` of x, y, dy and dx.
+    pub dtype: u32,
+    /// The `dyt_dtype` of gamma and beta: that of x, or f32.
+    pub param_dtype: u32,
+    /// A `dyt_std`.
+    pub std: u32,
+    /// 1: the gradients of parameters are added to what is there. 0: they overwrite it.
+    pub accumulate: u32,
+    /// Keeps rstd finite; unused by DyT and Derf. There is no default: 1e-5 is usual for LayerNorm, 1e-6 for RMSNorm.
+    pub eps: f32,
+    /// 0.
+    pub reserved: u32,
+    /// Rows; N of channels-first data. May be 0.
+    pub rows: i64,
+    /// Columns; C of channels-first data. At least 1.
+    pub cols: i64,
+    /// Elements from one row to the next; 0 means cols * inner.
+    pub row_stride: i64,
+    /// S of channels-first data; 1 for channels-last. At least 1.
+    pub inner: i64,
+}
+
+/// The buffers of a forward. NULL where absent.
+///
+/// alpha and shift are one f32 each, mean and rstd are rows * inner f32, index n * inner + s.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct dyt_forward_args {
+    /// sizeof(dyt_forward_args) of the caller.
+    pub size: u32,
+    /// 0.
+    pub reserved: u32,
+    /// The input.
+    pub x: *const c_void,
+    /// DyT and Derf: the factor.
+    pub alpha: *const c_void,
+    /// Derf: the offset.
+    pub shift: *const c_void,
+    /// cols of param_dtype; NULL means 1.
+    pub gamma: *const c_void,
+    /// cols of param_dtype; NULL means 0.
+    pub beta: *const c_void,
+    /// The output. May be x itself.
+    pub y: *mut c_void,
+    /// LayerNorm: the mean of each row, or NULL.
+    pub mean: *mut c_void,
+    /// LayerNorm and RMSNorm: rstd of each row, or NULL.
+    pub rstd: *mut c_void,
+}
+
+/// The buffers of a backward. NULL where absent: a gradient that is not asked for costs nothing.
+///
+/// The gradients of parameters are f32, whatever the parameters are.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct dyt_backward_args {
+    /// sizeof(dyt_backward_args) of the caller.
+    pub size: u32,
+    /// 0.
+    pub reserved: u32,
+    /// The gradient of y.
+    pub dy: *const c_void,
+    /// The input of the forward.
+    pub x: *const c_void,
+    /// DyT and Derf: the factor.
+    pub alpha: *const c_void,
+    /// Derf: the offset.
+    pub shift: *const c_void,
+    /// cols of param_dtype; NULL means 1. Needed for dgamma.
+    pub gamma: *const c_void,
+    /// LayerNorm: the mean that the forward wrote, or NULL.
+    pub mean: *const c_void,
+    /// LayerNorm and RMSNorm: rstd that the forward wrote, or NULL.
+    pub rstd: *const c_void,
+    /// The gradient of x, or NULL. May be dy itself.
+    pub dx: *mut c_void,
+    /// DyT and Derf: one f32, or NULL.
+    pub dalpha: *mut c_void,
+    /// Derf: one f32, or NULL.
+    pub dshift: *mut c_void,
+    /// cols f32, or NULL.
+    pub dgamma: *mut c_void,
+    /// cols f32, or NULL.
+    pub dbeta: *mut c_void,
+}

@@ -1,0 +1,23 @@
+//! The C ABI of `dyt`, declared in `include/dyt.h`.
+//!
+//! Every entry checks its arguments, catches panics and returns a [`dyt_status`]; what went wrong is in words in
+//! [`dyt_last_error`]. The types are those of [`abi`], in the layout that C sees; the one place where an address of the
+//! caller becomes a view of memory is [`memory`].
+
+mod abi;
+mod calls;
+mod devices;
+mod memory;
+mod problem;
+mod status;
+
+pub use abi::{
+    DYT_ABI_VERSION, dyt_backward_args, dyt_dtype, dyt_forward_args, dyt_op, dyt_pass, dyt_problem,
+    dyt_status, dyt_std,
+};
+pub use calls::{dyt_backward, dyt_forward, dyt_workspace_size};
+pub use devices::{
+    dyt_alloc, dyt_device, dyt_device_close, dyt_device_name, dyt_device_open, dyt_download, dyt_free,
+    dyt_synchronize, dyt_upload,
+};
+pub use status::{dyt_abi_version, dyt_last_error};

@@ -1,0 +1,128 @@
+//! From the structs of C, whose fields may be anything, to a validated problem.
+
+use dyt::{DType, Op, Pass, Problem, Std};
+
+use crate::abi::dyt_problem;
+use crate::status::{Failure, Outcome};
+
+/// A `size` beyond this is no struct of a later version, but a field that was never set.
+const LARGEST: usize = 4096;
+
+/// A struct of the ABI: it begins with its size and holds only integers, floats and pointers, so that any bytes are a
+/// value of it.
+///
+/// # Safety
+/// The type is `#[repr(C)]`, its first field is the `u32` `size`, and every bit pattern is valid.
+pub(crate) unsafe trait Sized32: Copy {
+    /// Its name in C.
+    const NAME: &'static str;
+}
+
+// SAFETY: integers and a float, `size` first.
+unsafe impl Sized32 for dyt_problem {
+    const NAME: &'static str = "dyt_problem";
+}
+
+/// Copies a struct of the caller's, of any version of the ABI.
+///
+/// # Safety
+/// `from` is NULL, or points to as many readable bytes as the `u32` there says.
+pub(crate) unsafe fn read<T: Sized32>(from: *const T) -> Outcome<T> {
+    let known = size_of::<T>();
+    if from.is_null() {
+        return Err(Failure::null(T::NAME));
+    }
+    if !from.is_aligned() {
+        return Err(Failure::invalid(format!("{} is not aligned to {} bytes", T::NAME, align_of::<T>())));
+    }
+    // SAFETY: it is aligned and not NULL, and begins with a `u32` by the trait.
+    let size = unsafe { from.cast::<u32>().read() } as usize;
+    if size < known || size > LARGEST {
+        return Err(Failure::invalid(format!("size of {} is {size}, and it has {known} bytes", T::NAME)));
+    }
+    // SAFETY: the caller's struct has `size` bytes, at least as many as `T`, and any are a value of `T`.
+    let (value, rest) =
+        unsafe { (from.read(), core::slice::from_raw_parts(from.cast::<u8>().add(known), size - known)) };
+    if rest.iter().any(|&byte| byte != 0) {
+        let message = format!("{} sets fields that this version of the library does not know", T::NAME);
+        return Err(Failure::unsupported(message));
+    }
+    Ok(value)
+}
+
+/// Refuses a reserved field that is not 0.
+pub(crate) fn reserved(name: &'static str, value: u32) -> Outcome {
+    if value == 0 { Ok(()) } else { Err(Failure::invalid(format!("reserved of {name} is {value}, not 0"))) }
+}
+
+/// The problem that the caller's struct means.
+///
+/// # Safety
+/// As [`read`].
+pub(crate) unsafe fn problem(from: *const dyt_problem) -> Outcome<Problem> {
+    // SAFETY: promised by the caller.
+    let raw = unsafe { read(from) }?;
+    reserved(dyt_problem::NAME, raw.reserved)?;
+    let mut builder = Problem::new(op(raw.op)?, count("rows", raw.rows)?, count("cols", raw.cols)?)
+        .dtype(dtype("dtype", raw.dtype)?)
+        .param_dtype(dtype("param_dtype", raw.param_dtype)?)
+        .std(std(raw.std)?)
+        .accumulate(accumulate(raw.accumulate)?)
+        .eps(raw.eps)
+        .inner(count("inner", raw.inner)?);
+    if raw.row_stride != 0 {
+        builder = builder.row_stride(count("row_stride", raw.row_stride)?);
+    }
+    Ok(builder.build()?)
+}
+
+fn count(name: &'static str, value: i64) -> Outcome<usize> {
+    usize::try_from(value).map_err(|_| {
+        let why = if value < 0 { "negative" } else { "more than an address can tell apart" };
+        Failure::invalid(format!("{name} is {value}, {why}"))
+    })
+}
+
+fn op(value: u32) -> Outcome<Op> {
+    match value {
+        0 => Ok(Op::Dyt),
+        1 => Ok(Op::Derf),
+        2 => Ok(Op::LayerNorm),
+        3 => Ok(Op::RmsNorm),
+        _ => Err(Failure::invalid(format!("op is {value}, which no dyt_op is"))),
+    }
+}
+
+fn dtype(name: &'static str, value: u32) -> Outcome<DType> {
+    match value {
+        0 => Ok(DType::F32),
+        1 => Ok(DType::F16),
+        2 => Ok(DType::Bf16),
+        _ => Err(Failure::invalid(format!("{name} is {value}, which no dyt_dtype is"))),
+    }
+}
+
+fn std(value: u32) -> Outcome<Std> {
+    match value {
+        0 => Ok(Std::Biased),
+        1 => Ok(Std::Unbiased),
+        _ => Err(Failure::invalid(format!("std is {value}, which no dyt_std is"))),
+    }
+}
+
+fn accumulate(value: u32) -> Outcome<bool> {
+    match value {
+        0 => Ok(false),
+        1 => Ok(true),
+        _ => Err(Failure::invalid(format!("accumulate is {value}, neither 0 nor 1"))),
+    }
+}
+
+/// The pass that the caller's number means.
+pub(crate) fn pass(value: u32) -> Outcome<Pass> {
+    match value {
+        0 => Ok(Pass::Forward),
+        1 => Ok(Pass::Backward),
+        _ => Err(Failure::invalid(format!("pass is {value}, which no dyt_pass is"))),
+    }
+}

@@ -291,9 +291,10 @@ DYT_DEVICE void wait_copies() {
 DYT_DEVICE void copy_async(void* shared, const void* global) {
     asm volatile(
         "{\n"
-        ".reg .u64 to;\n"
+        ".reg .u64 to, from;\n"
         "cvta.to.shared.u64 to, %0;\n"
-        "cp.async.cg.shared.global [to], [%1], 16;\n"
+        "cvta.to.global.u64 from, %1;\n"
+        "cp.async.cg.shared.global [to], [from], 16;\n"
         "}\n" ::"l"(shared),
         "l"(global)
         : "memory");

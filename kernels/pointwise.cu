@@ -80,7 +80,7 @@ DYT_DEVICE void pointwise_forward(const PointwiseForward& a) {
     typename T::Element* y = static_cast<typename T::Element*>(a.y) + first * a.row_stride + position;
     // Rows of this thread.
     u32 left = 0;
-    if (first < a.rows) left = static_cast<u32>(least(a.steps, (a.rows - first + blockDim.y - 1) / blockDim.y));
+    if (first < a.rows) left = static_cast<u32>(least(a.steps, quotient(a.rows - first + blockDim.y - 1, blockDim.y)));
 #pragma unroll 1
     while (left > 0) {
         typename A::Block block[FORWARD_AHEAD];
@@ -288,7 +288,7 @@ DYT_DEVICE void pointwise_backward(const PointwiseBackward& a) {
         along<P, N>(a.gamma, position, a.inner, 1.0f, gamma);
         const u64 begin = first * a.row_stride + position;
         const u64 step = static_cast<u64>(blockDim.y) * a.row_stride;
-        const u32 count = static_cast<u32>(least(a.steps, (a.rows - first + blockDim.y - 1) / blockDim.y));
+        const u32 count = static_cast<u32>(least(a.steps, quotient(a.rows - first + blockDim.y - 1, blockDim.y)));
         const Element* dy = static_cast<const Element*>(a.dy) + begin;
         const Element* x = static_cast<const Element*>(a.x) + begin;
         Element* dx = a.dx == nullptr ? nullptr : static_cast<Element*>(a.dx) + begin;

@@ -124,6 +124,39 @@ struct Kept {
     }
 };
 
+// The next row of a thread, on its way into shared memory while the one before it is computed. A thread reads what it
+// fetched itself, so that no barrier is needed.
+template <class A, int COUNT>
+struct Ahead {
+    // Counted in 16 bytes of shared memory, which takes fewer registers than a pointer.
+    u32 slot;
+    DYT_METHOD void fetch(const typename A::Element* row, u32 end) {
+        const u32 threads = blockDim.x * blockDim.y;
+#pragma unroll
+        for (int i = 0; i < COUNT; ++i) {
+            const u32 at = i * blockDim.x + threadIdx.x;
+            if (at < end) copy_async(place(slot + i * threads), row + static_cast<u64>(at) * A::WIDTH);
+        }
+    }
+    // Behind `wait_copies`.
+    DYT_METHOD void take(Kept<A, COUNT>& kept, u32 end) const {
+        const u32 threads = blockDim.x * blockDim.y;
+#pragma unroll
+        for (int i = 0; i < COUNT; ++i) {
+            const u32 at = i * blockDim.x + threadIdx.x;
+            kept.block[i] = A::zero();
+            if (at < end) take(kept.block[i], *place(slot + i * threads));
+        }
+    }
+
+private:
+    DYT_METHOD static Raw* place(u32 at) { return reinterpret_cast<Raw*>(shared_memory()) + at; }
+    DYT_METHOD static void take(Raw& to, const Raw& from) { to = from; }
+    // Elements are never fetched ahead.
+    template <class Element>
+    DYT_METHOD static void take(Element&, const Raw&) {}
+};
+
 // The origin: the first value of the row, and the mean of what the others differ from it, so that the mean of equal
 // values is exact.
 template <class A, int COUNT, class T>
@@ -287,15 +320,41 @@ DYT_DEVICE void norm_backward(const NormBackward& a) {
         fill(dbeta[i], 0.0f);
     }
     u32 turn = 0;
+    const u32 scratch = blockDim.x <= 32 ? 0 : blockDim.x * blockDim.y / 32 * 8;
+    // A row of f32 takes twice the registers, and has twice the bytes under way without it.
+    const bool ahead = VECTOR && T::NARROW && a.cached != 0;
+    const u32 slots = scratch / 4 + threadIdx.y * blockDim.x + threadIdx.x;
+    Ahead<A, COUNT> next_x = {slots}, next_dy = {slots + COUNT * blockDim.x * blockDim.y};
+    const u64 last = least(a.rows, (blockIdx.x + 1) * rows);
+    const Element* all_x = static_cast<const Element*>(a.x);
+    const Element* all_dy = static_cast<const Element*>(a.dy);
+    if (ahead) {
+        const u64 row = blockIdx.x * rows + threadIdx.y;
+        const u32 end = row < last ? blocks : 0;
+        next_dy.fetch(all_dy + row * a.row_stride, end);
+        next_x.fetch(all_x + row * a.row_stride, reads_x ? end : 0);
+        commit_copies();
+    }
 #pragma unroll 1
-    for (u64 base = blockIdx.x * rows; base < least(a.rows, (blockIdx.x + 1) * rows); base += blockDim.y) {
+    for (u64 base = blockIdx.x * rows; base < last; base += blockDim.y) {
         const u64 row = base + threadIdx.y;
-        const u32 end = row < a.rows ? blocks : 0;
+        const u32 end = row < last ? blocks : 0;
         const u64 begin = row * a.row_stride;
-        const Element* x = static_cast<const Element*>(a.x) + begin;
+        const Element* x = all_x + begin;
         Kept<A, COUNT> of_x, of_dy;
-        of_dy.load(static_cast<const Element*>(a.dy) + begin, end);
-        of_x.load(x, reads_x ? end : 0);
+        if (ahead) {
+            wait_copies<0>();
+            next_dy.take(of_dy, end);
+            next_x.take(of_x, reads_x ? end : 0);
+            const u32 more = row + blockDim.y < last ? blocks : 0;
+            const u64 step = begin + blockDim.y * a.row_stride;
+            next_dy.fetch(all_dy + step, more);
+            next_x.fetch(all_x + step, reads_x ? more : 0);
+            commit_copies();
+        } else {
+            of_dy.load(all_dy + begin, end);
+            of_x.load(x, reads_x ? end : 0);
+        }
         Slope slope = {{0.0f, 0.0f, 0.0f}, 0.0f, 0.0f};
         if (reads_x) {
             float m = 0.0f;
@@ -339,7 +398,8 @@ DYT_DEVICE void norm_backward(const NormBackward& a) {
             if (a.dx != nullptr) A::store(static_cast<Element*>(a.dx) + begin + column, dy_part);
         }
     }
-    const u32 scratch = blockDim.x <= 32 ? 0 : blockDim.x * blockDim.y / 32 * 8;
+    // Nothing is under way any more, and the place of the copies is free for the exchange.
+    wait_copies<0>();
     float* exchange = reinterpret_cast<float*>(shared_memory()) + scratch;
     const u64 first = static_cast<u64>(blockIdx.x) * a.cols;
     store_columns<N, COUNT>(dgamma, a.dgamma == nullptr ? nullptr : a.dgamma + first, a.cols, exchange);

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use dyt::cuda::plan::{Entry, Limits};
-use dyt::{Op, Problem};
+use dyt::{DType, Op, Problem};
 use dyt_conformance::{
     Case, Failure, Prepared, Report, STORAGE, Statistics, Target, VARIANTS, Values, cases, quick_cases,
 };
@@ -106,13 +106,17 @@ fn every_case_passes() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// How much of a long row shared memory keeps changes no bit, whether none of it, a part, or all.
+/// How much of a long row shared memory keeps changes no bit, whether none of it, a part, or all; nor does fetching ahead.
 #[test]
 fn the_size_of_shared_memory_does_not_matter() -> Result<(), Box<dyn Error>> {
     for op in [Op::LayerNorm, Op::RmsNorm] {
         for statistics in [Statistics::Saved, Statistics::Recomputed] {
             let case = Case::new(Problem::new(op, 2, 40_960).build()?, Values::Normal).statistics(statistics);
             let limits = [4096, 60_000, 232_448, 500_000].map(|shared_bytes| Limits { shared_bytes });
+            Prepared::new(&case)?.run(&Simt::new().limits(&limits))?;
+            // Where there is room, the next row is fetched ahead.
+            let case = Case::new(Problem::new(op, 600, 1_104).dtype(DType::Bf16).build()?, Values::Normal)
+                .statistics(statistics);
             Prepared::new(&case)?.run(&Simt::new().limits(&limits))?;
         }
     }

@@ -103,7 +103,8 @@ pub struct NormBackward {
     pub eps: f32,
     /// 1 for the unbiased form of LayerNorm, else 0.
     pub unbiased: u32,
-    /// Vectors of a long row of x, and as many of dy, that shared memory keeps.
+    /// Vectors of a long row of x, and as many of dy, that shared memory keeps; of rows in registers 1 if the next row is
+    /// fetched ahead.
     pub cached: u32,
     /// Rows that a thread takes one after the other; channels-first: tiles that a block does.
     pub steps: u32,

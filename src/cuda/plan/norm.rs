@@ -3,7 +3,10 @@
 use super::args::{NormBackward, NormForward};
 use super::fold::Partials;
 use super::geometry::{THREADS, WARP, aligned, block, grid, vector};
-use super::{Args, BackwardAddresses, Entry, Form, ForwardAddresses, Launch, Launches, Limits, MAX_GRID};
+use super::{
+    Args, BackwardAddresses, Entry, Form, ForwardAddresses, Launch, Launches, Limits, MAX_GRID,
+    SHARED_WITHOUT_OPT_IN,
+};
 use crate::{Pass, Problem, Std};
 
 /// Vectors that a thread of the forward keeps.
@@ -109,6 +112,24 @@ impl Tiling {
         }
     }
 
+    /// Bytes of shared memory of a backward, and `cached` of its arguments. Neither decides bits.
+    fn shared(&self, problem: &Problem, limits: Limits) -> (u64, u64) {
+        let (scratch, exchange) = (self.scratch(), self.exchange());
+        if self.form == Form::LongVector {
+            let cached = cached(problem, self.form, scratch, 2, limits);
+            return (scratch + 32 * cached, cached);
+        }
+        // A row of dy and of x, in whose place the sums are exchanged afterwards.
+        let row = 2 * self.thread_count() * self.columns * problem.dtype().size() as u64;
+        let room = u64::from(limits.shared_bytes.min(SHARED_WITHOUT_OPT_IN));
+        let narrow = problem.dtype().size() < 4;
+        if narrow && self.form == Form::Vector && self.steps > 1 && scratch + row.max(exchange) <= room {
+            (scratch + row.max(exchange), 1)
+        } else {
+            (scratch + exchange, 0)
+        }
+    }
+
     /// Of the sums of columns across the rows of a block.
     const fn exchange(&self) -> u64 {
         if self.threads.1 == 1 { 0 } else { self.thread_count() * self.columns * 4 }
@@ -172,8 +193,7 @@ pub(super) fn backward(
     if problem.rows() == 0 {
         return partials;
     }
-    let used = tiling.scratch() + tiling.exchange();
-    let cached = cached(problem, tiling.form, used, 2, limits);
+    let (used, cached) = tiling.shared(problem, limits);
     #[expect(clippy::cast_possible_truncation, reason = "bounded by the grid and by shared memory")]
     let args = NormBackward {
         dy: at.dy,
@@ -198,7 +218,7 @@ pub(super) fn backward(
         grid: grid(tiling.chunks),
         block: block(tiling.threads.0, tiling.threads.1),
         #[expect(clippy::cast_possible_truncation, reason = "bounded by the machine's limit")]
-        shared_bytes: (used + 32 * cached) as u32,
+        shared_bytes: used as u32,
         cluster: 1,
         args: Args::NormBackward(args),
     });

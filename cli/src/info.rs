@@ -63,7 +63,9 @@ fn table(machine: &Machine, candidates: &[Candidate], auto: &dyt::Result<Device>
     }
     for Candidate { name, device } in candidates {
         match device {
-            Ok(_) => line(name, "available"),
+            // A level of the CPU is all that its name says.
+            Ok(device) if device.level().is_some() => line(name, "available"),
+            Ok(device) => line(name, &format!("available: {}", device.description())),
             Err(error) => line(name, &format!("absent: {}", out::reason(error))),
         }
     }
@@ -84,6 +86,7 @@ fn object(machine: &Machine, candidates: &[Candidate], auto: &dyt::Result<Device
         json!({
             "name": candidate.name,
             "available": candidate.device.is_ok(),
+            "description": candidate.device.as_ref().ok().map(Device::description),
             "reason": reason(&candidate.device),
         })
     };

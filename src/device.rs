@@ -281,6 +281,47 @@ impl Device {
         }
     }
 
+    /// Copies from host memory to memory of this device that is there already, of the same dtype and length. On a GPU it
+    /// waits until that is done.
+    ///
+    /// # Errors
+    /// [`Error::WrongDtype`], [`Error::WrongLength`], [`Error::WrongDevice`], [`Error::Misaligned`]; the argument named is
+    /// [`Argument::X`] for the source and [`Argument::Y`] for the target. On a GPU what its driver reports.
+    pub fn write<'a, 'b>(&self, source: impl Into<View<'a>>, target: impl Into<ViewMut<'b>>) -> Result<()> {
+        let (source, target) = (source.into(), target.into());
+        on_host(Argument::X, source.backend())?;
+        check_copy(&source, &target)?;
+        self.memory().check(Argument::Y, target.place())?;
+        match &self.inner {
+            // SAFETY: views are valid for their elements, of which both have as many; `copy` minds no overlap.
+            Inner::Cpu(_) => unsafe { copy_bytes(&source, &target) },
+            #[cfg(feature = "cuda")]
+            // SAFETY: the target lies in this device's memory.
+            Inner::Cuda(cuda) => unsafe { cuda.write(source, &target)? },
+        }
+        Ok(())
+    }
+
+    /// Copies from memory of this device to host memory of the same dtype and length. On a GPU it waits for the work that
+    /// has been enqueued before.
+    ///
+    /// # Errors
+    /// As [`Self::write`].
+    pub fn read<'a, 'b>(&self, source: impl Into<View<'a>>, target: impl Into<ViewMut<'b>>) -> Result<()> {
+        let (source, mut target) = (source.into(), target.into());
+        on_host(Argument::Y, target.backend())?;
+        check_copy(&source, &target)?;
+        self.memory().check(Argument::X, source.place())?;
+        match &self.inner {
+            // SAFETY: views are valid for their elements, of which both have as many; `copy` minds no overlap.
+            Inner::Cpu(_) => unsafe { copy_bytes(&source, &target) },
+            #[cfg(feature = "cuda")]
+            // SAFETY: the source lies in this device's memory.
+            Inner::Cuda(cuda) => unsafe { cuda.read(source, &mut target)? },
+        }
+        Ok(())
+    }
+
     /// Waits until everything that this device was asked for has been done. On the CPU every call has done its work
     /// when it returns.
     ///
@@ -410,6 +451,26 @@ impl Device {
         }
         Ok(())
     }
+}
+
+/// Refuses to copy between views that differ in dtype or length.
+fn check_copy(source: &View<'_>, target: &ViewMut<'_>) -> Result<()> {
+    let argument = Argument::Y;
+    if target.dtype() != source.dtype() {
+        return Err(Error::WrongDtype { argument, expected: source.dtype(), actual: target.dtype() });
+    }
+    if target.len() != source.len() {
+        return Err(Error::WrongLength { argument, expected: source.len(), actual: target.len() });
+    }
+    Ok(())
+}
+
+/// # Safety
+/// Both views lie in host memory, and the target has as many bytes as the source.
+unsafe fn copy_bytes(source: &View<'_>, target: &ViewMut<'_>) {
+    let bytes = source.len() * source.dtype().size();
+    // SAFETY: the caller's promise.
+    unsafe { core::ptr::copy(source.as_ptr(), target.address(), bytes) };
 }
 
 /// Refuses an argument that has to be host memory and is not.

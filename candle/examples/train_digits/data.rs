@@ -12,6 +12,8 @@ pub(crate) const SIDE: usize = 8;
 /// Digits are of these many classes.
 pub(crate) const CLASSES: usize = 10;
 const PIXELS: usize = SIDE * SIDE;
+/// How much a pixel may be changed in training, of a range of 2.
+const NOISE: f32 = 0.5;
 
 /// One digit: its pixels from -1 to 1, and its class.
 struct Digit {
@@ -45,16 +47,22 @@ impl Digits {
         Ok(Self { digits, train: order, validation, test })
     }
 
-    /// Images (`count × 8 × 8`) and classes. With `shifts`, each image is moved by up to a pixel in each direction.
-    pub(crate) fn batch(&self, which: &[usize], mut shifts: Option<&mut StdRng>) -> Result<(Tensor, Tensor)> {
+    /// Images (`count × 8 × 8`) and classes. With `variations`, each image is moved by up to a pixel
+    /// in each direction, and each pixel is a little brighter or darker.
+    pub(crate) fn batch(
+        &self,
+        which: &[usize],
+        mut variations: Option<&mut StdRng>,
+    ) -> Result<(Tensor, Tensor)> {
         let mut pixels = Vec::with_capacity(which.len() * PIXELS);
         let mut classes = Vec::with_capacity(which.len());
         for i in which {
             let digit = &self.digits[*i];
-            match shifts.as_deref_mut() {
+            match variations.as_deref_mut() {
                 Some(rng) => {
                     let (down, right) = (rng.random_range(-1..=1_i32), rng.random_range(-1..=1_i32));
-                    pixels.extend(shifted(&digit.pixels, down, right));
+                    let moved = shifted(&digit.pixels, down, right);
+                    pixels.extend(moved.map(|pixel| pixel + rng.random_range(-NOISE..NOISE)));
                 }
                 None => pixels.extend(digit.pixels),
             }

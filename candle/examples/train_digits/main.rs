@@ -5,7 +5,7 @@
 //! ```
 //!
 //! Each norm is trained with every learning rate of one grid and with five seeds; a seed gives each norm the same
-//! initial weights, batches and shifts. The validation split chooses a learning rate for each norm, and only then the
+//! initial weights, batches and variations. The validation split chooses a learning rate for each norm, and only then the
 //! test split is read, once for each of the five models chosen. `--quick` is one seed, one rate and few epochs.
 
 mod data;

@@ -45,7 +45,7 @@ pub(crate) fn train(digits: &Digits, plan: Plan, on_epoch: impl Fn()) -> Result<
     let model = Vit::new(Config::small(plan.norm), &vars)?;
     initialize(&vars, plan.seed)?;
     let mut optimizers = optimizers(&vars)?;
-    // The order of batches and the shifts, the same for each norm.
+    // The order of batches and the variations of images, the same for each norm.
     let mut rng = StdRng::seed_from_u64(plan.seed.wrapping_add(1 << 32));
     let mut order = digits.train.clone();
     let steps = plan.epochs * order.len().div_ceil(BATCH);

@@ -206,6 +206,23 @@ impl Device {
         }
     }
 
+    /// The number of the GPU, if this is a CUDA device.
+    #[cfg(feature = "cuda")]
+    #[must_use]
+    pub fn ordinal(&self) -> Option<usize> {
+        self.cuda_kernels().map(crate::cuda::CudaKernels::ordinal)
+    }
+
+    /// The kernels of this device for calls on a stream of the caller's, if this is a CUDA device.
+    #[cfg(feature = "cuda")]
+    #[must_use]
+    pub fn cuda_kernels(&self) -> Option<&crate::cuda::CudaKernels> {
+        match &self.inner {
+            Inner::Cuda(cuda) => Some(cuda.kernels()),
+            Inner::Cpu(_) => None,
+        }
+    }
+
     /// The memory that the device reaches.
     fn memory(&self) -> Memory {
         match &self.inner {

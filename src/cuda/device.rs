@@ -70,6 +70,10 @@ impl Cuda {
         format!("{name}{capability}{source}{fallback}")
     }
 
+    pub(crate) fn kernels(&self) -> &CudaKernels {
+        &self.shared.kernels
+    }
+
     fn ordinal(&self) -> usize {
         self.shared.kernels.ordinal()
     }

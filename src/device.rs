@@ -325,7 +325,7 @@ impl Device {
     /// # Errors
     /// As [`Self::write`].
     pub fn read<'a, 'b>(&self, source: impl Into<View<'a>>, target: impl Into<ViewMut<'b>>) -> Result<()> {
-        let (source, mut target) = (source.into(), target.into());
+        let (source, target) = (source.into(), target.into());
         on_host(Argument::Y, target.backend())?;
         check_copy(&source, &target)?;
         self.memory().check(Argument::X, source.place())?;
@@ -334,7 +334,7 @@ impl Device {
             Inner::Cpu(_) => unsafe { copy_bytes(&source, &target) },
             #[cfg(feature = "cuda")]
             // SAFETY: the source lies in this device's memory.
-            Inner::Cuda(cuda) => unsafe { cuda.read(source, &mut target)? },
+            Inner::Cuda(cuda) => unsafe { cuda.read(source, &target)? },
         }
         Ok(())
     }

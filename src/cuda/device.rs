@@ -125,12 +125,12 @@ impl Cuda {
     ///
     /// # Safety
     /// The source is a view of this device's memory.
-    pub(crate) unsafe fn read(&self, source: View<'_>, target: &mut ViewMut<'_>) -> Result<()> {
+    pub(crate) unsafe fn read(&self, source: View<'_>, target: &ViewMut<'_>) -> Result<()> {
         let bytes = Buffer::size_of(source.dtype(), source.len())?;
         // SAFETY: a view of host memory is exclusive and valid for writes of its elements, which are initialised; one of
         // device memory is valid by its maker's promise.
         unsafe {
-            let target = core::slice::from_raw_parts_mut(target.as_mut_ptr(), bytes);
+            let target = core::slice::from_raw_parts_mut(target.address(), bytes);
             buffer::read(&self.shared.stream, source.as_ptr().addr() as u64, target)
         }
     }

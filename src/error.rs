@@ -82,6 +82,41 @@ pub enum Refusal {
         /// The instruction sets that the level needs.
         needed: &'static str,
     },
+    /// Vulkan's loader is not installed.
+    NoVulkanLoader {
+        /// What the operating system says about it.
+        reason: String,
+    },
+    /// No driver of this machine offers an adapter.
+    NoAdapter,
+    /// There are software adapters alone, and those are used only when named.
+    SoftwareAdaptersOnly {
+        /// Their names, as `wgpu:NAME` takes them.
+        found: Vec<String>,
+    },
+    /// No adapter's name contains what was asked for.
+    NoSuchAdapter {
+        /// The part of a name that was asked for.
+        name: String,
+        /// The names of all adapters.
+        found: Vec<String>,
+    },
+    /// The adapter opened no device.
+    DeviceRequest {
+        /// The adapter's name.
+        adapter: String,
+        /// What the driver says about it.
+        reason: String,
+    },
+    /// The device allows less than the kernels need.
+    LimitTooLow {
+        /// The limit, by its name in WebGPU.
+        limit: &'static str,
+        /// What the kernels need.
+        needed: u64,
+        /// What the device allows.
+        actual: u64,
+    },
 }
 
 impl core::fmt::Display for Refusal {
@@ -94,6 +129,19 @@ impl core::fmt::Display for Refusal {
             }
             Self::MissingInstructions { needed } => {
                 write!(f, "the processor or the operating system lacks some of {needed}")
+            }
+            Self::NoVulkanLoader { reason } => write!(f, "no Vulkan loader: {reason}"),
+            Self::NoAdapter => f.write_str("no graphics driver offers an adapter"),
+            Self::SoftwareAdaptersOnly { found } => {
+                let names = found.join(" or wgpu:");
+                write!(f, "only software adapters are here, which are used when named: wgpu:{names}")
+            }
+            Self::NoSuchAdapter { name, found } => {
+                write!(f, "no adapter's name contains {name:?}; there are: {}", found.join(", "))
+            }
+            Self::DeviceRequest { adapter, reason } => write!(f, "{adapter} opened no device: {reason}"),
+            Self::LimitTooLow { limit, needed, actual } => {
+                write!(f, "{limit} is {actual}, and the kernels need {needed}")
             }
         }
     }
@@ -250,5 +298,47 @@ pub enum Error {
         level: Level,
         /// Why.
         reason: Refusal,
+    },
+    /// The device is gone, and what its buffers held with it. Every later call on it returns this again.
+    #[error("the {backend} device is lost: {reason}")]
+    DeviceLost {
+        /// Whose device.
+        backend: Backend,
+        /// What the driver says about it.
+        reason: String,
+    },
+    /// The driver refused, in its own words.
+    #[error("the {backend} driver reports: {message}")]
+    Driver {
+        /// Whose driver.
+        backend: Backend,
+        /// Its message.
+        message: String,
+    },
+    /// A view reaches beyond its GPU buffer. A buffer has to hold whole words of 4 bytes.
+    #[error("{argument} ends at byte {end} of a buffer of {size}")]
+    OutOfBuffer {
+        /// Which argument.
+        argument: Argument,
+        /// The end of the view's last word, in bytes from the buffer's beginning.
+        end: u64,
+        /// Bytes of the buffer.
+        size: u64,
+    },
+    /// A GPU buffer was made without the usage that kernels need: `STORAGE`.
+    #[error("the buffer of {argument} was made without the usage STORAGE")]
+    NotStorage {
+        /// Which argument.
+        argument: Argument,
+    },
+    /// One row alone is more than a device may bind at once, and tensors are cut at rows.
+    #[error("a row of {argument} takes {bytes} bytes, and the device binds at most {limit} at once")]
+    RowTooLarge {
+        /// Which argument.
+        argument: Argument,
+        /// Bytes of the row.
+        bytes: u64,
+        /// The device's `max_storage_buffer_binding_size`.
+        limit: u64,
     },
 }

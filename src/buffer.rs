@@ -1,8 +1,11 @@
 //! Memory that belongs to a device.
 
+use core::ops::Range;
+
 use bytemuck::{Pod, Zeroable};
 
-use crate::{DType, Element, Error, Result};
+use crate::view::{Place, View, ViewMut};
+use crate::{Backend, DType, Element, Error, Result};
 
 /// One cache line: the unit of allocation, so that rows of 16 values begin on a vector's boundary.
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
@@ -10,19 +13,39 @@ use crate::{DType, Element, Error, Result};
 struct Line([u8; 64]);
 
 /// Elements in the memory of a [`Device`](crate::Device): on the CPU, host memory aligned to 64 bytes.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Buffer {
-    lines: Vec<Line>,
+    memory: Memory,
     len: usize,
     dtype: DType,
 }
 
+/// What holds the elements.
+#[derive(Debug)]
+enum Memory {
+    Host(Vec<Line>),
+    #[cfg(feature = "wgpu")]
+    Wgpu(::wgpu::Buffer),
+}
+
 impl Buffer {
+    /// Zeros in host memory.
     pub(crate) fn zeroed(dtype: DType, len: usize) -> Result<Self> {
-        let bytes = len.checked_mul(dtype.size()).ok_or(Error::OutOfMemory { bytes: usize::MAX })?;
+        let bytes = Self::size_of(dtype, len)?;
         let lines = bytemuck::allocation::try_zeroed_vec(bytes.div_ceil(size_of::<Line>()))
             .map_err(|()| Error::OutOfMemory { bytes })?;
-        Ok(Self { lines, len, dtype })
+        Ok(Self { memory: Memory::Host(lines), len, dtype })
+    }
+
+    /// `len` elements at the beginning of a wgpu buffer, which is large enough.
+    #[cfg(feature = "wgpu")]
+    pub(crate) const fn from_wgpu(buffer: ::wgpu::Buffer, dtype: DType, len: usize) -> Self {
+        Self { memory: Memory::Wgpu(buffer), len, dtype }
+    }
+
+    /// Bytes of so many elements.
+    pub(crate) fn size_of(dtype: DType, len: usize) -> Result<usize> {
+        len.checked_mul(dtype.size()).ok_or(Error::OutOfMemory { bytes: usize::MAX })
     }
 
     /// Elements.
@@ -40,22 +63,66 @@ impl Buffer {
     pub const fn dtype(&self) -> DType {
         self.dtype
     }
+    /// Whose devices can reach the elements.
+    #[must_use]
+    pub fn backend(&self) -> Backend {
+        self.place().0.backend()
+    }
     /// The elements, if they lie in host memory and are of type `T`.
     #[must_use]
     pub fn as_slice<T: Element>(&self) -> Option<&[T]> {
-        (T::DTYPE == self.dtype).then(|| bytemuck::cast_slice(self.bytes()))
+        if T::DTYPE == self.dtype { self.bytes().map(bytemuck::cast_slice) } else { None }
     }
     /// The elements, if they lie in host memory and are of type `T`.
     #[must_use]
     pub fn as_mut_slice<T: Element>(&mut self) -> Option<&mut [T]> {
-        (T::DTYPE == self.dtype).then(|| bytemuck::cast_slice_mut(self.bytes_mut()))
+        if T::DTYPE == self.dtype { self.bytes_mut().map(bytemuck::cast_slice_mut) } else { None }
     }
 
-    pub(crate) fn bytes(&self) -> &[u8] {
-        &bytemuck::must_cast_slice(&self.lines)[..self.len * self.dtype.size()]
+    /// A view of the elements of a range, or `None` if they do not all lie in the buffer.
+    #[must_use]
+    pub fn view(&self, range: Range<usize>) -> Option<View<'_>> {
+        View::from(self).part(range)
     }
-    pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
+    /// A view of the elements of a range, or `None` if they do not all lie in the buffer.
+    #[must_use]
+    pub fn view_mut(&mut self, range: Range<usize>) -> Option<ViewMut<'_>> {
+        ViewMut::from(self).part(range)
+    }
+
+    /// The bytes, if they lie in host memory.
+    pub(crate) fn bytes(&self) -> Option<&[u8]> {
         let bytes = self.len * self.dtype.size();
-        &mut bytemuck::must_cast_slice_mut(&mut self.lines)[..bytes]
+        match &self.memory {
+            Memory::Host(lines) => Some(&bytemuck::must_cast_slice(lines)[..bytes]),
+            #[cfg(feature = "wgpu")]
+            Memory::Wgpu(_) => None,
+        }
+    }
+    /// The bytes, if they lie in host memory.
+    pub(crate) fn bytes_mut(&mut self) -> Option<&mut [u8]> {
+        let bytes = self.len * self.dtype.size();
+        match &mut self.memory {
+            Memory::Host(lines) => Some(&mut bytemuck::must_cast_slice_mut(lines)[..bytes]),
+            #[cfg(feature = "wgpu")]
+            Memory::Wgpu(_) => None,
+        }
+    }
+
+    /// The memory, and the address of the first element in it.
+    pub(crate) fn place(&self) -> (Place<'_>, *const u8) {
+        match &self.memory {
+            Memory::Host(lines) => (Place::Host, lines.as_ptr().cast()),
+            #[cfg(feature = "wgpu")]
+            Memory::Wgpu(buffer) => (Place::Wgpu(buffer), core::ptr::null()),
+        }
+    }
+    /// The memory, and the address of the first element in it.
+    pub(crate) fn place_mut(&mut self) -> (Place<'_>, *mut u8) {
+        match &mut self.memory {
+            Memory::Host(lines) => (Place::Host, lines.as_mut_ptr().cast()),
+            #[cfg(feature = "wgpu")]
+            Memory::Wgpu(buffer) => (Place::Wgpu(buffer), core::ptr::null_mut()),
+        }
     }
 }

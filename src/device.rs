@@ -1,12 +1,13 @@
 //! What runs a problem, chosen at run time; every refusal keeps its reason.
 
 use core::fmt;
+use std::time::{Duration, Instant};
 
 use crate::cpu::Cpu;
 use crate::error::Refusal;
-use crate::ops::{Backward, Forward};
+use crate::ops::{Backward, Forward, Memory};
 use crate::view::{View, ViewMut};
-use crate::{Buffer, DType, Error, Level, Pass, Problem, Result};
+use crate::{Argument, Buffer, DType, Error, Level, Pass, Problem, Result};
 
 /// A family of devices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -72,7 +73,13 @@ pub struct Candidate {
 /// ```
 #[derive(Clone, Debug)]
 pub struct Device {
-    cpu: Cpu,
+    inner: Inner,
+}
+
+/// The device of one backend.
+#[derive(Clone, Debug)]
+enum Inner {
+    Cpu(Cpu),
 }
 
 impl Device {
@@ -128,7 +135,7 @@ impl Device {
     /// # Errors
     /// [`Error::LevelUnavailable`].
     pub fn cpu(level: Level) -> Result<Self> {
-        Cpu::new(level).map(|cpu| Self { cpu })
+        Cpu::new(level).map(|cpu| Self { inner: Inner::Cpu(cpu) })
     }
 
     /// Every device that could be meant, in order of preference, and why those that are absent are absent.
@@ -142,68 +149,156 @@ impl Device {
     /// The name that [`Self::open`] takes, such as `cpu:avx512`.
     #[must_use]
     pub fn name(&self) -> String {
-        format!("{}:{}", self.backend(), self.cpu.level())
+        match &self.inner {
+            Inner::Cpu(cpu) => format!("cpu:{}", cpu.level()),
+        }
     }
 
     /// The family of this device.
     #[must_use]
     pub const fn backend(&self) -> Backend {
-        Backend::Cpu
+        match &self.inner {
+            Inner::Cpu(_) => Backend::Cpu,
+        }
     }
 
     /// The level, if this is the CPU.
     #[must_use]
     pub const fn level(&self) -> Option<Level> {
-        Some(self.cpu.level())
+        match &self.inner {
+            Inner::Cpu(cpu) => Some(cpu.level()),
+        }
+    }
+
+    /// The memory that the device reaches.
+    const fn memory(&self) -> Memory {
+        match &self.inner {
+            Inner::Cpu(_) => Memory::Host,
+        }
     }
 
     /// Makes a buffer of `len` zeros, on the CPU aligned to 64 bytes.
     ///
     /// # Errors
-    /// [`Error::OutOfMemory`].
+    /// [`Error::OutOfMemory`]; on a GPU what its driver reports.
     pub fn zeros(&self, dtype: DType, len: usize) -> Result<Buffer> {
-        Buffer::zeroed(dtype, len)
+        match &self.inner {
+            Inner::Cpu(_) => Buffer::zeroed(dtype, len),
+        }
     }
 
     /// Copies from host memory into a new buffer.
     ///
     /// # Errors
-    /// [`Error::OutOfMemory`].
+    /// [`Error::WrongDevice`] if the source is not host memory; [`Error::OutOfMemory`]; on a GPU what its driver
+    /// reports.
     pub fn upload<'a>(&self, source: impl Into<View<'a>>) -> Result<Buffer> {
         let source = source.into();
-        let mut buffer = self.zeros(source.dtype(), source.len())?;
-        let bytes = buffer.bytes_mut();
-        // SAFETY: a view is valid for reads of its elements, and the new buffer has as many bytes and is apart.
-        unsafe { core::ptr::copy_nonoverlapping(source.as_ptr(), bytes.as_mut_ptr(), bytes.len()) };
-        Ok(buffer)
+        on_host(Argument::X, source.backend())?;
+        match &self.inner {
+            Inner::Cpu(_) => {
+                let mut buffer = Buffer::zeroed(source.dtype(), source.len())?;
+                let bytes = buffer.bytes_mut().unwrap_or_default();
+                // SAFETY: a view of host memory is valid for reads of its elements, and the new buffer has as many
+                // bytes and is apart.
+                unsafe { core::ptr::copy_nonoverlapping(source.as_ptr(), bytes.as_mut_ptr(), bytes.len()) };
+                Ok(buffer)
+            }
+        }
     }
 
-    /// Copies a buffer to host memory of the same dtype and length.
+    /// Copies a buffer to host memory of the same dtype and length. On a GPU it waits for the work that has been
+    /// enqueued before.
     ///
     /// # Errors
-    /// [`Error::WrongDtype`], [`Error::WrongLength`]; the argument named is [`Argument::Y`](crate::Argument::Y).
+    /// [`Error::WrongDtype`], [`Error::WrongLength`] and, for a target that is not host memory or a buffer of another
+    /// device, [`Error::WrongDevice`]; the argument named is [`Argument::Y`] for the target and [`Argument::X`] for the
+    /// buffer. On a GPU what its driver reports.
     pub fn download<'a>(&self, buffer: &Buffer, target: impl Into<ViewMut<'a>>) -> Result<()> {
         let mut target = target.into();
-        let argument = crate::Argument::Y;
+        let argument = Argument::Y;
+        on_host(argument, target.backend())?;
         if target.dtype() != buffer.dtype() {
             return Err(Error::WrongDtype { argument, expected: buffer.dtype(), actual: target.dtype() });
         }
         if target.len() != buffer.len() {
             return Err(Error::WrongLength { argument, expected: buffer.len(), actual: target.len() });
         }
-        let bytes = buffer.bytes();
-        // SAFETY: the view is valid for writes of its elements, as many bytes as the buffer has, and exclusive.
-        unsafe { core::ptr::copy_nonoverlapping(bytes.as_ptr(), target.as_mut_ptr(), bytes.len()) };
-        Ok(())
+        match &self.inner {
+            Inner::Cpu(_) => {
+                let Some(bytes) = buffer.bytes() else {
+                    return on_host(Argument::X, buffer.backend());
+                };
+                // SAFETY: the view is host memory valid for writes of its elements, as many bytes as the buffer has,
+                // and exclusive.
+                unsafe { core::ptr::copy_nonoverlapping(bytes.as_ptr(), target.as_mut_ptr(), bytes.len()) };
+                Ok(())
+            }
+        }
+    }
+
+    /// Waits until everything that this device was asked for has been done. On the CPU every call has done its work
+    /// when it returns.
+    ///
+    /// # Errors
+    /// On a GPU, what its driver reports of the work that was waited for.
+    pub fn synchronize(&self) -> Result<()> {
+        match &self.inner {
+            Inner::Cpu(_) => Ok(()),
+        }
+    }
+
+    /// Copies a buffer to another one of this device, of the same dtype and length. On a GPU it is enqueued, as calls are.
+    ///
+    /// # Errors
+    /// [`Error::WrongDtype`], [`Error::WrongLength`] and, for a buffer of another backend, [`Error::WrongDevice`]; the
+    /// argument named is [`Argument::X`] for the source and [`Argument::Y`] for the target.
+    pub fn copy(&self, source: &Buffer, target: &mut Buffer) -> Result<()> {
+        let argument = Argument::Y;
+        if target.dtype() != source.dtype() {
+            return Err(Error::WrongDtype { argument, expected: source.dtype(), actual: target.dtype() });
+        }
+        if target.len() != source.len() {
+            return Err(Error::WrongLength { argument, expected: source.len(), actual: target.len() });
+        }
+        let expected = self.backend();
+        for (argument, actual) in [(Argument::X, source.backend()), (Argument::Y, target.backend())] {
+            if actual != expected {
+                return Err(Error::WrongDevice { argument, expected, actual });
+            }
+        }
+        match &self.inner {
+            Inner::Cpu(_) => {
+                if let (Some(target), Some(source)) = (target.bytes_mut(), source.bytes()) {
+                    target.copy_from_slice(source);
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// How long the device takes for the calls that `work` makes, by the device's own clock where it has one: on a GPU
+    /// without the time in which the calls are handed over, and without any readback.
+    ///
+    /// # Errors
+    /// The error of `work`; on a GPU what its driver reports.
+    pub fn elapsed(&self, work: impl FnOnce() -> Result<()>) -> Result<Duration> {
+        match &self.inner {
+            Inner::Cpu(_) => {
+                let begin = Instant::now();
+                work()?;
+                Ok(begin.elapsed())
+            }
+        }
     }
 
     /// Bytes of workspace that a call needs, whatever gradients it asks for: 0 for every forward; the partial sums of
     /// each chunk of rows for a backward.
     #[must_use]
     pub fn workspace_bytes(&self, problem: &Problem, pass: Pass) -> usize {
-        match pass {
-            Pass::Forward => 0,
-            Pass::Backward => self.cpu.workspace_bytes(problem),
+        match (&self.inner, pass) {
+            (Inner::Cpu(_), Pass::Forward) => 0,
+            (Inner::Cpu(cpu), Pass::Backward) => cpu.workspace_bytes(problem),
         }
     }
 
@@ -212,12 +307,14 @@ impl Device {
     ///
     /// # Errors
     /// [`Error::MissingArgument`], [`Error::UnexpectedArgument`], [`Error::WrongDtype`], [`Error::WrongLength`],
-    /// [`Error::Misaligned`], [`Error::Aliasing`]. No output has been written then.
+    /// [`Error::Misaligned`], [`Error::Aliasing`], [`Error::WrongDevice`]. No output has been written then.
     #[expect(clippy::needless_pass_by_value, reason = "the outputs are borrowed for this call alone")]
     pub fn forward(&self, problem: &Problem, arguments: Forward<'_>) -> Result<()> {
-        let pointers = arguments.check(problem)?;
-        // SAFETY: `check` has compared every length, dtype, alignment and overlap with the problem.
-        unsafe { self.cpu.forward(problem, &pointers) };
+        let pointers = arguments.check(problem, self.memory())?;
+        match &self.inner {
+            // SAFETY: `check` has compared every place, length, dtype, alignment and overlap with the problem.
+            Inner::Cpu(cpu) => unsafe { cpu.forward(problem, &pointers) },
+        }
         Ok(())
     }
 
@@ -227,7 +324,7 @@ impl Device {
     /// # Errors
     /// As [`Self::forward`], [`Error::MissingGamma`] and [`Error::OutOfMemory`]. No output has been written then.
     pub fn backward(&self, problem: &Problem, arguments: Backward<'_>) -> Result<()> {
-        arguments.check(problem, (0, 0))?;
+        arguments.check(problem, self.memory(), None)?;
         let bytes = self.workspace_bytes(problem, Pass::Backward);
         let mut workspace = self.zeros(DType::F32, bytes / DType::F32.size())?;
         self.backward_with(problem, arguments, &mut workspace)
@@ -245,25 +342,22 @@ impl Device {
         arguments: Backward<'_>,
         workspace: impl Into<ViewMut<'w>>,
     ) -> Result<()> {
-        let mut workspace = workspace.into();
+        let workspace = workspace.into();
         let needed = self.workspace_bytes(problem, Pass::Backward);
-        let actual = workspace.len() * workspace.dtype().size();
-        if actual < needed {
-            return Err(Error::WorkspaceTooSmall { needed, actual });
+        let pointers = arguments.check(problem, self.memory(), Some((&workspace, needed)))?;
+        match &self.inner {
+            // SAFETY: `check` has compared every place, length, dtype, alignment and overlap with the problem; the
+            // workspace is aligned, large enough and apart from every argument.
+            Inner::Cpu(cpu) => unsafe { cpu.backward(problem, &pointers, workspace.address().cast()) },
         }
-        let start = workspace.as_mut_ptr();
-        if needed != 0 && !start.addr().is_multiple_of(align_of::<f32>()) {
-            return Err(Error::Misaligned {
-                argument: crate::Argument::Workspace,
-                alignment: align_of::<f32>(),
-            });
-        }
-        let pointers = arguments.check(problem, (start.addr(), needed))?;
-        // SAFETY: `check` has compared every length, dtype, alignment and overlap with the problem; the workspace is
-        // aligned, large enough and apart from every argument.
-        unsafe { self.cpu.backward(problem, &pointers, start.cast()) };
         Ok(())
     }
+}
+
+/// Refuses an argument that has to be host memory and is not.
+fn on_host(argument: Argument, actual: Backend) -> Result<()> {
+    let expected = Backend::Cpu;
+    if actual == expected { Ok(()) } else { Err(Error::WrongDevice { argument, expected, actual }) }
 }
 
 /// Why a GPU backend is refused in this version.

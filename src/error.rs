@@ -265,7 +265,32 @@ pub enum Error {
         /// The alignment that it needs, in bytes.
         alignment: usize,
     },
-    /// Workspace memory could not be had.
+    /// An argument lies in memory that the device cannot reach.
+    #[error("{argument} lies in the memory of {actual}, and the device is {expected}")]
+    WrongDevice {
+        /// Which argument.
+        argument: Argument,
+        /// The backend of the device that was asked to run.
+        expected: Backend,
+        /// The backend whose memory the argument lies in; the same one means another device of it.
+        actual: Backend,
+    },
+    /// A view, rounded up to whole words of 4 bytes, reaches beyond the end of its wgpu buffer.
+    #[error("{len} elements of {dtype} at byte {offset} do not lie in a buffer of {size} bytes")]
+    OutOfBuffer {
+        /// Where the view begins, in bytes.
+        offset: u64,
+        /// Elements of the view.
+        len: usize,
+        /// Their type.
+        dtype: DType,
+        /// Bytes of the buffer.
+        size: u64,
+    },
+    /// A wgpu buffer was made without `BufferUsages::STORAGE`, which kernels need.
+    #[error("the wgpu buffer was made without BufferUsages::STORAGE")]
+    NotStorage,
+    /// Memory could not be had.
     #[error("{bytes} bytes of memory could not be had")]
     OutOfMemory {
         /// How many bytes were asked for.
@@ -314,22 +339,6 @@ pub enum Error {
         backend: Backend,
         /// Its message.
         message: String,
-    },
-    /// A view reaches beyond its GPU buffer. A buffer has to hold whole words of 4 bytes.
-    #[error("{argument} ends at byte {end} of a buffer of {size}")]
-    OutOfBuffer {
-        /// Which argument.
-        argument: Argument,
-        /// The end of the view's last word, in bytes from the buffer's beginning.
-        end: u64,
-        /// Bytes of the buffer.
-        size: u64,
-    },
-    /// A GPU buffer was made without the usage that kernels need: `STORAGE`.
-    #[error("the buffer of {argument} was made without the usage STORAGE")]
-    NotStorage {
-        /// Which argument.
-        argument: Argument,
     },
     /// One row alone is more than a device may bind at once, and tensors are cut at rows.
     #[error("a row of {argument} takes {bytes} bytes, and the device binds at most {limit} at once")]

@@ -86,11 +86,20 @@ fn there_and_back<T: Element + PartialEq + std::fmt::Debug>(device: &Device, val
     let mut back = vec![T::zeroed(); values.len()];
     device.download(&buffer, back.as_mut_slice())?;
     assert_eq!(back, values);
-    // A copy has memory of its own.
-    let copy = buffer.clone();
+    let mut copy = device.zeros(T::DTYPE, values.len())?;
+    let time = device.elapsed(|| device.copy(&buffer, &mut copy))?;
+    assert!(values.is_empty() || !time.is_zero());
+    // Copies have memory of their own, and views of a part begin where they say.
     buffer.as_mut_slice::<T>().expect("its own type").fill(T::zeroed());
-    assert_eq!(copy.as_slice(), Some(values));
+    assert_eq!((back.as_slice(), copy.as_slice()), (values, Some(values)));
     assert_eq!(buffer.as_slice(), Some(vec![T::zeroed(); values.len()].as_slice()));
+    let (start, len) = (buffer.view(0..values.len()).expect("all of it").as_ptr(), values.len());
+    let last = buffer.view(len..len).expect("nothing, at the end");
+    assert_eq!((last.len(), last.as_ptr().addr() - start.addr()), (0, len * size_of::<T>()));
+    assert!(buffer.view(0..len + 1).is_none() && buffer.view_mut(len + 1..len + 1).is_none());
+    #[expect(clippy::reversed_empty_ranges, reason = "such a range is refused")]
+    let reversed = buffer.view(1..0);
+    assert!(reversed.is_none());
     Ok(())
 }
 

@@ -1,7 +1,9 @@
 //! Host copies of typed buffers, and buffers of a device with canaries around and between the rows.
 
-use dyt::{Backend, Buffer, DType, Device, Element, Problem, Result, View, ViewMut};
+use dyt::{Buffer, DType, Problem, Result, View, ViewMut};
 use half::{bf16, f16};
+
+use crate::Target;
 
 /// Elements of one type in host memory.
 #[derive(Clone, Debug, PartialEq)]
@@ -69,14 +71,9 @@ pub(crate) struct Layout {
 }
 
 impl Layout {
-    /// A guard of canaries on both sides, where the device's buffers are host memory, of which views can begin
-    /// anywhere. `odd` puts the first element off every boundary of a vector.
-    pub(crate) fn guarded(device: &Device, odd: bool) -> Self {
-        if device.backend() == Backend::Cpu {
-            Self { lead: if odd { 65 } else { 64 }, trail: 67 }
-        } else {
-            Self { lead: 0, trail: 0 }
-        }
+    /// A guard of canaries on both sides. `odd` puts the first element off every boundary of a vector.
+    pub(crate) const fn guarded(odd: bool) -> Self {
+        Self { lead: if odd { 65 } else { 64 }, trail: 67 }
     }
 }
 
@@ -93,7 +90,7 @@ pub(crate) struct Slot {
 impl Slot {
     /// `len` elements with canaries around them.
     pub(crate) fn vector(
-        device: &Device,
+        target: &dyn Target,
         layout: Layout,
         dtype: DType,
         values: impl ExactSizeIterator<Item = f32>,
@@ -101,13 +98,13 @@ impl Slot {
         let len = values.len();
         let guard = |n| core::iter::repeat_n(CANARY, n);
         let host = Host::new(dtype, guard(layout.lead).chain(values).chain(guard(layout.trail)));
-        let buffer = device.upload(host.view())?;
+        let buffer = target.upload(host.view())?;
         Ok(Self { buffer, layout, len, rows: (len.max(1), len.max(1)) })
     }
 
     /// A tensor of the problem, with `gap` in the gaps; behind the last row there is one if `closed`.
     pub(crate) fn tensor(
-        device: &Device,
+        target: &dyn Target,
         layout: Layout,
         problem: &Problem,
         closed: bool,
@@ -117,44 +114,25 @@ impl Slot {
         let (row, stride) = (problem.row_len(), problem.row_stride());
         let len = if closed { problem.rows() * stride } else { problem.span() };
         let values = (0..len).map(|i| if i % stride < row { value(i) } else { gap });
-        let mut slot = Self::vector(device, layout, problem.dtype(), values)?;
+        let mut slot = Self::vector(target, layout, problem.dtype(), values)?;
         slot.rows = (row, stride);
         Ok(slot)
     }
 
     pub(crate) fn view(&self) -> View<'_> {
-        fn part<T: Element>(slot: &Slot) -> Option<View<'_>> {
-            let slice = slot.buffer.as_slice::<T>()?;
-            Some(View::from(&slice[slot.layout.lead..slot.layout.lead + slot.len]))
-        }
-        let part = match self.buffer.dtype() {
-            DType::F32 => part::<f32>(self),
-            DType::F16 => part::<f16>(self),
-            DType::Bf16 => part::<bf16>(self),
-        };
-        part.unwrap_or_else(|| View::from(&self.buffer))
+        let begin = self.layout.lead;
+        self.buffer.view(begin..begin + self.len).expect("the buffer was made for its layout")
     }
 
     pub(crate) fn view_mut(&mut self) -> ViewMut<'_> {
-        fn part<T: Element>(buffer: &mut Buffer, begin: usize, len: usize) -> ViewMut<'_> {
-            if buffer.as_slice::<T>().is_none() {
-                return ViewMut::from(buffer);
-            }
-            let slice = buffer.as_mut_slice::<T>().unwrap_or_default();
-            ViewMut::from(&mut slice[begin..begin + len])
-        }
-        let (begin, len) = (self.layout.lead, self.len);
-        match self.buffer.dtype() {
-            DType::F32 => part::<f32>(&mut self.buffer, begin, len),
-            DType::F16 => part::<f16>(&mut self.buffer, begin, len),
-            DType::Bf16 => part::<bf16>(&mut self.buffer, begin, len),
-        }
+        let begin = self.layout.lead;
+        self.buffer.view_mut(begin..begin + self.len).expect("the buffer was made for its layout")
     }
 
     /// Copies the buffer to the host.
-    pub(crate) fn fetch(&self, device: &Device) -> Result<Fetched> {
+    pub(crate) fn fetch(&self, target: &dyn Target) -> Result<Fetched> {
         let mut host = Host::new(self.buffer.dtype(), core::iter::repeat_n(0.0, self.buffer.len()));
-        device.download(&self.buffer, host.view_mut())?;
+        target.download(&self.buffer, host.view_mut())?;
         Ok(Fetched { host, lead: self.layout.lead, len: self.len, rows: self.rows })
     }
 }

@@ -20,6 +20,7 @@ mod inputs;
 pub mod measure;
 mod report;
 mod run;
+mod target;
 pub mod tolerance;
 
 pub use cases::{Case, Gradients, STORAGE, Statistics, VARIANTS, cases, quick_cases};
@@ -27,3 +28,4 @@ pub use data::{Random, Values, round_to};
 pub use devices::{MissingDevices, check_required, coverage_line, devices_under_test};
 pub use report::{Failure, Output, Report, Worst};
 pub use run::{Prepared, run_case};
+pub use target::Target;

@@ -2,13 +2,14 @@
 
 mod judge;
 
-use dyt::{Backend, Backward, DType, Device, Error, Forward, Pass, Problem};
+use dyt::{Backend, Backward, DType, Error, Forward, Pass, Problem};
 
 use crate::cases::Case;
 use crate::expect::Truth;
 use crate::host::{CANARY, Fetched, Layout, Slot};
 use crate::inputs::Inputs;
 use crate::report::{Failure, Output, Report};
+use crate::target::Target;
 use crate::tolerance::Arithmetic;
 use judge::Judge;
 
@@ -16,10 +17,10 @@ use judge::Judge;
 ///
 /// # Errors
 /// [`Failure`]: the first result that is wrong, the first canary that is gone, or the device's error.
-pub fn run_case(device: &Device, case: &Case) -> Result<Report, Failure> {
+pub fn run_case(target: &dyn Target, case: &Case) -> Result<Report, Failure> {
     match Prepared::new(case) {
-        Ok(prepared) => prepared.run(device),
-        Err(source) => Err(Failure::Refused { device: device.name(), case: Box::new(*case), source }),
+        Ok(prepared) => prepared.run(target),
+        Err(source) => Err(Failure::Refused { device: target.name(), case: Box::new(*case), source }),
     }
 }
 
@@ -46,11 +47,11 @@ impl Prepared {
     ///
     /// # Errors
     /// As [`run_case`].
-    pub fn run(&self, device: &Device) -> Result<Report, Failure> {
-        let run = Run { device, prepared: self };
-        let refused = |source| Failure::Refused { device: device.name(), case: Box::new(self.case), source };
+    pub fn run(&self, target: &dyn Target) -> Result<Report, Failure> {
+        let run = Run { target, prepared: self };
+        let refused = |source| Failure::Refused { device: target.name(), case: Box::new(self.case), source };
         let results = run.results().map_err(refused)?;
-        Judge { device, prepared: self }.verdict(&results)
+        Judge { target, prepared: self }.verdict(&results)
     }
 
     /// Of each output that the case asks for: how many elements may be anything on a CPU, and how many there are.
@@ -86,7 +87,7 @@ type Outputs = Vec<(Role, Slot)>;
 
 /// One case on one device.
 struct Run<'a> {
-    device: &'a Device,
+    target: &'a dyn Target,
     prepared: &'a Prepared,
 }
 
@@ -110,13 +111,13 @@ impl Run<'_> {
     }
 
     /// Odd seeds begin every buffer off the boundary of a vector.
-    fn layout(&self) -> Layout {
-        Layout::guarded(self.device, self.prepared.case.seed & 1 == 1)
+    const fn layout(&self) -> Layout {
+        Layout::guarded(self.prepared.case.seed & 1 == 1)
     }
 
     fn tensor(&self, gap: f32, value: impl Fn(usize) -> f32) -> dyt::Result<Slot> {
         let closed = self.prepared.case.seed & 2 == 2;
-        Slot::tensor(self.device, self.layout(), self.problem(), closed, gap, value)
+        Slot::tensor(self.target, self.layout(), self.problem(), closed, gap, value)
     }
 
     /// Gaps of inputs hold NaN, so that reading them shows.
@@ -125,7 +126,7 @@ impl Run<'_> {
     }
 
     fn vector(&self, dtype: DType, values: &[f32]) -> dyt::Result<Slot> {
-        Slot::vector(self.device, self.layout(), dtype, values.iter().copied())
+        Slot::vector(self.target, self.layout(), dtype, values.iter().copied())
     }
 
     fn parameter(&self, values: Option<&[f32]>) -> dyt::Result<Option<Slot>> {
@@ -185,7 +186,7 @@ impl Run<'_> {
                 _ => call.rstd = Some(slot.view_mut()),
             }
         }
-        self.device.forward(&case.problem, call)?;
+        self.target.forward(&case.problem, call)?;
         Ok(outputs)
     }
 
@@ -205,7 +206,7 @@ impl Run<'_> {
             let held = in_place.then_some(inputs.dy.as_slice());
             outputs.push((Role::Output(output), self.written(output, held)?));
         }
-        let bytes = self.device.workspace_bytes(&case.problem, Pass::Backward);
+        let bytes = self.target.workspace_bytes(&case.problem, Pass::Backward);
         let garbage = vec![f32::NAN; bytes.div_ceil(DType::F32.size())];
         let mut workspace = self.vector(DType::F32, &garbage)?;
         let mut call = Backward::new(dy.view(), x.view());
@@ -233,7 +234,7 @@ impl Run<'_> {
                 Output::Y | Output::Mean | Output::Rstd => {}
             }
         }
-        self.device.backward_with(&case.problem, call, workspace.view_mut())?;
+        self.target.backward_with(&case.problem, call, workspace.view_mut())?;
         outputs.push((Role::Workspace, workspace));
         Ok(outputs)
     }
@@ -242,6 +243,6 @@ impl Run<'_> {
         &self,
         outputs: impl IntoIterator<Item = &'s (Role, Slot)>,
     ) -> dyt::Result<Vec<(Role, Fetched)>> {
-        outputs.into_iter().map(|(role, slot)| Ok((*role, slot.fetch(self.device)?))).collect()
+        outputs.into_iter().map(|(role, slot)| Ok((*role, slot.fetch(self.target)?))).collect()
     }
 }

@@ -1,6 +1,8 @@
 //! The arguments of a backward call.
 
-use super::check::{Checked, Presence, Seen, Shape, address, address_mut, check_aliasing, check_presence};
+use super::check::{
+    Checked, Memory, Presence, Seen, Shape, address, address_mut, check_aliasing, check_presence,
+};
 use crate::error::Argument;
 use crate::view::{View, ViewMut};
 use crate::{DType, Error, Problem, Result};
@@ -145,15 +147,22 @@ impl<'a> Backward<'a> {
         self
     }
 
-    /// Checks every argument against the problem, and that the workspace at `workspace` (address, bytes) is apart.
-    pub(crate) fn check(&self, problem: &Problem, workspace: (usize, usize)) -> Result<BackwardPtrs> {
+    /// Checks every argument against the problem and against the memory that the device reaches, and that the first
+    /// `bytes` of the workspace are there, aligned and apart.
+    pub(crate) fn check(
+        &self,
+        problem: &Problem,
+        memory: Memory,
+        workspace: Option<(&ViewMut<'a>, usize)>,
+    ) -> Result<BackwardPtrs> {
         self.check_presence(problem)?;
         let one = Shape::Vector(1);
         let columns = Shape::Vector(problem.cols());
         let statistics = Shape::Vector(problem.statistics());
         let (dtype, param) = (problem.dtype(), problem.param_dtype());
-        let expect =
-            |seen: Option<Seen>, dtype, shape| seen.map(|s| s.expect(problem, dtype, shape)).transpose();
+        let expect = |seen: Option<Seen<'a>>, dtype, shape| {
+            seen.map(|s| s.within(memory).and_then(|()| s.expect(problem, dtype, shape))).transpose()
+        };
         let inputs = [
             expect(Seen::read(Argument::Dy, self.dy.as_ref()), dtype, Shape::Tensor)?,
             expect(Seen::read(Argument::X, Some(&self.x)), dtype, Shape::Tensor)?,
@@ -169,7 +178,7 @@ impl<'a> Backward<'a> {
             expect(Seen::write(Argument::Dshift, self.dshift.as_ref()), DType::F32, one)?,
             expect(Seen::write(Argument::Dgamma, self.dgamma.as_ref()), DType::F32, columns)?,
             expect(Seen::write(Argument::Dbeta, self.dbeta.as_ref()), DType::F32, columns)?,
-            Some(Checked::bytes_at(Argument::Workspace, workspace.0, workspace.1)),
+            workspace.map(|(view, bytes)| Checked::workspace(view, bytes, memory)).transpose()?,
         ];
         check_aliasing(problem, &outputs, &inputs, (Argument::Dx, Argument::Dy))?;
         Ok(self.pointers())

@@ -1,13 +1,48 @@
 //! Checks that the forward and the backward share: lengths, dtypes, presence and aliasing.
 
 use crate::error::Argument;
-use crate::view::{View, ViewMut};
-use crate::{DType, Error, Op, Problem, Result};
+use crate::view::{Place, View, ViewMut};
+use crate::{Backend, DType, Error, Op, Problem, Result};
 
-/// One argument as the checks see it. `Copy`, and without a lifetime: it is looked at, never followed.
+/// The memory that a device can reach.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Memory {
+    /// Host memory.
+    Host,
+    /// The memory of the CUDA device of this ordinal.
+    #[cfg(feature = "cuda")]
+    Cuda(usize),
+    /// Any wgpu buffer; wgpu itself refuses those of another device.
+    #[cfg(feature = "wgpu")]
+    Wgpu,
+}
+
+impl Memory {
+    const fn backend(self) -> Backend {
+        match self {
+            Self::Host => Backend::Cpu,
+            #[cfg(feature = "cuda")]
+            Self::Cuda(_) => Backend::Cuda,
+            #[cfg(feature = "wgpu")]
+            Self::Wgpu => Backend::Wgpu,
+        }
+    }
+
+    /// Whether the device reaches a view in that place.
+    fn holds(self, place: Place<'_>) -> bool {
+        #[cfg(feature = "cuda")]
+        if let (Self::Cuda(device), Place::Cuda(other)) = (self, place) {
+            return device == other;
+        }
+        self.backend() == place.backend()
+    }
+}
+
+/// One argument as the checks see it: it is looked at, never followed.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Seen {
+pub(super) struct Seen<'a> {
     argument: Argument,
+    place: Place<'a>,
     ptr: *const u8,
     len: usize,
     dtype: DType,
@@ -22,18 +57,27 @@ pub(super) enum Shape {
     Vector(usize),
 }
 
-impl Seen {
-    pub(super) fn read(argument: Argument, view: Option<&View<'_>>) -> Option<Self> {
-        view.map(|v| Self { argument, ptr: v.as_ptr(), len: v.len(), dtype: v.dtype() })
+impl<'a> Seen<'a> {
+    pub(super) fn read(argument: Argument, view: Option<&View<'a>>) -> Option<Self> {
+        view.map(|v| Self { argument, place: v.place(), ptr: v.as_ptr(), len: v.len(), dtype: v.dtype() })
     }
 
-    pub(super) fn write(argument: Argument, view: Option<&ViewMut<'_>>) -> Option<Self> {
-        view.map(|v| Self { argument, ptr: v.address(), len: v.len(), dtype: v.dtype() })
+    pub(super) fn write(argument: Argument, view: Option<&ViewMut<'a>>) -> Option<Self> {
+        view.map(|v| Self { argument, place: v.place(), ptr: v.address(), len: v.len(), dtype: v.dtype() })
+    }
+
+    /// Checks that the device reaches the argument.
+    pub(super) fn within(self, memory: Memory) -> Result<()> {
+        if memory.holds(self.place) {
+            return Ok(());
+        }
+        let (argument, actual) = (self.argument, self.place.backend());
+        Err(Error::WrongDevice { argument, expected: memory.backend(), actual })
     }
 
     /// Checks element type, length and alignment.
-    pub(super) fn expect(self, problem: &Problem, dtype: DType, shape: Shape) -> Result<Checked> {
-        let Self { argument, ptr, len, dtype: actual } = self;
+    pub(super) fn expect(self, problem: &Problem, dtype: DType, shape: Shape) -> Result<Checked<'a>> {
+        let Self { argument, place, ptr, len, dtype: actual } = self;
         if actual != dtype {
             return Err(Error::WrongDtype { argument, expected: dtype, actual });
         }
@@ -48,26 +92,43 @@ impl Seen {
         if !ptr.addr().is_multiple_of(dtype.size()) {
             return Err(Error::Misaligned { argument, alignment: dtype.size() });
         }
-        Ok(Checked { argument, start: ptr.addr(), bytes: expected * dtype.size(), shape })
+        Ok(Checked { argument, place, start: ptr.addr(), bytes: expected * dtype.size(), shape })
     }
 }
 
 /// An argument that passed, and the bytes that the call touches.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Checked {
+pub(super) struct Checked<'a> {
     argument: Argument,
+    place: Place<'a>,
     start: usize,
     bytes: usize,
     shape: Shape,
 }
 
-impl Checked {
-    pub(super) const fn bytes_at(argument: Argument, start: usize, bytes: usize) -> Self {
-        Self { argument, start, bytes, shape: Shape::Vector(bytes) }
+impl<'a> Checked<'a> {
+    /// The first `bytes` of a workspace of f32 partial sums; one of which nothing is needed may be anything.
+    pub(super) fn workspace(view: &ViewMut<'a>, bytes: usize, memory: Memory) -> Result<Self> {
+        let argument = Argument::Workspace;
+        let actual = view.len() * view.dtype().size();
+        if actual < bytes {
+            return Err(Error::WorkspaceTooSmall { needed: bytes, actual });
+        }
+        let (place, start, alignment) = (view.place(), view.address().addr(), align_of::<f32>());
+        if bytes != 0 {
+            if let Some(seen) = Seen::write(argument, Some(view)) {
+                seen.within(memory)?;
+            }
+            if !start.is_multiple_of(alignment) {
+                return Err(Error::Misaligned { argument, alignment });
+            }
+        }
+        Ok(Self { argument, place, start, bytes, shape: Shape::Vector(bytes) })
     }
 
-    const fn intersects(&self, other: &Self) -> bool {
+    fn intersects(&self, other: &Self) -> bool {
         self.bytes != 0
+            && self.place == other.place
             && other.bytes != 0
             && self.start < other.start + other.bytes
             && other.start < self.start + self.bytes
@@ -88,15 +149,16 @@ impl Checked {
 /// Refuses outputs that share memory with anything but their in-place partner.
 pub(super) fn check_aliasing(
     problem: &Problem,
-    outputs: &[Option<Checked>],
-    inputs: &[Option<Checked>],
+    outputs: &[Option<Checked<'_>>],
+    inputs: &[Option<Checked<'_>>],
     in_place: (Argument, Argument),
 ) -> Result<()> {
-    let clash = |a: &Checked, b: &Checked| a.intersects(b) && !a.interleaves(b, problem);
+    let clash = |a: &Checked<'_>, b: &Checked<'_>| a.intersects(b) && !a.interleaves(b, problem);
     for (i, output) in outputs.iter().enumerate() {
         let Some(output) = output else { continue };
         for input in inputs.iter().flatten() {
-            let same = output.start == input.start && (output.argument, input.argument) == in_place;
+            let same = (output.place, output.start) == (input.place, input.start)
+                && (output.argument, input.argument) == in_place;
             if !same && clash(output, input) {
                 return Err(Error::Aliasing { output: output.argument, other: input.argument });
             }

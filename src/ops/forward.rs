@@ -1,6 +1,6 @@
 //! The arguments of a forward call.
 
-use super::check::{Presence, Seen, Shape, address, address_mut, check_aliasing, check_presence};
+use super::check::{Memory, Presence, Seen, Shape, address, address_mut, check_aliasing, check_presence};
 use crate::error::Argument;
 use crate::view::{View, ViewMut};
 use crate::{DType, Problem, Result};
@@ -100,8 +100,8 @@ impl<'a> Forward<'a> {
         self
     }
 
-    /// Checks every argument against the problem.
-    pub(crate) fn check(&self, problem: &Problem) -> Result<ForwardPtrs> {
+    /// Checks every argument against the problem and against the memory that the device reaches.
+    pub(crate) fn check(&self, problem: &Problem, memory: Memory) -> Result<ForwardPtrs> {
         let op = problem.op();
         let (pointwise, norm) = (op.is_pointwise(), !op.is_pointwise());
         let scalar = Presence::required_if(pointwise);
@@ -116,8 +116,9 @@ impl<'a> Forward<'a> {
         let columns = Shape::Vector(problem.cols());
         let statistics = Shape::Vector(problem.statistics());
         let (dtype, param) = (problem.dtype(), problem.param_dtype());
-        let expect =
-            |seen: Option<Seen>, dtype, shape| seen.map(|s| s.expect(problem, dtype, shape)).transpose();
+        let expect = |seen: Option<Seen<'a>>, dtype, shape| {
+            seen.map(|s| s.within(memory).and_then(|()| s.expect(problem, dtype, shape))).transpose()
+        };
         let inputs = [
             expect(Seen::read(Argument::X, self.x.as_ref()), dtype, Shape::Tensor)?,
             expect(Seen::read(Argument::Alpha, self.alpha.as_ref()), DType::F32, one)?,

@@ -8,4 +8,5 @@ pub use backward::Backward;
 pub use forward::Forward;
 
 pub(crate) use backward::BackwardPtrs;
+pub(crate) use check::Memory;
 pub(crate) use forward::ForwardPtrs;

@@ -6,11 +6,14 @@ pub(crate) mod arena;
 use core::ptr::NonNull;
 
 use dyt::half::{bf16, f16};
-use dyt::{Backward, DType, Device, Forward, Op, Pass, Problem, ProblemBuilder, Result, Std, View, ViewMut};
+use dyt::{
+    Backward, DType, Device, Forward, Level, Op, Pass, Problem, ProblemBuilder, Result, Std, View, ViewMut,
+};
 
-/// Every device of this machine.
+/// Every level of this processor: the devices whose arguments are slices. Those with a memory of their own are held to
+/// the conformance cases, and have tests of their own.
 pub(crate) fn devices() -> Vec<Device> {
-    Device::candidates().into_iter().filter_map(|candidate| candidate.device.ok()).collect()
+    Level::ALL.into_iter().filter_map(|level| Device::cpu(level).ok()).collect()
 }
 
 /// Whether the tests run where each instruction is emulated.

@@ -1,15 +1,16 @@
 //! Whether what a device wrote is right.
 
-use dyt::{DType, Device};
+use dyt::DType;
 
 use super::{Prepared, Results, Role};
 use crate::host::Fetched;
 use crate::report::{Failure, Output, Report, Worst};
+use crate::target::Target;
 use crate::tolerance::{Arithmetic, Expected};
 
 /// One case on one device. The device is not used any more: it gives its name and its arithmetic.
 pub(super) struct Judge<'a> {
-    pub(super) device: &'a Device,
+    pub(super) target: &'a dyn Target,
     pub(super) prepared: &'a Prepared,
 }
 
@@ -28,7 +29,7 @@ impl Judge<'_> {
         for (role, fetched) in outputs {
             if let Some(offset) = fetched.lost() {
                 return Err(Failure::Overwritten {
-                    device: self.device.name(),
+                    device: self.target.name(),
                     case: Box::new(self.prepared.case),
                     buffer: match role {
                         Role::Output(output) => output.name(),
@@ -48,7 +49,7 @@ impl Judge<'_> {
             for index in self.indices(output) {
                 let (expected, got) = (first.get(index), second.get(index));
                 if expected.to_bits() != got.to_bits() && !(expected.is_nan() && got.is_nan()) {
-                    let (device, case) = (self.device.name(), Box::new(self.prepared.case));
+                    let (device, case) = (self.target.name(), Box::new(self.prepared.case));
                     return Err(Failure::InPlace { device, case, output, index, got, expected });
                 }
             }
@@ -68,7 +69,7 @@ impl Judge<'_> {
     }
 
     fn compare(&self, outputs: &[(Role, Fetched)]) -> Result<Report, Failure> {
-        let arithmetic = Arithmetic::of(self.device.backend());
+        let arithmetic = Arithmetic::of(self.target.backend());
         let mut report = Report::default();
         for (role, fetched) in outputs {
             let Role::Output(output) = *role else { continue };
@@ -94,7 +95,7 @@ impl Judge<'_> {
         }
         let (value, bound) = expected.parts();
         Err(Failure::Wrong {
-            device: self.device.name(),
+            device: self.target.name(),
             case: Box::new(self.prepared.case),
             output,
             index,

@@ -1,6 +1,6 @@
 //! Results with a single mistake in them are not accepted.
 
-use dyt::{DType, Level, Op, Problem};
+use dyt::{DType, Device, Level, Op, Problem};
 
 use super::*;
 use crate::cases::Case;
@@ -19,8 +19,8 @@ fn each_case(check: impl Fn(&Judge<'_>, Results) -> Outcome) -> Outcome {
             let problem = Problem::new(op, 3, 19).dtype(dtype).row_stride(22).accumulate(true).build()?;
             let case = Case::new(problem, Values::Normal).in_place(true).seed(3);
             let prepared = Prepared::new(&case)?;
-            let results = Run { device: &device, prepared: &prepared }.results()?;
-            check(&Judge { device: &device, prepared: &prepared }, results)?;
+            let results = Run { target: &device, prepared: &prepared }.results()?;
+            check(&Judge { target: &device, prepared: &prepared }, results)?;
         }
     }
     Ok(())
@@ -52,7 +52,7 @@ fn one_wrong_lane_is_found() -> Outcome {
         for entry in 0..results.out_of_place.len() {
             let Role::Output(output) = results.out_of_place[entry].0 else { continue };
             let dtype = dtype_of(judge, output);
-            let all = judge.prepared.truth.of(Arithmetic::of(judge.device.backend()), output);
+            let all = judge.prepared.truth.of(Arithmetic::of(judge.target.backend()), output);
             assert_eq!(all.iter().map(|(at, _)| *at).collect::<Vec<_>>(), judge.indices(output));
             for (at, expected) in all {
                 assert!(!expected.is_open(), "{output}[{at}]");

@@ -4,9 +4,13 @@ use core::fmt;
 use std::time::{Duration, Instant};
 
 use crate::cpu::Cpu;
+#[cfg(feature = "cuda")]
+use crate::cuda::Cuda;
 use crate::error::Refusal;
 use crate::ops::{Backward, Forward, Memory};
 use crate::view::{View, ViewMut};
+#[cfg(feature = "wgpu")]
+use crate::wgpu::{Wgpu, WgpuKernels};
 use crate::{Argument, Buffer, DType, Error, Level, Pass, Problem, Result};
 
 /// A family of devices.
@@ -80,6 +84,10 @@ pub struct Device {
 #[derive(Clone, Debug)]
 enum Inner {
     Cpu(Cpu),
+    #[cfg(feature = "cuda")]
+    Cuda(Cuda),
+    #[cfg(feature = "wgpu")]
+    Wgpu(Wgpu),
 }
 
 impl Device {
@@ -122,10 +130,10 @@ impl Device {
                 None => Self::cpu(Level::best()),
             },
             ("cpu", Some(level)) => Self::cpu(Level::from_name(level)?),
-            ("cuda", None) => Err(refuse_gpu(Backend::Cuda)),
-            ("cuda", Some(n)) if n.parse::<u32>().is_ok() => Err(refuse_gpu(Backend::Cuda)),
-            ("wgpu", None) => Err(refuse_gpu(Backend::Wgpu)),
-            ("wgpu", Some(adapter)) if !adapter.is_empty() => Err(refuse_gpu(Backend::Wgpu)),
+            ("cuda", None) => Self::cuda(0),
+            ("cuda", Some(n)) => n.parse::<u32>().map_err(|_| unknown()).and_then(|n| Self::cuda(n as usize)),
+            ("wgpu", None) => Self::wgpu(None),
+            ("wgpu", Some(adapter)) if !adapter.is_empty() => Self::wgpu(Some(adapter)),
             _ => Err(unknown()),
         }
     }
@@ -138,10 +146,57 @@ impl Device {
         Cpu::new(level).map(|cpu| Self { inner: Inner::Cpu(cpu) })
     }
 
+    /// The GPU of that number.
+    #[cfg(feature = "cuda")]
+    fn cuda(ordinal: usize) -> Result<Self> {
+        Cuda::open(ordinal).map(|cuda| Self { inner: Inner::Cuda(cuda) })
+    }
+
+    /// The GPU of that number.
+    #[cfg(not(feature = "cuda"))]
+    fn cuda(_ordinal: usize) -> Result<Self> {
+        Err(refuse_gpu(Backend::Cuda))
+    }
+
+    /// The best hardware adapter, or the adapter whose name contains `name`.
+    #[cfg(feature = "wgpu")]
+    fn wgpu(name: Option<&str>) -> Result<Self> {
+        Wgpu::open(name).map(|wgpu| Self { inner: Inner::Wgpu(wgpu) })
+    }
+
+    /// The best hardware adapter, or the adapter whose name contains `name`.
+    #[cfg(not(feature = "wgpu"))]
+    fn wgpu(_name: Option<&str>) -> Result<Self> {
+        Err(refuse_gpu(Backend::Wgpu))
+    }
+
+    /// A device that submits what it records with `kernels` to their queue, at once: for a wgpu device that someone else
+    /// owns, and whose callbacks stay as they are.
+    #[cfg(feature = "wgpu")]
+    #[must_use]
+    pub fn from_wgpu(kernels: &WgpuKernels) -> Self {
+        Self { inner: Inner::Wgpu(Wgpu::from_kernels(kernels.clone())) }
+    }
+
+    /// The kernels of this device, if it is a wgpu adapter: to record into encoders of its own wgpu device.
+    #[cfg(feature = "wgpu")]
+    #[must_use]
+    pub fn wgpu_kernels(&self) -> Option<&WgpuKernels> {
+        if let Inner::Wgpu(wgpu) = &self.inner { Some(wgpu.kernels()) } else { None }
+    }
+
     /// Every device that could be meant, in order of preference, and why those that are absent are absent.
     #[must_use]
     pub fn candidates() -> Vec<Candidate> {
-        let gpus = ["cuda", "wgpu"].map(str::to_owned).into_iter();
+        #[cfg(feature = "cuda")]
+        let cuda = crate::cuda::names();
+        #[cfg(not(feature = "cuda"))]
+        let cuda = vec!["cuda".to_owned()];
+        #[cfg(feature = "wgpu")]
+        let software = crate::wgpu::software_names().into_iter().map(|name| format!("wgpu:{name}"));
+        #[cfg(not(feature = "wgpu"))]
+        let software = core::iter::empty();
+        let gpus = cuda.into_iter().chain(["wgpu".to_owned()]).chain(software);
         let levels = Level::ALL.into_iter().map(|level| format!("cpu:{level}"));
         gpus.chain(levels).map(|name| Candidate { device: Self::open(&name), name }).collect()
     }
@@ -151,6 +206,22 @@ impl Device {
     pub fn name(&self) -> String {
         match &self.inner {
             Inner::Cpu(cpu) => format!("cpu:{}", cpu.level()),
+            #[cfg(feature = "cuda")]
+            Inner::Cuda(cuda) => cuda.name(),
+            #[cfg(feature = "wgpu")]
+            Inner::Wgpu(wgpu) => format!("wgpu:{}", wgpu.name()),
+        }
+    }
+
+    /// What it is, for people: the model of a GPU, and which kernels run on it.
+    #[must_use]
+    pub fn description(&self) -> String {
+        match &self.inner {
+            Inner::Cpu(cpu) => cpu.level().to_string(),
+            #[cfg(feature = "cuda")]
+            Inner::Cuda(cuda) => cuda.description(),
+            #[cfg(feature = "wgpu")]
+            Inner::Wgpu(wgpu) => wgpu.description(),
         }
     }
 
@@ -159,6 +230,10 @@ impl Device {
     pub const fn backend(&self) -> Backend {
         match &self.inner {
             Inner::Cpu(_) => Backend::Cpu,
+            #[cfg(feature = "cuda")]
+            Inner::Cuda(_) => Backend::Cuda,
+            #[cfg(feature = "wgpu")]
+            Inner::Wgpu(_) => Backend::Wgpu,
         }
     }
 
@@ -167,13 +242,21 @@ impl Device {
     pub const fn level(&self) -> Option<Level> {
         match &self.inner {
             Inner::Cpu(cpu) => Some(cpu.level()),
+            #[cfg(feature = "cuda")]
+            Inner::Cuda(_) => None,
+            #[cfg(feature = "wgpu")]
+            Inner::Wgpu(_) => None,
         }
     }
 
     /// The memory that the device reaches.
-    const fn memory(&self) -> Memory {
+    fn memory(&self) -> Memory {
         match &self.inner {
             Inner::Cpu(_) => Memory::Host,
+            #[cfg(feature = "cuda")]
+            Inner::Cuda(cuda) => cuda.memory(),
+            #[cfg(feature = "wgpu")]
+            Inner::Wgpu(_) => Memory::Wgpu,
         }
     }
 
@@ -184,6 +267,10 @@ impl Device {
     pub fn zeros(&self, dtype: DType, len: usize) -> Result<Buffer> {
         match &self.inner {
             Inner::Cpu(_) => Buffer::zeroed(dtype, len),
+            #[cfg(feature = "cuda")]
+            Inner::Cuda(cuda) => cuda.zeros(dtype, len),
+            #[cfg(feature = "wgpu")]
+            Inner::Wgpu(wgpu) => wgpu.zeros(dtype, len),
         }
     }
 
@@ -204,6 +291,10 @@ impl Device {
                 unsafe { core::ptr::copy_nonoverlapping(source.as_ptr(), bytes.as_mut_ptr(), bytes.len()) };
                 Ok(buffer)
             }
+            #[cfg(feature = "cuda")]
+            Inner::Cuda(cuda) => cuda.upload(source),
+            #[cfg(feature = "wgpu")]
+            Inner::Wgpu(wgpu) => wgpu.upload(&source),
         }
     }
 
@@ -234,6 +325,10 @@ impl Device {
                 unsafe { core::ptr::copy_nonoverlapping(bytes.as_ptr(), target.as_mut_ptr(), bytes.len()) };
                 Ok(())
             }
+            #[cfg(feature = "cuda")]
+            Inner::Cuda(cuda) => cuda.download(buffer, target),
+            #[cfg(feature = "wgpu")]
+            Inner::Wgpu(wgpu) => wgpu.download(buffer, &mut target),
         }
     }
 
@@ -245,6 +340,10 @@ impl Device {
     pub fn synchronize(&self) -> Result<()> {
         match &self.inner {
             Inner::Cpu(_) => Ok(()),
+            #[cfg(feature = "cuda")]
+            Inner::Cuda(cuda) => cuda.synchronize(),
+            #[cfg(feature = "wgpu")]
+            Inner::Wgpu(wgpu) => wgpu.synchronize(),
         }
     }
 
@@ -274,6 +373,10 @@ impl Device {
                 }
                 Ok(())
             }
+            #[cfg(feature = "cuda")]
+            Inner::Cuda(cuda) => cuda.copy(source, target),
+            #[cfg(feature = "wgpu")]
+            Inner::Wgpu(wgpu) => wgpu.copy(source, target),
         }
     }
 
@@ -289,6 +392,10 @@ impl Device {
                 work()?;
                 Ok(begin.elapsed())
             }
+            #[cfg(feature = "cuda")]
+            Inner::Cuda(cuda) => cuda.elapsed(work),
+            #[cfg(feature = "wgpu")]
+            Inner::Wgpu(wgpu) => wgpu.elapsed(work),
         }
     }
 
@@ -299,6 +406,10 @@ impl Device {
         match (&self.inner, pass) {
             (Inner::Cpu(_), Pass::Forward) => 0,
             (Inner::Cpu(cpu), Pass::Backward) => cpu.workspace_bytes(problem),
+            #[cfg(feature = "cuda")]
+            (Inner::Cuda(_), pass) => crate::cuda::plan::workspace_bytes(problem, pass),
+            #[cfg(feature = "wgpu")]
+            (Inner::Wgpu(wgpu), pass) => wgpu.kernels().workspace_bytes(problem, pass),
         }
     }
 
@@ -314,6 +425,11 @@ impl Device {
         match &self.inner {
             // SAFETY: `check` has compared every place, length, dtype, alignment and overlap with the problem.
             Inner::Cpu(cpu) => unsafe { cpu.forward(problem, &pointers) },
+            #[cfg(feature = "cuda")]
+            // SAFETY: as above.
+            Inner::Cuda(cuda) => unsafe { cuda.forward(problem, &pointers)? },
+            #[cfg(feature = "wgpu")]
+            Inner::Wgpu(wgpu) => wgpu.forward(problem, &arguments)?,
         }
         Ok(())
     }
@@ -349,6 +465,11 @@ impl Device {
             // SAFETY: `check` has compared every place, length, dtype, alignment and overlap with the problem; the
             // workspace is aligned, large enough and apart from every argument.
             Inner::Cpu(cpu) => unsafe { cpu.backward(problem, &pointers, workspace.address().cast()) },
+            #[cfg(feature = "cuda")]
+            // SAFETY: as above.
+            Inner::Cuda(cuda) => unsafe { cuda.backward(problem, &pointers, workspace.address())? },
+            #[cfg(feature = "wgpu")]
+            Inner::Wgpu(wgpu) => wgpu.backward(problem, &arguments, &workspace)?,
         }
         Ok(())
     }

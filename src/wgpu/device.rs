@@ -3,14 +3,14 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use ::wgpu::{CommandEncoder, CommandEncoderDescriptor, DeviceDescriptor, Features, Limits};
+use ::wgpu::{CommandEncoder, CommandEncoderDescriptor, DeviceDescriptor};
 
 use super::error::{Reports, scoped};
 use super::timer::Timer;
 use super::{WgpuKernels, adapter, buffer};
 use crate::error::Refusal;
 use crate::view::{Place, View, ViewMut};
-use crate::{Argument, Backend, Backward, Buffer, DType, Error, Forward, Pass, Problem, Result};
+use crate::{Argument, Backend, Backward, Buffer, DType, Error, Forward, Problem, Result};
 
 /// A wgpu device that runs problems by itself.
 #[derive(Clone, Debug)]
@@ -61,6 +61,14 @@ impl Wgpu {
     /// The part of the device's name behind `wgpu:`.
     pub(crate) fn name(&self) -> &str {
         &self.inner.name
+    }
+
+    /// The adapter, its driver and which kernels run on it, for people.
+    pub(crate) fn description(&self) -> String {
+        let info = self.device().adapter_info();
+        let reduction = if self.inner.kernels.subgroups() { "subgroups" } else { "workgroup memory" };
+        let driver = [info.driver, info.driver_info].join(" ");
+        format!("{} by {}, {}, sums through {reduction}", info.name, info.backend, driver.trim())
     }
 
     pub(crate) fn kernels(&self) -> &WgpuKernels {
@@ -123,7 +131,9 @@ impl Wgpu {
 
     /// Copies between two buffers of the same dtype and length.
     pub(crate) fn copy(&self, source: &Buffer, target: &Buffer) -> Result<()> {
-        let (Place::Wgpu(from), Place::Wgpu(to)) = (source.place().0, target.place().0) else { return Ok(()) };
+        let (Place::Wgpu(from), Place::Wgpu(to)) = (source.place().0, target.place().0) else {
+            return Ok(());
+        };
         let bytes = (source.len() * source.dtype().size()).next_multiple_of(4) as u64;
         self.enqueue(|encoder| {
             encoder.copy_buffer_to_buffer(from, 0, to, 0, bytes);
@@ -149,21 +159,19 @@ impl Wgpu {
         Ok(elapsed)
     }
 
-    pub(crate) fn workspace_bytes(&self, problem: &Problem, pass: Pass) -> usize {
-        self.inner.kernels.workspace_bytes(problem, pass)
+    /// `arguments` have been checked.
+    pub(crate) fn forward(&self, problem: &Problem, arguments: &Forward<'_>) -> Result<()> {
+        self.enqueue(|encoder| self.inner.kernels.record_forward(encoder, problem, arguments))
     }
 
-    pub(crate) fn forward(&self, problem: &Problem, arguments: Forward<'_>) -> Result<()> {
-        self.enqueue(|encoder| self.inner.kernels.forward(encoder, problem, arguments))
-    }
-
+    /// `arguments` and the workspace have been checked.
     pub(crate) fn backward(
         &self,
         problem: &Problem,
-        arguments: Backward<'_>,
-        workspace: ViewMut<'_>,
+        arguments: &Backward<'_>,
+        workspace: &ViewMut<'_>,
     ) -> Result<()> {
-        self.enqueue(|encoder| self.inner.kernels.backward(encoder, problem, arguments, workspace))
+        self.enqueue(|encoder| self.inner.kernels.record_backward(encoder, problem, arguments, workspace))
     }
 
     /// Records and submits, or records behind what is being timed.
@@ -202,22 +210,4 @@ impl Wgpu {
             self.queue().submit([encoder.finish()]);
         })
     }
-}
-
-/// What a device needs whatever it runs.
-pub(super) fn least_limits() -> Limits {
-    let webgpu = Limits::defaults();
-    Limits {
-        max_storage_buffers_per_shader_stage: webgpu.max_storage_buffers_per_shader_stage,
-        max_compute_workgroup_storage_size: webgpu.max_compute_workgroup_storage_size,
-        max_compute_invocations_per_workgroup: webgpu.max_compute_invocations_per_workgroup,
-        max_compute_workgroup_size_x: webgpu.max_compute_workgroup_size_x,
-        max_compute_workgroups_per_dimension: webgpu.max_compute_workgroups_per_dimension,
-        ..Limits::downlevel_defaults()
-    }
-}
-
-/// Features that make kernels faster, or timings truer.
-pub(super) const fn useful_features() -> Features {
-    Features::SUBGROUP.union(Features::TIMESTAMP_QUERY)
 }

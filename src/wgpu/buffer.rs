@@ -113,10 +113,14 @@ fn read_chunk(
 
 /// Waits for everything that was submitted.
 pub(super) fn wait(device: &Device) -> Result<()> {
+    poll(device, PollType::wait_indefinitely())
+}
+
+/// Lets wgpu do what has become possible, and call back.
+pub(super) fn poll(device: &Device, what: PollType) -> Result<()> {
     // wgpu panics, instead of returning an error, if the device is lost while it waits. Nothing of ours is borrowed
     // by the call, and a lost device is not used again.
-    let waited = catch_unwind(AssertUnwindSafe(|| device.poll(PollType::wait_indefinitely())));
-    match waited {
+    match catch_unwind(AssertUnwindSafe(|| device.poll(what))) {
         Ok(Ok(_)) => Ok(()),
         Ok(Err(error)) => Err(lost(error.to_string())),
         Err(_) => Err(lost("the driver gave up while its work was waited for")),

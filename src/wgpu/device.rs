@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use ::wgpu::{CommandEncoder, CommandEncoderDescriptor, DeviceDescriptor};
+use ::wgpu::{CommandEncoder, CommandEncoderDescriptor, DeviceDescriptor, PollType};
 
 use super::error::{Reports, scoped};
 use super::timer::Timer;
@@ -87,10 +87,16 @@ impl Wgpu {
         self.inner.recording.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Lets wgpu say what has happened since the last call.
+    fn check(&self) -> Result<()> {
+        buffer::poll(self.device(), PollType::Poll)?;
+        self.inner.reports.check()
+    }
+
     pub(crate) fn zeros(&self, dtype: DType, len: usize) -> Result<Buffer> {
-        self.inner.reports.check()?;
         let memory = buffer::allocate(self.device(), Buffer::size_of(dtype, len)?)?;
-        self.inner.reports.check()?;
+        // A device that is lost makes buffers without an error.
+        self.check()?;
         Ok(Buffer::from_wgpu(memory, dtype, len))
     }
 
@@ -119,8 +125,9 @@ impl Wgpu {
         let bytes = unsafe {
             core::slice::from_raw_parts_mut(target.as_mut_ptr(), source.len() * source.dtype().size())
         };
-        buffer::read(self.device(), self.queue(), memory, bytes)?;
-        self.inner.reports.check()
+        let outcome = buffer::read(self.device(), self.queue(), memory, bytes);
+        // That the device is lost is the reason behind whatever else is reported.
+        self.check().and(outcome)
     }
 
     pub(crate) fn synchronize(&self) -> Result<()> {

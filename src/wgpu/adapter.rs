@@ -45,7 +45,7 @@ pub(super) const fn refused(reason: Refusal) -> Error {
 }
 
 /// The index of the adapter that a name means: of several, the one most likely to be fast, and the first of equals.
-fn pick(infos: &[AdapterInfo], name: Option<&str>) -> Result<usize, Refusal> {
+fn pick(infos: &[AdapterInfo], name: Option<&str>) -> core::result::Result<usize, Refusal> {
     let indices = 0..infos.len();
     match name {
         Some(part) => {
@@ -58,9 +58,9 @@ fn pick(infos: &[AdapterInfo], name: Option<&str>) -> Result<usize, Refusal> {
         }
         None => {
             let hardware = indices.filter(|&i| infos[i].device_type != DeviceType::Cpu);
-            hardware.min_by_key(|&i| rank(&infos[i])).ok_or_else(|| Refusal::SoftwareAdaptersOnly {
-                found: infos.iter().map(canonical).collect(),
-            })
+            hardware
+                .min_by_key(|&i| rank(&infos[i]))
+                .ok_or_else(|| Refusal::SoftwareAdaptersOnly { found: infos.iter().map(canonical).collect() })
         }
     }
 }
@@ -107,7 +107,8 @@ fn instance() -> Option<&'static Instance> {
 /// Whether it is for want of Vulkan's loader that there is no adapter.
 #[cfg(all(unix, not(target_vendor = "apple")))]
 fn loader_missing() -> Option<Refusal> {
-    let names: &[&str] = if cfg!(target_os = "android") { &["libvulkan.so"] } else { &["libvulkan.so.1", "libvulkan.so"] };
+    let names: &[&str] =
+        if cfg!(target_os = "android") { &["libvulkan.so"] } else { &["libvulkan.so.1", "libvulkan.so"] };
     let mut reason = String::new();
     for name in names {
         // SAFETY: loading Vulkan's loader runs no code but its own initialisers, as wgpu does when it looks for it.
@@ -159,7 +160,10 @@ mod tests {
         let found = vec!["llvmpipe".to_owned()];
         assert_eq!(pick(&software, None), Err(Refusal::SoftwareAdaptersOnly { found }));
         let found = vec!["llvmpipe (LLVM 15.0.6, 256 bits)".to_owned()];
-        assert_eq!(pick(&software, Some("Voodoo")), Err(Refusal::NoSuchAdapter { name: "voodoo".to_owned(), found }));
+        assert_eq!(
+            pick(&software, Some("Voodoo")),
+            Err(Refusal::NoSuchAdapter { name: "voodoo".to_owned(), found })
+        );
     }
 
     #[test]

@@ -3,7 +3,9 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, OnceLock};
 
-use ::wgpu::{Buffer, BufferDescriptor, BufferUsages, CommandEncoderDescriptor, Device, MapMode, PollType, Queue};
+use ::wgpu::{
+    Buffer, BufferDescriptor, BufferUsages, CommandEncoderDescriptor, Device, MapMode, PollType, Queue,
+};
 
 use super::error::{lost, scoped};
 use crate::{Error, Result};
@@ -90,7 +92,8 @@ fn read_chunk(
     let outcome = Arc::new(OnceLock::new());
     let slot = Arc::clone(&outcome);
     scoped(device, size, || {
-        let mut encoder = device.create_command_encoder(&CommandEncoderDescriptor { label: Some("dyt readback") });
+        let mut encoder =
+            device.create_command_encoder(&CommandEncoderDescriptor { label: Some("dyt readback") });
         encoder.copy_buffer_to_buffer(buffer, offset, staging, 0, size);
         queue.submit([encoder.finish()]);
         staging.map_async(MapMode::Read, ..size, move |result| {

@@ -1,0 +1,10 @@
+//! The kernels on Vulkan, Metal and DX12, through wgpu.
+
+mod adapter;
+mod buffer;
+mod error;
+mod pipeline;
+mod record;
+#[cfg(test)]
+mod tests;
+mod timer;

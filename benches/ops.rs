@@ -33,7 +33,7 @@ fn ops(criterion: &mut Criterion) {
         for pass in Pass::ALL {
             for pool in &pools {
                 let threads = pool.current_num_threads();
-                if threads > 1 && !point.takes_threads() {
+                if threads > 1 && (!point.takes_threads() || device.level().is_none()) {
                     continue;
                 }
                 let Point { rows, cols, dtype } = point;
@@ -43,7 +43,7 @@ fn ops(criterion: &mut Criterion) {
                 let problem = point.problem(Op::Dyt).expect("the grid has valid problems");
                 group.throughput(Throughput::Bytes(moved_bytes(&problem, pass) as u64));
                 let make = || Workload::new(&device, point).expect("the machine has memory for the grid");
-                group_of(&mut group, pass, pool, &mut workload, make);
+                group_of(&mut group, &device, (pass, pool), &mut workload, make);
                 group.finish();
             }
         }
@@ -52,13 +52,14 @@ fn ops(criterion: &mut Criterion) {
 
 fn group_of(
     group: &mut BenchmarkGroup<'_, WallTime>,
-    pass: Pass,
-    pool: &ThreadPool,
+    device: &Device,
+    (pass, pool): (Pass, &ThreadPool),
     workload: &mut Option<Workload>,
     make: impl Fn() -> Workload,
 ) {
     let ops = ORDER.map(|op| (op.name(), Contender::Op(op, pass)));
-    let baselines = Baseline::of(pass).map(|baseline| (baseline.name(), Contender::Baseline(baseline)));
+    let baselines = Baseline::on(device).iter().filter(|baseline| baseline.serves(pass));
+    let baselines = baselines.map(|baseline| (baseline.name(), Contender::Baseline(*baseline)));
     for (name, contender) in ops.into_iter().chain(baselines) {
         group.bench_function(name, |bencher| {
             let workload = workload.get_or_insert_with(&make);

@@ -24,6 +24,8 @@ pub struct Buffer {
 #[derive(Debug)]
 enum Memory {
     Host(Vec<Line>),
+    #[cfg(feature = "cuda")]
+    Cuda(crate::cuda::CudaMemory),
     #[cfg(feature = "wgpu")]
     Wgpu(::wgpu::Buffer),
 }
@@ -35,6 +37,12 @@ impl Buffer {
         let lines = bytemuck::allocation::try_zeroed_vec(bytes.div_ceil(size_of::<Line>()))
             .map_err(|()| Error::OutOfMemory { bytes })?;
         Ok(Self { memory: Memory::Host(lines), len, dtype })
+    }
+
+    /// `len` elements in memory of a GPU, which is large enough.
+    #[cfg(feature = "cuda")]
+    pub(crate) const fn from_cuda(memory: crate::cuda::CudaMemory, dtype: DType, len: usize) -> Self {
+        Self { memory: Memory::Cuda(memory), len, dtype }
     }
 
     /// `len` elements at the beginning of a wgpu buffer, which is large enough.
@@ -95,6 +103,8 @@ impl Buffer {
         let bytes = self.len * self.dtype.size();
         match &self.memory {
             Memory::Host(lines) => Some(&bytemuck::must_cast_slice(lines)[..bytes]),
+            #[cfg(feature = "cuda")]
+            Memory::Cuda(_) => None,
             #[cfg(feature = "wgpu")]
             Memory::Wgpu(_) => None,
         }
@@ -104,15 +114,33 @@ impl Buffer {
         let bytes = self.len * self.dtype.size();
         match &mut self.memory {
             Memory::Host(lines) => Some(&mut bytemuck::must_cast_slice_mut(lines)[..bytes]),
+            #[cfg(feature = "cuda")]
+            Memory::Cuda(_) => None,
             #[cfg(feature = "wgpu")]
             Memory::Wgpu(_) => None,
         }
+    }
+
+    /// The memory, if it is a GPU's by CUDA.
+    #[cfg(feature = "cuda")]
+    pub(crate) const fn cuda(&self) -> Option<&crate::cuda::CudaMemory> {
+        if let Memory::Cuda(memory) = &self.memory { Some(memory) } else { None }
+    }
+    /// The memory, if it is a GPU's by CUDA.
+    #[cfg(feature = "cuda")]
+    pub(crate) const fn cuda_mut(&mut self) -> Option<&mut crate::cuda::CudaMemory> {
+        if let Memory::Cuda(memory) = &mut self.memory { Some(memory) } else { None }
     }
 
     /// The memory, and the address of the first element in it.
     pub(crate) fn place(&self) -> (Place<'_>, *const u8) {
         match &self.memory {
             Memory::Host(lines) => (Place::Host, lines.as_ptr().cast()),
+            #[cfg(feature = "cuda")]
+            Memory::Cuda(memory) => (
+                Place::Cuda(memory.ordinal()),
+                core::ptr::without_provenance(memory.address() as usize),
+            ),
             #[cfg(feature = "wgpu")]
             Memory::Wgpu(buffer) => (Place::Wgpu(buffer), core::ptr::null()),
         }
@@ -121,6 +149,11 @@ impl Buffer {
     pub(crate) fn place_mut(&mut self) -> (Place<'_>, *mut u8) {
         match &mut self.memory {
             Memory::Host(lines) => (Place::Host, lines.as_mut_ptr().cast()),
+            #[cfg(feature = "cuda")]
+            Memory::Cuda(memory) => (
+                Place::Cuda(memory.ordinal()),
+                core::ptr::without_provenance_mut(memory.address() as usize),
+            ),
             #[cfg(feature = "wgpu")]
             Memory::Wgpu(buffer) => (Place::Wgpu(buffer), core::ptr::null_mut()),
         }

@@ -4,6 +4,8 @@ use core::fmt;
 use std::time::{Duration, Instant};
 
 use crate::cpu::Cpu;
+#[cfg(feature = "cuda")]
+use crate::cuda::Cuda;
 use crate::error::Refusal;
 use crate::ops::{Backward, Forward, Memory};
 use crate::view::{View, ViewMut};
@@ -80,6 +82,8 @@ pub struct Device {
 #[derive(Clone, Debug)]
 enum Inner {
     Cpu(Cpu),
+    #[cfg(feature = "cuda")]
+    Cuda(Cuda),
 }
 
 impl Device {
@@ -122,8 +126,8 @@ impl Device {
                 None => Self::cpu(Level::best()),
             },
             ("cpu", Some(level)) => Self::cpu(Level::from_name(level)?),
-            ("cuda", None) => Err(refuse_gpu(Backend::Cuda)),
-            ("cuda", Some(n)) if n.parse::<u32>().is_ok() => Err(refuse_gpu(Backend::Cuda)),
+            ("cuda", None) => Self::cuda(0),
+            ("cuda", Some(n)) => n.parse::<u32>().map_err(|_| unknown()).and_then(|n| Self::cuda(n as usize)),
             ("wgpu", None) => Err(refuse_gpu(Backend::Wgpu)),
             ("wgpu", Some(adapter)) if !adapter.is_empty() => Err(refuse_gpu(Backend::Wgpu)),
             _ => Err(unknown()),
@@ -138,10 +142,26 @@ impl Device {
         Cpu::new(level).map(|cpu| Self { inner: Inner::Cpu(cpu) })
     }
 
+    /// The GPU of that number.
+    #[cfg(feature = "cuda")]
+    fn cuda(ordinal: usize) -> Result<Self> {
+        Cuda::open(ordinal).map(|cuda| Self { inner: Inner::Cuda(cuda) })
+    }
+
+    /// The GPU of that number.
+    #[cfg(not(feature = "cuda"))]
+    fn cuda(_ordinal: usize) -> Result<Self> {
+        Err(refuse_gpu(Backend::Cuda))
+    }
+
     /// Every device that could be meant, in order of preference, and why those that are absent are absent.
     #[must_use]
     pub fn candidates() -> Vec<Candidate> {
-        let gpus = ["cuda", "wgpu"].map(str::to_owned).into_iter();
+        #[cfg(feature = "cuda")]
+        let cuda = crate::cuda::names();
+        #[cfg(not(feature = "cuda"))]
+        let cuda = vec!["cuda".to_owned()];
+        let gpus = cuda.into_iter().chain(["wgpu".to_owned()]);
         let levels = Level::ALL.into_iter().map(|level| format!("cpu:{level}"));
         gpus.chain(levels).map(|name| Candidate { device: Self::open(&name), name }).collect()
     }
@@ -151,6 +171,18 @@ impl Device {
     pub fn name(&self) -> String {
         match &self.inner {
             Inner::Cpu(cpu) => format!("cpu:{}", cpu.level()),
+            #[cfg(feature = "cuda")]
+            Inner::Cuda(cuda) => cuda.name(),
+        }
+    }
+
+    /// What it is, for people: the model of a GPU, and which kernels run on it.
+    #[must_use]
+    pub fn description(&self) -> String {
+        match &self.inner {
+            Inner::Cpu(cpu) => cpu.level().to_string(),
+            #[cfg(feature = "cuda")]
+            Inner::Cuda(cuda) => cuda.description(),
         }
     }
 
@@ -159,6 +191,8 @@ impl Device {
     pub const fn backend(&self) -> Backend {
         match &self.inner {
             Inner::Cpu(_) => Backend::Cpu,
+            #[cfg(feature = "cuda")]
+            Inner::Cuda(_) => Backend::Cuda,
         }
     }
 
@@ -167,13 +201,17 @@ impl Device {
     pub const fn level(&self) -> Option<Level> {
         match &self.inner {
             Inner::Cpu(cpu) => Some(cpu.level()),
+            #[cfg(feature = "cuda")]
+            Inner::Cuda(_) => None,
         }
     }
 
     /// The memory that the device reaches.
-    const fn memory(&self) -> Memory {
+    fn memory(&self) -> Memory {
         match &self.inner {
             Inner::Cpu(_) => Memory::Host,
+            #[cfg(feature = "cuda")]
+            Inner::Cuda(cuda) => cuda.memory(),
         }
     }
 
@@ -184,6 +222,8 @@ impl Device {
     pub fn zeros(&self, dtype: DType, len: usize) -> Result<Buffer> {
         match &self.inner {
             Inner::Cpu(_) => Buffer::zeroed(dtype, len),
+            #[cfg(feature = "cuda")]
+            Inner::Cuda(cuda) => cuda.zeros(dtype, len),
         }
     }
 
@@ -204,6 +244,8 @@ impl Device {
                 unsafe { core::ptr::copy_nonoverlapping(source.as_ptr(), bytes.as_mut_ptr(), bytes.len()) };
                 Ok(buffer)
             }
+            #[cfg(feature = "cuda")]
+            Inner::Cuda(cuda) => cuda.upload(source),
         }
     }
 
@@ -234,6 +276,8 @@ impl Device {
                 unsafe { core::ptr::copy_nonoverlapping(bytes.as_ptr(), target.as_mut_ptr(), bytes.len()) };
                 Ok(())
             }
+            #[cfg(feature = "cuda")]
+            Inner::Cuda(cuda) => cuda.download(buffer, target),
         }
     }
 
@@ -245,6 +289,8 @@ impl Device {
     pub fn synchronize(&self) -> Result<()> {
         match &self.inner {
             Inner::Cpu(_) => Ok(()),
+            #[cfg(feature = "cuda")]
+            Inner::Cuda(cuda) => cuda.synchronize(),
         }
     }
 
@@ -274,6 +320,8 @@ impl Device {
                 }
                 Ok(())
             }
+            #[cfg(feature = "cuda")]
+            Inner::Cuda(cuda) => cuda.copy(source, target),
         }
     }
 
@@ -289,6 +337,8 @@ impl Device {
                 work()?;
                 Ok(begin.elapsed())
             }
+            #[cfg(feature = "cuda")]
+            Inner::Cuda(cuda) => cuda.elapsed(work),
         }
     }
 
@@ -299,6 +349,8 @@ impl Device {
         match (&self.inner, pass) {
             (Inner::Cpu(_), Pass::Forward) => 0,
             (Inner::Cpu(cpu), Pass::Backward) => cpu.workspace_bytes(problem),
+            #[cfg(feature = "cuda")]
+            (Inner::Cuda(_), pass) => crate::cuda::plan::workspace_bytes(problem, pass),
         }
     }
 
@@ -314,6 +366,9 @@ impl Device {
         match &self.inner {
             // SAFETY: `check` has compared every place, length, dtype, alignment and overlap with the problem.
             Inner::Cpu(cpu) => unsafe { cpu.forward(problem, &pointers) },
+            #[cfg(feature = "cuda")]
+            // SAFETY: as above.
+            Inner::Cuda(cuda) => unsafe { cuda.forward(problem, &pointers)? },
         }
         Ok(())
     }
@@ -349,6 +404,9 @@ impl Device {
             // SAFETY: `check` has compared every place, length, dtype, alignment and overlap with the problem; the
             // workspace is aligned, large enough and apart from every argument.
             Inner::Cpu(cpu) => unsafe { cpu.backward(problem, &pointers, workspace.address().cast()) },
+            #[cfg(feature = "cuda")]
+            // SAFETY: as above.
+            Inner::Cuda(cuda) => unsafe { cuda.backward(problem, &pointers, workspace.address())? },
         }
         Ok(())
     }

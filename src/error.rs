@@ -117,6 +117,49 @@ pub enum Refusal {
         /// What the device allows.
         actual: u64,
     },
+    /// NVIDIA's driver is not installed.
+    NoCudaDriver {
+        /// What the operating system says about it.
+        reason: String,
+    },
+    /// NVIDIA's driver is older than the kernels' PTX.
+    CudaDriverTooOld {
+        /// The version of CUDA that is needed, major and minor.
+        needed: (u32, u32),
+        /// The version of CUDA that the driver knows.
+        actual: (u32, u32),
+    },
+    /// NVIDIA's driver lacks a function, so that it is a stub or older than it says.
+    CudaDriverLacks {
+        /// The function.
+        symbol: &'static str,
+    },
+    /// NVIDIA's driver does not start.
+    CudaInit {
+        /// What it says about it.
+        reason: String,
+    },
+    /// The driver is there, and no GPU that it drives.
+    NoCudaDevice,
+    /// There are fewer GPUs.
+    NoSuchCudaDevice {
+        /// Which was asked for, counted from 0.
+        ordinal: usize,
+        /// How many there are.
+        count: usize,
+    },
+    /// The GPU is older than the kernels' oldest PTX.
+    ComputeCapability {
+        /// The compute capability that is needed, major and minor.
+        needed: (u32, u32),
+        /// That of the GPU.
+        actual: (u32, u32),
+    },
+    /// The driver takes none of the PTX.
+    PtxRefused {
+        /// Its error, and the log of its compiler, for each PTX that it was offered.
+        log: String,
+    },
 }
 
 impl core::fmt::Display for Refusal {
@@ -143,6 +186,22 @@ impl core::fmt::Display for Refusal {
             Self::LimitTooLow { limit, needed, actual } => {
                 write!(f, "{limit} is {actual}, and the kernels need {needed}")
             }
+            Self::NoCudaDriver { reason } => write!(f, "no NVIDIA driver: {reason}"),
+            Self::CudaDriverTooOld { needed, actual } => {
+                let ((major, minor), (has_major, has_minor)) = (needed, actual);
+                write!(f, "the NVIDIA driver is for CUDA {has_major}.{has_minor}, and {major}.{minor} is needed")
+            }
+            Self::CudaDriverLacks { symbol } => write!(f, "the NVIDIA driver has no function {symbol}"),
+            Self::CudaInit { reason } => write!(f, "the NVIDIA driver does not start: {reason}"),
+            Self::NoCudaDevice => f.write_str("the NVIDIA driver finds no GPU"),
+            Self::NoSuchCudaDevice { ordinal, count } => {
+                write!(f, "there is no GPU {ordinal}: {count} are there, counted from 0")
+            }
+            Self::ComputeCapability { needed, actual } => {
+                let ((major, minor), (has_major, has_minor)) = (needed, actual);
+                write!(f, "the GPU has compute capability {has_major}.{has_minor}, and {major}.{minor} is needed")
+            }
+            Self::PtxRefused { log } => write!(f, "the driver takes none of the PTX: {log}"),
         }
     }
 }

@@ -210,6 +210,11 @@ impl<'a> ViewMut<'a> {
     pub const fn reborrow(&mut self) -> ViewMut<'_> {
         ViewMut { place: self.place, ptr: self.ptr, len: self.len, dtype: self.dtype, lifetime: PhantomData }
     }
+    /// The same elements, to be read.
+    #[must_use]
+    pub const fn as_view(&self) -> View<'_> {
+        View { place: self.place, ptr: self.ptr, len: self.len, dtype: self.dtype, lifetime: PhantomData }
+    }
     pub(crate) const fn address(&self) -> *mut u8 {
         self.ptr
     }

@@ -168,7 +168,7 @@ fn random_cases_meet_the_bounds() {
 
 #[test]
 fn nan_stays_in_its_element_or_row() {
-    let devices = common::devices();
+    let devices = devices_under_test();
     check(&Setting::any(&VARIANTS, usual_eps()), |setting| {
         let (problem, (row, column)) = (setting.problem, setting.picked());
         let (dtype, columns) = (problem.dtype(), (0..problem.cols()).collect::<Vec<_>>());
@@ -204,7 +204,7 @@ fn alone(problem: &Problem, inputs: &Inputs, row: usize) -> Inputs {
 
 #[test]
 fn a_row_alone_gives_what_it_gives_in_the_batch() {
-    let devices = common::devices();
+    let devices = devices_under_test();
     check(&Setting::any(&VARIANTS, usual_eps()), |setting| {
         let (problem, inputs) = (setting.problem, setting.inputs());
         let builder = Problem::new(problem.op(), 1, problem.cols()).std(problem.std()).inner(problem.inner());
@@ -228,7 +228,7 @@ fn a_row_alone_gives_what_it_gives_in_the_batch() {
 
 #[test]
 fn equal_values_through_layer_norm_give_beta() {
-    let devices = common::devices();
+    let devices = devices_under_test();
     let variants = [(Op::LayerNorm, Std::Biased), (Op::LayerNorm, Std::Unbiased)];
     // From where 1/eps is finite to where eps is larger than any deviation.
     let eps = (-38.5..38.5_f32).prop_map(|exponent| Some(10.0_f32.powf(exponent)));
@@ -260,7 +260,7 @@ fn parameter(problem: &Problem, columns: Option<&Tensor>, column: usize, absent:
 
 #[test]
 fn infinities_through_the_pointwise_ops_give_gamma_and_beta() {
-    let devices = common::devices();
+    let devices = devices_under_test();
     let variants = [(Op::Dyt, Std::Biased), (Op::Derf, Std::Biased)];
     let alpha = (any::<bool>(), -30.0..30.0_f32).prop_map(|(negative, exponent)| {
         let size = 10.0_f32.powf(exponent);
@@ -293,7 +293,7 @@ fn infinities_through_the_pointwise_ops_give_gamma_and_beta() {
 
 #[test]
 fn gradients_do_not_depend_on_which_are_asked_for() {
-    let devices = common::devices();
+    let devices = devices_under_test();
     let wanted = (any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>());
     check(&(Setting::any(&VARIANTS, usual_eps()), wanted), |(setting, wanted)| {
         let (problem, inputs) = (setting.problem, setting.inputs());

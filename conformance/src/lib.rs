@@ -20,6 +20,7 @@ mod inputs;
 pub mod measure;
 mod report;
 mod run;
+pub mod staged;
 mod target;
 pub mod tolerance;
 

@@ -9,6 +9,7 @@ use dyt::half::{bf16, f16};
 use dyt::{
     Backward, DType, Device, Forward, Level, Op, Pass, Problem, ProblemBuilder, Result, Std, View, ViewMut,
 };
+use dyt_conformance::staged;
 
 /// Every level of this processor: the devices whose arguments are slices. Those with a memory of their own are held to
 /// the conformance cases, and have tests of their own.
@@ -189,7 +190,7 @@ impl Inputs {
 pub(crate) fn forward(device: &Device, problem: &Problem, inputs: &Inputs, offset: usize) -> Result<Tensor> {
     let mut y = Tensor::zeros(problem.dtype(), problem.span(), offset);
     let arguments = Forward::new(inputs.x.view(), y.view_mut());
-    device.forward(problem, inputs.forward(problem, arguments))?;
+    staged::forward(device, problem, inputs.forward(problem, arguments))?;
     Ok(y)
 }
 
@@ -197,7 +198,7 @@ pub(crate) fn forward(device: &Device, problem: &Problem, inputs: &Inputs, offse
 pub(crate) fn forward_in_place(device: &Device, problem: &Problem, inputs: &Inputs) -> Result<Tensor> {
     let mut y = inputs.x.moved(0);
     let arguments = Forward::in_place(y.view_mut());
-    device.forward(problem, inputs.forward(problem, arguments))?;
+    staged::forward(device, problem, inputs.forward(problem, arguments))?;
     Ok(y)
 }
 
@@ -273,6 +274,10 @@ impl Gradients {
         arguments.dshift = wanted.dshift.then(|| (&mut self.dshift).into());
         arguments.dgamma = wanted.dgamma.then(|| self.dgamma.view_mut());
         arguments.dbeta = wanted.dbeta.then(|| self.dbeta.view_mut());
+        if device.level().is_none() {
+            staged::backward(device, problem, arguments)?;
+            return Ok(self);
+        }
         let bytes = device.workspace_bytes(problem, Pass::Backward);
         let mut workspace = vec![f32::NAN; bytes.div_ceil(4)];
         device.backward_with(problem, arguments, &mut workspace)?;

@@ -22,7 +22,8 @@ pub(crate) fn measure(
     }
     pool.install(|| {
         let mut workload = Workload::new(device, point)?;
-        let mut contenders: Vec<Contender> = Baseline::ALL.map(Contender::Baseline).to_vec();
+        let mut contenders: Vec<Contender> =
+            Baseline::on(device).iter().copied().map(Contender::Baseline).collect();
         for pass in Pass::ALL {
             contenders.extend(Op::ALL.map(|op| Contender::Op(op, pass)));
         }
@@ -38,7 +39,7 @@ pub(crate) fn measure(
             let numbered = || contenders.iter().enumerate();
             let baselines: Vec<(Baseline, usize)> = numbered()
                 .filter_map(|(number, contender)| match contender {
-                    Contender::Baseline(b) if Baseline::of(pass).contains(b) => Some((*b, number)),
+                    Contender::Baseline(b) if b.serves(pass) => Some((*b, number)),
                     Contender::Baseline(_) | Contender::Op(..) => None,
                 })
                 .collect();

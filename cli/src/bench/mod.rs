@@ -102,7 +102,9 @@ fn targets(names: &[String]) -> Result<Vec<Target>, CliError> {
     }
     let best = Device::auto()?;
     let name = best.name();
-    let others = Device::candidates().into_iter().filter_map(|candidate| candidate.device.ok());
+    // A software driver is there to test kernels and not to run them: who wants its times names it.
+    let others = Device::candidates().into_iter().filter(|candidate| !candidate.name.starts_with("wgpu:"));
+    let others = others.filter_map(|candidate| candidate.device.ok());
     let others = others.filter(|device| device.name() != name);
     let others = others.map(|device| Target { in_full: device.level().is_none(), device });
     Ok(std::iter::once(Target { device: best, in_full: true }).chain(others).collect())
@@ -179,7 +181,9 @@ fn measure(
 /// The cells of one device: one number of threads after the other, so that the table has few headings.
 fn steps<'a>(target: &'a Target, pools: &'a [ThreadPool], plan: &'a Plan) -> Vec<Step<'a>> {
     let points = if target.in_full { &plan.in_full } else { &plan.in_short };
-    let pools = if target.in_full { pools } else { &pools[..1] };
+    // The threads of the host do nothing for a device with a memory of its own.
+    let on_host = target.device.level().is_some();
+    let pools = if target.in_full && on_host { pools } else { &pools[..1] };
     let mut steps = Vec::new();
     for pool in pools {
         let several = pool.current_num_threads() > 1;

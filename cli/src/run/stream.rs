@@ -1,6 +1,7 @@
 //! Blocks of rows through an op: read, computed in place, written.
 
 use dyt::{Backward, DType, Device, Element, Forward, Op, Pass, Problem, Std};
+use dyt_conformance::staged;
 use indicatif::ProgressBar;
 
 use super::layout::Layout;
@@ -137,7 +138,7 @@ pub(super) fn forward<T: Element>(
         arguments.shift = job.op.has_shift().then_some((&job.shift).into());
         arguments.gamma = job.gamma.as_ref().map(Into::into);
         arguments.beta = job.beta.as_ref().map(Into::into);
-        job.device.forward(&job.problem(rows)?, arguments)?;
+        staged::forward(&job.device, &job.problem(rows)?, arguments)?;
         y.write(block)?;
         bar.inc(size_of_val(block) as u64);
     }
@@ -156,7 +157,9 @@ pub(super) fn backward<T: Element>(
     let len = job.block_rows.saturating_mul(row_len);
     let (mut x_buffer, mut buffer) = (allocate::<T>(len)?, allocate::<T>(len)?);
     let bytes = job.device.workspace_bytes(&job.problem(job.block_rows)?, Pass::Backward);
-    let mut workspace = job.device.zeros(DType::F32, bytes.div_ceil(DType::F32.size()))?;
+    let workspace = || job.device.zeros(DType::F32, bytes.div_ceil(DType::F32.size()));
+    // A device with a memory of its own has copies of everything anyway.
+    let mut workspace = job.device.level().is_some().then(workspace).transpose()?;
     let mut gradients = Gradients::of(job);
     let columns = |wanted: bool| allocate::<f32>(if wanted { job.layout.cols } else { 0 });
     let (dgamma, dbeta) = (columns(job.gamma.is_some())?, columns(job.beta.is_some())?);
@@ -168,7 +171,11 @@ pub(super) fn backward<T: Element>(
         dy.read(block)?;
         let arguments = Backward::in_place(&*x_block, &mut *block);
         let arguments = with_parameters(arguments, job, &mut sums);
-        job.device.backward_with(&job.problem(rows)?, arguments, &mut workspace)?;
+        let problem = job.problem(rows)?;
+        match &mut workspace {
+            Some(workspace) => job.device.backward_with(&problem, arguments, workspace)?,
+            None => staged::backward(&job.device, &problem, arguments)?,
+        }
         gradients.add(&sums);
         dx.write(block)?;
         bar.inc(size_of_val(block) as u64);

@@ -2,9 +2,9 @@
 //!
 //! A plain store reads the line that it is going to write. A streaming ("non-temporal") store does not, so that it is
 //! the faster one where the output does not fit the caches, and the slower one where it does. Both are measured, and
-//! the faster one is what an op is compared with.
+//! the faster one is what an op is compared with. A device with a memory of its own copies there, by its own means.
 
-use dyt::Pass;
+use dyt::{Backend, Device, Pass};
 use rayon::iter::{IndexedParallelIterator, ParallelIterator};
 use rayon::slice::{ParallelSlice, ParallelSliceMut};
 
@@ -27,22 +27,40 @@ pub enum Baseline {
     Triad,
     /// Two reads and a sum of integers, one write by streaming stores.
     NtTriad,
+    /// One read, one write: [`Device::copy`] in the device's own memory.
+    DeviceCopy,
 }
 
 impl Baseline {
-    /// Every baseline.
-    pub const ALL: [Self; 4] = [Self::Copy, Self::NtCopy, Self::Triad, Self::NtTriad];
-
-    /// Those that move the bytes of `pass`.
+    /// Those of a device.
     #[must_use]
-    pub const fn of(pass: Pass) -> [Self; 2] {
-        match pass {
-            Pass::Forward => [Self::Copy, Self::NtCopy],
-            Pass::Backward => [Self::Triad, Self::NtTriad],
+    pub fn on(device: &Device) -> &'static [Self] {
+        match device.backend() {
+            Backend::Cpu => &[Self::Copy, Self::NtCopy, Self::Triad, Self::NtTriad],
+            _ => &[Self::DeviceCopy],
         }
     }
 
-    /// `copy`, `nt_copy`, `triad` or `nt_triad`.
+    /// Whether `pass` is compared with it: it moves the same tensors, or is all that there is.
+    #[must_use]
+    pub const fn serves(self, pass: Pass) -> bool {
+        match self {
+            Self::Copy | Self::NtCopy => matches!(pass, Pass::Forward),
+            Self::Triad | Self::NtTriad => matches!(pass, Pass::Backward),
+            Self::DeviceCopy => true,
+        }
+    }
+
+    /// Tensors that it moves, read and written.
+    #[must_use]
+    pub const fn tensors(self) -> usize {
+        match self {
+            Self::Copy | Self::NtCopy | Self::DeviceCopy => 2,
+            Self::Triad | Self::NtTriad => 3,
+        }
+    }
+
+    /// `copy`, `nt_copy`, `triad`, `nt_triad` or `device_copy`.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -50,6 +68,7 @@ impl Baseline {
             Self::NtCopy => "nt_copy",
             Self::Triad => "triad",
             Self::NtTriad => "nt_triad",
+            Self::DeviceCopy => "device_copy",
         }
     }
 
@@ -67,7 +86,7 @@ impl Baseline {
 
     fn part(self, x: &[u8], dy: &[u8], out: &mut [u8]) {
         match self {
-            Self::Copy => out.copy_from_slice(x),
+            Self::Copy | Self::DeviceCopy => out.copy_from_slice(x),
             Self::NtCopy => vector::copy(x, out),
             Self::Triad => vector::triad(x, dy, out, false),
             Self::NtTriad => vector::triad(x, dy, out, true),
@@ -249,7 +268,7 @@ mod tests {
         baseline.run(&mut host);
         for at in 0..out.0.len() {
             let moved = match baseline {
-                Baseline::Copy | Baseline::NtCopy => x.0[at],
+                Baseline::Copy | Baseline::NtCopy | Baseline::DeviceCopy => x.0[at],
                 Baseline::Triad | Baseline::NtTriad => x.0[at].wrapping_add(dy.0[at]),
             };
             let expected = if (from..to).contains(&at) { moved } else { 0 };
@@ -261,7 +280,7 @@ mod tests {
     fn every_byte_is_moved_and_no_other() -> Result<(), rayon::ThreadPoolBuildError> {
         for threads in [1, 3] {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build()?;
-            for baseline in Baseline::ALL {
+            for baseline in [Baseline::Copy, Baseline::NtCopy, Baseline::Triad, Baseline::NtTriad] {
                 for (from, to) in
                     [(0, 0), (0, 1), (0, 4096), (64, 64 + 1000), (1, 5000), (0, 300_001), (3, 300_000)]
                 {
@@ -274,7 +293,13 @@ mod tests {
 
     #[test]
     fn each_pass_has_a_plain_and_a_streaming_baseline() {
-        assert_eq!(Baseline::of(Pass::Forward).map(Baseline::name), ["copy", "nt_copy"]);
-        assert_eq!(Baseline::of(Pass::Backward).map(Baseline::name), ["triad", "nt_triad"]);
+        let device = Device::cpu(dyt::Level::Portable).expect("every machine has it");
+        let names = |pass| {
+            let all = Baseline::on(&device).iter().filter(|baseline| baseline.serves(pass));
+            all.map(|baseline| baseline.name()).collect::<Vec<_>>()
+        };
+        assert_eq!(names(Pass::Forward), ["copy", "nt_copy"]);
+        assert_eq!(names(Pass::Backward), ["triad", "nt_triad"]);
+        assert!(Pass::ALL.into_iter().all(|pass| Baseline::DeviceCopy.serves(pass)));
     }
 }

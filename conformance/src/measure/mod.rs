@@ -7,4 +7,4 @@ pub mod workload;
 
 pub use copy::Baseline;
 pub use grid::Point;
-pub use workload::{Contender, Workload, moved_bytes};
+pub use workload::{Contender, Workload, moved_bytes, tensors};

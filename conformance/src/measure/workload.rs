@@ -1,6 +1,6 @@
 //! The ops on buffers that are allocated once, aligned, filled with random values and touched before they are timed.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use dyt::half::{bf16, f16};
 use dyt::{Backward, Buffer, DType, Device, Element, Forward, Op, Pass, Problem, Result};
@@ -15,11 +15,16 @@ const SEED: u64 = 20_250_313;
 /// counted. Forward: x and y. Backward: dy, x and dx.
 #[must_use]
 pub const fn moved_bytes(problem: &Problem, pass: Pass) -> usize {
-    let tensors = match pass {
+    tensors(pass) * problem.elements() * problem.dtype().size()
+}
+
+/// Tensors that a pass must move.
+#[must_use]
+pub const fn tensors(pass: Pass) -> usize {
+    match pass {
         Pass::Forward => 2,
         Pass::Backward => 3,
-    };
-    tensors * problem.elements() * problem.dtype().size()
+    }
 }
 
 /// The tensors that every op of one shape and dtype can share: x, dy, and one output for y and dx.
@@ -176,6 +181,7 @@ pub enum Contender {
 /// Every op of one point on shared tensors, warm.
 #[derive(Debug)]
 pub struct Workload {
+    device: Device,
     tensors: Tensors,
     /// In the order of [`Op::ALL`].
     layers: Vec<Layer>,
@@ -194,34 +200,32 @@ impl Workload {
             layer.forward(&mut tensors)?;
             layers.push(layer);
         }
-        Ok(Self { tensors, layers })
+        Ok(Self { device: device.clone(), tensors, layers })
     }
 
-    /// Runs a contender so many times on the current rayon pool, and tells how long that took; nothing at all for a
-    /// baseline of a device whose memory is not the host's.
+    /// Runs a contender so many times on the current rayon pool, and tells how long that took, as
+    /// [`Device::elapsed`] does.
     ///
     /// # Errors
-    /// What [`Layer::run`] returns.
+    /// What [`Layer::run`] and [`Device::copy`] return.
     pub fn time(&mut self, contender: Contender, calls: u64) -> Result<Duration> {
+        let (device, tensors) = (&self.device, &mut self.tensors);
         match contender {
             Contender::Op(op, pass) => {
-                let tensors = &mut self.tensors;
                 let Some(layer) = self.layers.iter_mut().find(|layer| layer.problem.op() == op) else {
                     return Ok(Duration::ZERO);
                 };
-                let begin = Instant::now();
-                for _ in 0..calls {
-                    layer.run(pass, tensors)?;
-                }
-                Ok(begin.elapsed())
+                device.elapsed(|| (0..calls).try_for_each(|_| layer.run(pass, tensors)))
+            }
+            Contender::Baseline(Baseline::DeviceCopy) => {
+                device.elapsed(|| (0..calls).try_for_each(|_| device.copy(&tensors.x, &mut tensors.out)))
             }
             Contender::Baseline(baseline) => {
-                let Some(mut host) = self.tensors.host_bytes() else { return Ok(Duration::ZERO) };
-                let begin = Instant::now();
-                for _ in 0..calls {
-                    baseline.run(&mut host);
-                }
-                Ok(begin.elapsed())
+                let Some(mut host) = tensors.host_bytes() else { return Ok(Duration::ZERO) };
+                device.elapsed(|| {
+                    (0..calls).for_each(|_| baseline.run(&mut host));
+                    Ok(())
+                })
             }
         }
     }
@@ -304,7 +308,8 @@ mod tests {
     #[test]
     fn baselines_run_as_often_as_they_are_told() -> Result<()> {
         let mut workload = Workload::new(&device()?, Point::new(64, 64, DType::F32))?;
-        for baseline in Baseline::ALL {
+        let baselines = Baseline::on(&workload.device).iter().copied();
+        for baseline in baselines.chain([Baseline::DeviceCopy]) {
             let mut host = workload.tensors.host_bytes().expect("the CPU's memory is the host's");
             host.out.fill(0);
             workload.time(Contender::Baseline(baseline), 0)?;

@@ -1,0 +1,99 @@
+// The parameter of each kernel, by value; the twins are in src/cuda/plan/args.rs, which says what the fields mean.
+#pragma once
+
+namespace dyt {
+
+typedef unsigned short u16;
+typedef unsigned int u32;
+typedef unsigned long long u64;
+
+struct PointwiseForward {
+    const void* x;
+    void* y;
+    const void* gamma;
+    const void* beta;
+    const float* alpha;
+    const float* shift;
+    u64 rows;
+    u64 len;
+    u64 row_stride;
+    u64 inner;
+    u32 slabs;
+    u32 steps;
+};
+
+struct PointwiseBackward {
+    const void* dy;
+    const void* x;
+    void* dx;
+    const void* gamma;
+    const float* alpha;
+    const float* shift;
+    float* dgamma;
+    float* dbeta;
+    float* dalpha;
+    float* dshift;
+    u64 rows;
+    u64 len;
+    u64 row_stride;
+    u64 inner;
+    u64 pieces;
+    u32 slabs;
+    u32 steps;
+};
+
+struct NormForward {
+    const void* x;
+    void* y;
+    const void* gamma;
+    const void* beta;
+    float* mean;
+    float* rstd;
+    u64 rows;
+    u64 cols;
+    u64 row_stride;
+    u64 inner;
+    float eps;
+    u32 unbiased;
+    u64 cached;
+};
+
+struct NormBackward {
+    const void* dy;
+    const void* x;
+    void* dx;
+    const void* gamma;
+    const float* mean;
+    const float* rstd;
+    float* dgamma;
+    float* dbeta;
+    u64 rows;
+    u64 cols;
+    u64 row_stride;
+    u64 inner;
+    float eps;
+    u32 unbiased;
+    u32 cached;
+    u32 steps;
+};
+
+struct Fold {
+    const float* dgamma_partials;
+    const float* dbeta_partials;
+    const float* dalpha_partials;
+    const float* dshift_partials;
+    float* dgamma;
+    float* dbeta;
+    float* dalpha;
+    float* dshift;
+    u64 cols;
+    u64 inner;
+    u64 slab;
+    u64 pieces;
+    u64 chunks;
+    u64 scalars;
+    u32 column_blocks;
+    u32 accumulate;
+};
+
+}  // namespace dyt

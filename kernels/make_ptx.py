@@ -1,0 +1,112 @@
+#!/usr/bin/env python3
+"""Remakes kernels/ptx: each kernels/*.cu by NVRTC 12.0, once for each architecture.
+
+    python3 -m venv target/cuda-tools
+    target/cuda-tools/bin/pip install -r kernels/toolchain.txt
+    target/cuda-tools/bin/python kernels/make_ptx.py            # writes kernels/ptx
+    target/cuda-tools/bin/python kernels/make_ptx.py --check    # writes nothing, fails on a difference
+
+No GPU, driver or toolkit is needed. The sources go to the compiler by name and text, so that no path of this machine
+gets into the output.
+"""
+
+import argparse
+import ctypes
+import pathlib
+import sys
+import sysconfig
+
+HERE = pathlib.Path(__file__).resolve().parent
+ARCHITECTURES = (75, 80, 90)
+RELEASE = (12, 0)
+OPTIONS = ("--std=c++17",)
+
+
+class Nvrtc:
+    """The few functions of NVRTC that a compilation needs."""
+
+    def __init__(self):
+        folder = pathlib.Path(sysconfig.get_paths()["purelib"]) / "nvidia/cuda_nvrtc/lib"
+        # The compiler opens its table of built-ins by name: it has to be there already.
+        for builtins in folder.glob("libnvrtc-builtins.so.*"):
+            ctypes.CDLL(str(builtins), mode=ctypes.RTLD_GLOBAL)
+        self.lib = ctypes.CDLL(str(folder / "libnvrtc.so.12"))
+        self.lib.nvrtcGetErrorString.restype = ctypes.c_char_p
+        major, minor = ctypes.c_int(), ctypes.c_int()
+        self.call("nvrtcVersion", ctypes.byref(major), ctypes.byref(minor))
+        if (major.value, minor.value) != RELEASE:
+            sys.exit(f"NVRTC {major.value}.{minor.value} is installed; kernels/toolchain.txt says {RELEASE}")
+
+    def call(self, name, *arguments):
+        status = getattr(self.lib, name)(*arguments)
+        if status != 0:
+            raise RuntimeError(f"{name}: {self.lib.nvrtcGetErrorString(status).decode()}")
+
+    def text(self, kind, program):
+        size = ctypes.c_size_t()
+        self.call(f"nvrtcGet{kind}Size", program, ctypes.byref(size))
+        buffer = ctypes.create_string_buffer(size.value)
+        self.call(f"nvrtcGet{kind}", program, buffer)
+        return buffer.raw.rstrip(b"\0").decode()
+
+    def compile(self, source, headers, architecture, more):
+        names = (ctypes.c_char_p * len(headers))(*(h.name.encode() for h in headers))
+        texts = (ctypes.c_char_p * len(headers))(*(h.read_bytes() for h in headers))
+        program = ctypes.c_void_p()
+        self.call("nvrtcCreateProgram", ctypes.byref(program), source.read_bytes(), source.name.encode(),
+                  len(headers), texts, names)
+        options = [f"--gpu-architecture=compute_{architecture}", *OPTIONS, *more]
+        array = (ctypes.c_char_p * len(options))(*(o.encode() for o in options))
+        try:
+            self.call("nvrtcCompileProgram", program, len(options), array)
+        except RuntimeError as error:
+            sys.exit(f"{source.name} for compute_{architecture}: {error}\n{self.text('ProgramLog', program)}")
+        log = self.text("ProgramLog", program).strip()
+        if log:
+            print(f"{source.name} for compute_{architecture}:\n{log}", file=sys.stderr)
+        ptx = self.text("PTX", program)
+        self.call("nvrtcDestroyProgram", ctypes.byref(program))
+        return tidy(ptx)
+
+
+def tidy(ptx):
+    """Without what says nothing to a driver: comments, blank lines, and the constants of NVRTC's own <nv/target>,
+    which no kernel uses."""
+    lines = (line.split("//")[0].strip() for line in ptx.splitlines())
+    return "".join(f"{line}\n" for line in lines if line and not (line.startswith(".global") and "nv6target" in line))
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--check", action="store_true", help="compare with what is there instead of writing")
+    parser.add_argument("--out", type=pathlib.Path, default=HERE / "ptx", help="the folder (kernels/ptx)")
+    parser.add_argument("--arch", type=int, action="append", help="an architecture instead of all, such as 90")
+    parser.add_argument("--define", action="append", default=[], help="a macro, for experiments")
+    parser.add_argument("sources", nargs="*", type=pathlib.Path, help="instead of all of kernels/*.cu")
+    arguments = parser.parse_args()
+    nvrtc = Nvrtc()
+    headers = sorted(HERE.glob("*.cuh"))
+    sources = arguments.sources or sorted(HERE.glob("*.cu"))
+    stale = []
+    for architecture in arguments.arch or ARCHITECTURES:
+        folder = arguments.out / f"sm_{architecture}"
+        made = {s.with_suffix(".ptx").name: s for s in sources}
+        for name, source in made.items():
+            ptx = nvrtc.compile(source, headers, architecture, [f"-D{d}" for d in arguments.define])
+            target = folder / name
+            if arguments.check:
+                if not target.is_file() or target.read_text() != ptx:
+                    stale.append(str(target))
+                continue
+            folder.mkdir(parents=True, exist_ok=True)
+            target.write_text(ptx)
+            print(f"{target}: {len(ptx)} bytes, {ptx.count('.entry')} entries")
+        if not arguments.sources:
+            known = {folder / name for name in made}
+            stale += [f"{f} (has no source)" for f in sorted(folder.glob("*.ptx")) if f not in known]
+    if stale:
+        sys.exit("not what the sources give: " + ", ".join(stale))
+
+
+if __name__ == "__main__":
+    main()

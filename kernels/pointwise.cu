@@ -1,0 +1,314 @@
+// DyT and Derf. A thread owns the same few positions of every row that it takes, so that gamma and beta stay in
+// registers, and in the backward the sums of a column too. Positions are counted along a row of cols * inner elements;
+// that of column c begin at c * inner.
+#include "common.cuh"
+
+namespace dyt {
+
+struct Dyt {
+    static constexpr bool SHIFT = false;
+    DYT_METHOD static float f(float u) { return tanh_fwd(u); }
+    DYT_METHOD static math::Both both(float u) { return tanh_both(u); }
+};
+
+struct Derf {
+    static constexpr bool SHIFT = true;
+    DYT_METHOD static float f(float u) { return erf_fwd(u); }
+    DYT_METHOD static math::Both both(float u) { return erf_both(u); }
+};
+
+// u is rounded once.
+template <class Curve>
+DYT_DEVICE float argument(float alpha, float x, float shift) {
+    return Curve::SHIFT ? math::fma_rn(alpha, x, shift) : math::mul_rn(alpha, x);
+}
+
+// The parameters at the positions from `position` on; `absent` where there are none.
+template <class P, int N>
+DYT_DEVICE void along(const void* p, u64 position, u64 inner, float absent, float (&v)[N]) {
+    if (inner == 1 || p == nullptr) {
+        parameters<P, N>(p, position, absent, v);
+        return;
+    }
+    const typename P::Element* of_column = static_cast<const typename P::Element*>(p);
+    u64 column = quotient(position, inner);
+    u64 rest = position - column * inner;
+#pragma unroll
+    for (int i = 0; i < N; ++i) {
+        v[i] = P::widen(of_column[column]);
+        // The column behind the last is not looked at.
+        if (++rest == inner && i + 1 < N) {
+            rest = 0;
+            ++column;
+        }
+    }
+}
+
+// Rows whose loads are under way before the first is needed.
+constexpr int FORWARD_AHEAD = 4;
+
+template <class T, class P, class Curve, bool VECTOR>
+DYT_DEVICE void pointwise_forward(const PointwiseForward& a) {
+    typedef Access<T, VECTOR> A;
+    constexpr int N = A::WIDTH;
+    const u32 chunk = blockIdx.x / a.slabs;
+    const u32 slab = blockIdx.x - chunk * a.slabs;
+    const u64 position = (static_cast<u64>(slab) * blockDim.x + threadIdx.x) * N;
+    if (position >= a.len) return;
+    float gamma[N], beta[N];
+    along<P, N>(a.gamma, position, a.inner, 1.0f, gamma);
+    // -0 + 0 would be +0.
+    along<P, N>(a.beta, position, a.inner, -0.0f, beta);
+    const float alpha = *a.alpha;
+    const float shift = Curve::SHIFT ? *a.shift : 0.0f;
+    const u64 first = static_cast<u64>(chunk) * blockDim.y * a.steps + threadIdx.y;
+    const u64 step = static_cast<u64>(blockDim.y) * a.row_stride;
+    const typename T::Element* x = static_cast<const typename T::Element*>(a.x) + first * a.row_stride + position;
+    typename T::Element* y = static_cast<typename T::Element*>(a.y) + first * a.row_stride + position;
+    // Rows of this thread.
+    u32 left = 0;
+    if (first < a.rows) left = static_cast<u32>(least(a.steps, (a.rows - first + blockDim.y - 1) / blockDim.y));
+    while (left > 0) {
+        typename A::Block block[FORWARD_AHEAD];
+#pragma unroll
+        for (u32 i = 0; i < FORWARD_AHEAD; ++i)
+            if (i < left) block[i] = A::load(x + i * step);
+#pragma unroll
+        for (u32 i = 0; i < FORWARD_AHEAD; ++i) {
+            if (i >= left) break;
+            float v[N];
+            A::unpack(block[i], v);
+#pragma unroll
+            for (int k = 0; k < N; ++k)
+                v[k] = math::fma_rn(gamma[k], Curve::f(argument<Curve>(alpha, v[k], shift)), beta[k]);
+            A::store(y + i * step, v);
+        }
+        x += FORWARD_AHEAD * step;
+        y += FORWARD_AHEAD * step;
+        left -= left < FORWARD_AHEAD ? left : FORWARD_AHEAD;
+    }
+}
+
+// The rows of dy and x that a thread has under way. By 16 bytes they go through shared memory, where each thread has a
+// ring of its own and needs no barrier: loads that are only unrolled, a compiler moves down to where they are needed.
+template <class T, bool VECTOR>
+struct Rows;
+
+template <class T>
+struct Rows<T, true> {
+    static constexpr u32 STAGES = 4;
+    Raw* ring;
+    DYT_METHOD void begin(u32 thread, u32 threads) {
+        ring = reinterpret_cast<Raw*>(shared_memory()) + thread;
+        stride = threads;
+    }
+    // Slot `at` of the ring is for row `row` of the thread, if it has so many.
+    template <class Pointer>
+    DYT_METHOD void fetch(u32 row, u32 count, Pointer dy, Pointer x, u64 step) {
+        if (row < count) {
+            Raw* slot = ring + (row % STAGES) * 2 * stride;
+            copy_async(slot, dy + row * step);
+            copy_async(slot + stride, x + row * step);
+        }
+        commit_copies();
+    }
+    template <class Pointer>
+    DYT_METHOD void prepare(u32 count, Pointer dy, Pointer x, u64 step) {
+#pragma unroll
+        for (u32 row = 0; row + 1 < STAGES; ++row) fetch(row, count, dy, x, step);
+    }
+    template <class Pointer>
+    DYT_METHOD void take(u32 row, u32 count, Pointer dy, Pointer x, u64 step, Raw& of_dy, Raw& of_x) {
+        fetch(row + STAGES - 1, count, dy, x, step);
+        wait_copies<STAGES - 1>();
+        const Raw* slot = ring + (row % STAGES) * 2 * stride;
+        of_dy = slot[0];
+        of_x = slot[stride];
+    }
+
+private:
+    u32 stride;
+};
+
+template <class T>
+struct Rows<T, false> {
+    DYT_METHOD void begin(u32, u32) {}
+    template <class Pointer>
+    DYT_METHOD void prepare(u32, Pointer, Pointer, u64) {}
+    template <class Pointer>
+    DYT_METHOD void take(u32 row, u32, Pointer dy, Pointer x, u64 step, typename T::Element& of_dy,
+                         typename T::Element& of_x) {
+        of_dy = dy[row * step];
+        of_x = x[row * step];
+    }
+};
+
+// The sums of a thread. `row` holds those of two rows, which halves the additions that follow one another.
+template <int N>
+struct Sums {
+    float gamma[N], beta[N], gamma_row[N], beta_row[N];
+    float alpha, shift, alpha_row, shift_row;
+    DYT_METHOD void clear() {
+        fill(gamma, 0.0f);
+        fill(beta, 0.0f);
+        alpha = 0.0f;
+        shift = 0.0f;
+        clear_row();
+    }
+    DYT_METHOD void clear_row() {
+        fill(gamma_row, 0.0f);
+        fill(beta_row, 0.0f);
+        alpha_row = 0.0f;
+        shift_row = 0.0f;
+    }
+    DYT_METHOD void fold() {
+#pragma unroll
+        for (int k = 0; k < N; ++k) {
+            gamma[k] += gamma_row[k];
+            beta[k] += beta_row[k];
+        }
+        alpha += alpha_row;
+        shift += shift_row;
+    }
+};
+
+// dx of one row's positions, and their part of the sums.
+template <class T, class Curve, class A, int N>
+DYT_DEVICE void slope(const typename A::Block& of_dy, const typename A::Block& of_x, typename T::Element* dx,
+                      float alpha, float shift, const float (&gamma)[N], Sums<N>& sums) {
+    float dy[N], x[N];
+    A::unpack(of_dy, dy);
+    A::unpack(of_x, x);
+#pragma unroll
+    for (int k = 0; k < N; ++k) {
+        const math::Both both = Curve::both(argument<Curve>(alpha, x[k], shift));
+        const float h = math::mul_rn(dy[k], gamma[k]);
+        const float g = math::mul_rn(h, both.slope);
+        sums.gamma_row[k] = math::fma_rn(dy[k], both.f, sums.gamma_row[k]);
+        sums.beta_row[k] += dy[k];
+        sums.alpha_row = math::fma_rn(g, x[k], sums.alpha_row);
+        if (Curve::SHIFT) sums.shift_row += g;
+        // The slope comes last: where it is subnormal, dx is rounded but once more.
+        dy[k] = math::mul_rn(math::mul_rn(alpha, h), both.slope);
+    }
+    if (dx != nullptr) A::store(dx, dy);
+}
+
+// Where a block's sums of columns go.
+struct Target {
+    u64 begin;
+    u64 end;
+    u64 inner;
+    u64 slab;
+    // The partial sums of this chunk.
+    u64 first;
+};
+
+// Adds up the sums of a block's positions over its rows of threads, and over the positions of a column.
+template <int N>
+DYT_DEVICE void store_columns(const float (&sums)[N], float* out, const Target& to, float* exchange) {
+    const u32 thread = threadIdx.y * blockDim.x + threadIdx.x;
+    const u32 width = blockDim.x * N;
+    __syncthreads();
+#pragma unroll
+    for (int k = 0; k < N; ++k) exchange[threadIdx.y * width + threadIdx.x * N + k] = sums[k];
+    __syncthreads();
+    float total = 0.0f;
+    if (thread < width) {
+        Sum sum;
+        sum.clear();
+        for (u32 y = 0; y < blockDim.y; ++y) sum.add(exchange[y * width + thread]);
+        total = sum.value();
+        if (to.inner == 1 && to.begin + thread < to.end) out[to.first + to.begin + thread] = total;
+    }
+    if (to.inner == 1) return;
+    __syncthreads();
+    if (thread < width) exchange[thread] = total;
+    __syncthreads();
+    // A warp for each column, of which this block may have only a part.
+    const u64 last = quotient(to.end - 1, to.inner);
+    for (u64 column = quotient(to.begin, to.inner) + thread / 32; column <= last; column += blockDim.x * blockDim.y / 32) {
+        const u64 from = most(to.begin, column * to.inner);
+        const u64 until = least(to.end, (column + 1) * to.inner);
+        float part = 0.0f;
+        for (u64 at = from + thread % 32; at < until; at += 32) part += exchange[at - to.begin];
+        part = lane_sum(part, 32);
+        if (thread % 32 == 0) out[to.first + column + to.slab] = part;
+    }
+}
+
+// Adds up a sum of each thread of the block.
+DYT_DEVICE void store_scalar(float sum, float* out, float* exchange) {
+    const u32 thread = threadIdx.y * blockDim.x + threadIdx.x;
+    const u32 warps = blockDim.x * blockDim.y / 32;
+    sum = lane_sum(sum, 32);
+    __syncthreads();
+    if (thread % 32 == 0) exchange[thread / 32] = sum;
+    __syncthreads();
+    if (thread == 0) {
+        float total = 0.0f;
+        for (u32 warp = 0; warp < warps; ++warp) total += exchange[warp];
+        out[blockIdx.x] = total;
+    }
+}
+
+template <class T, class P, class Curve, bool VECTOR>
+DYT_DEVICE void pointwise_backward(const PointwiseBackward& a) {
+    typedef Access<T, VECTOR> A;
+    typedef typename T::Element Element;
+    constexpr int N = A::WIDTH;
+    const u32 chunk = blockIdx.x / a.slabs;
+    const u32 slab = blockIdx.x - chunk * a.slabs;
+    const u64 position = (static_cast<u64>(slab) * blockDim.x + threadIdx.x) * N;
+    const u64 first = static_cast<u64>(chunk) * blockDim.y * a.steps + threadIdx.y;
+    const float alpha = *a.alpha;
+    const float shift = Curve::SHIFT ? *a.shift : 0.0f;
+    Sums<N> sums;
+    sums.clear();
+    if (position < a.len && first < a.rows) {
+        float gamma[N];
+        along<P, N>(a.gamma, position, a.inner, 1.0f, gamma);
+        const u64 begin = first * a.row_stride + position;
+        const u64 step = static_cast<u64>(blockDim.y) * a.row_stride;
+        const u32 count = static_cast<u32>(least(a.steps, (a.rows - first + blockDim.y - 1) / blockDim.y));
+        const Element* dy = static_cast<const Element*>(a.dy) + begin;
+        const Element* x = static_cast<const Element*>(a.x) + begin;
+        Element* dx = a.dx == nullptr ? nullptr : static_cast<Element*>(a.dx) + begin;
+        Rows<T, VECTOR> rows;
+        rows.begin(threadIdx.y * blockDim.x + threadIdx.x, blockDim.x * blockDim.y);
+        rows.prepare(count, dy, x, step);
+        for (u32 row = 0; row < count; ++row) {
+            typename A::Block of_dy, of_x;
+            rows.take(row, count, dy, x, step, of_dy, of_x);
+            slope<T, Curve, A, N>(of_dy, of_x, dx, alpha, shift, gamma, sums);
+            if (row % 2 == 1 || row + 1 == count) {
+                sums.fold();
+                sums.clear_row();
+            }
+            if (dx != nullptr) dx += step;
+        }
+        wait_copies<0>();
+    }
+    const u64 width = static_cast<u64>(blockDim.x) * N;
+    const Target to = {slab * width, least(a.len, (slab + 1) * width), a.inner, slab, chunk * a.pieces};
+    float* exchange = reinterpret_cast<float*>(shared_memory());
+    if (a.dgamma != nullptr) store_columns<N>(sums.gamma, a.dgamma, to, exchange);
+    if (a.dbeta != nullptr) store_columns<N>(sums.beta, a.dbeta, to, exchange);
+    if (a.dalpha != nullptr) store_scalar(sums.alpha, a.dalpha, exchange);
+    if (Curve::SHIFT && a.dshift != nullptr) store_scalar(sums.shift, a.dshift, exchange);
+}
+
+}  // namespace dyt
+
+#define POINTWISE(storage, T, P, op, Curve)                                                          \
+    DYT_ENTRY(dyt_##op##_fwd_##storage##_vector, PointwiseForward, 256, 4,                            \
+              dyt::pointwise_forward<T, P, Curve, true>(a))                                          \
+    DYT_ENTRY(dyt_##op##_fwd_##storage##_scalar, PointwiseForward, 256, 4,                            \
+              dyt::pointwise_forward<T, P, Curve, false>(a))                                         \
+    DYT_ENTRY(dyt_##op##_bwd_##storage##_vector, PointwiseBackward, 256, 2,                           \
+              dyt::pointwise_backward<T, P, Curve, true>(a))                                         \
+    DYT_ENTRY(dyt_##op##_bwd_##storage##_scalar, PointwiseBackward, 256, 4,                           \
+              dyt::pointwise_backward<T, P, Curve, false>(a))
+
+DYT_FOR_STORAGE(POINTWISE, dyt, dyt::Dyt)
+DYT_FOR_STORAGE(POINTWISE, derf, dyt::Derf)

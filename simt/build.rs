@@ -1,0 +1,24 @@
+//! Compiles `kernels/*.cu` as C++17.
+//!
+//! With the feature `asan` the kernels watch their accesses; the program that links them needs the sanitizer's runtime
+//! before its own: `LD_PRELOAD=$(g++ -print-file-name=libasan.so) cargo test -p dyt-simt --features asan`.
+
+fn main() {
+    println!("cargo::rerun-if-changed=cpp");
+    println!("cargo::rerun-if-changed=../kernels");
+    let mut build = cc::Build::new();
+    build.cpp(true).std("c++17").opt_level(2).include("cpp").files(
+        ["simt", "pointwise", "rownorm", "fold"].map(|name| format!("cpp/{name}.cpp")),
+    );
+    // A product and a sum are fused where the kernels say so, and nowhere else.
+    build.flag("-ffp-contract=off").flag("-Wno-unknown-pragmas");
+    #[cfg(target_arch = "x86_64")]
+    if std::arch::is_x86_feature_detected!("fma") {
+        build.flag("-mfma");
+    }
+    if std::env::var_os("CARGO_FEATURE_ASAN").is_some() {
+        build.flag("-fsanitize=address").flag("-g1");
+        println!("cargo::rustc-link-lib=dylib=asan");
+    }
+    build.compile("dyt_simt");
+}

@@ -1,0 +1,163 @@
+//! The parameter of each kernel: one struct by value, the twin of the struct of that name in `kernels/args.cuh`.
+//!
+//! Addresses are `u64`, 0 where absent; every field is aligned by itself, without padding, so that the bytes are the
+//! same on both sides.
+
+use bytemuck::{Pod, Zeroable};
+
+/// The forward of DyT and Derf.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+#[repr(C)]
+#[allow(missing_docs, reason = "the names are those of the formulas")]
+pub struct PointwiseForward {
+    pub x: u64,
+    pub y: u64,
+    pub gamma: u64,
+    pub beta: u64,
+    pub alpha: u64,
+    pub shift: u64,
+    pub rows: u64,
+    /// Elements of a row: cols · inner.
+    pub len: u64,
+    pub row_stride: u64,
+    pub inner: u64,
+    /// Blocks that share a row.
+    pub slabs: u32,
+    /// Rows that a thread takes one after the other.
+    pub steps: u32,
+}
+
+/// The first stage of the backward of DyT and Derf: dx, and the sums of one chunk of rows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+#[repr(C)]
+#[allow(missing_docs, reason = "the names are those of the formulas")]
+pub struct PointwiseBackward {
+    pub dy: u64,
+    pub x: u64,
+    pub dx: u64,
+    pub gamma: u64,
+    pub alpha: u64,
+    pub shift: u64,
+    /// Partial sums, `pieces` for each chunk; 0 where not asked for.
+    pub dgamma: u64,
+    /// As `dgamma`.
+    pub dbeta: u64,
+    /// Partial sums, one for each block; 0 where not asked for.
+    pub dalpha: u64,
+    /// As `dalpha`.
+    pub dshift: u64,
+    pub rows: u64,
+    /// Elements of a row: cols · inner.
+    pub len: u64,
+    pub row_stride: u64,
+    pub inner: u64,
+    /// Partial sums of a chunk: one for each column, and one more wherever a slab ends inside of a column.
+    pub pieces: u64,
+    /// Blocks that share a row.
+    pub slabs: u32,
+    /// Rows that a thread takes one after the other.
+    pub steps: u32,
+}
+
+/// The forward of LayerNorm and RMSNorm.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Pod, Zeroable)]
+#[repr(C)]
+#[allow(missing_docs, reason = "the names are those of the formulas")]
+pub struct NormForward {
+    pub x: u64,
+    pub y: u64,
+    pub gamma: u64,
+    pub beta: u64,
+    pub mean: u64,
+    pub rstd: u64,
+    pub rows: u64,
+    pub cols: u64,
+    pub row_stride: u64,
+    pub inner: u64,
+    pub eps: f32,
+    /// 1 for the unbiased form of LayerNorm, else 0.
+    pub unbiased: u32,
+    /// Vectors of a long row that shared memory keeps.
+    pub cached: u64,
+}
+
+/// The first stage of the backward of LayerNorm and RMSNorm: dx, and the sums of one chunk of rows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Pod, Zeroable)]
+#[repr(C)]
+#[allow(missing_docs, reason = "the names are those of the formulas")]
+pub struct NormBackward {
+    pub dy: u64,
+    pub x: u64,
+    pub dx: u64,
+    pub gamma: u64,
+    pub mean: u64,
+    pub rstd: u64,
+    /// Partial sums, one a column for each chunk; 0 where not asked for.
+    pub dgamma: u64,
+    /// As `dgamma`.
+    pub dbeta: u64,
+    pub rows: u64,
+    pub cols: u64,
+    pub row_stride: u64,
+    pub inner: u64,
+    pub eps: f32,
+    /// 1 for the unbiased form of LayerNorm, else 0.
+    pub unbiased: u32,
+    /// Vectors of a long row of x, and as many of dy, that shared memory keeps.
+    pub cached: u32,
+    /// Rows that a thread takes one after the other; channels-first: tiles that a block does.
+    pub steps: u32,
+}
+
+/// The second stage of every backward: partial sums become gradients, in a fixed order.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+#[repr(C)]
+#[allow(missing_docs, reason = "the names are those of the formulas")]
+pub struct Fold {
+    pub dgamma_partials: u64,
+    pub dbeta_partials: u64,
+    pub dalpha_partials: u64,
+    pub dshift_partials: u64,
+    pub dgamma: u64,
+    pub dbeta: u64,
+    pub dalpha: u64,
+    pub dshift: u64,
+    pub cols: u64,
+    pub inner: u64,
+    /// Positions of a slab, at whose ends a column is cut; 0 if each column has one partial sum in a chunk.
+    pub slab: u64,
+    /// Partial sums of a chunk.
+    pub pieces: u64,
+    pub chunks: u64,
+    /// Partial sums of dalpha and of dshift.
+    pub scalars: u64,
+    /// Blocks that fold columns; the one behind them folds dalpha and dshift.
+    pub column_blocks: u32,
+    /// 1 to add to what the gradients hold.
+    pub accumulate: u32,
+}
+
+/// The parameter of a launch.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[allow(missing_docs, reason = "each is the struct of that name")]
+pub enum Args {
+    PointwiseForward(PointwiseForward),
+    PointwiseBackward(PointwiseBackward),
+    NormForward(NormForward),
+    NormBackward(NormBackward),
+    Fold(Fold),
+}
+
+impl Args {
+    /// The bytes of the struct, which the kernel takes by value.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        match self {
+            Self::PointwiseForward(args) => bytemuck::bytes_of(args),
+            Self::PointwiseBackward(args) => bytemuck::bytes_of(args),
+            Self::NormForward(args) => bytemuck::bytes_of(args),
+            Self::NormBackward(args) => bytemuck::bytes_of(args),
+            Self::Fold(args) => bytemuck::bytes_of(args),
+        }
+    }
+}

@@ -1,0 +1,213 @@
+//! LayerNorm and RMSNorm. A row stays in the registers of its threads where it fits.
+
+use super::args::{NormBackward, NormForward};
+use super::fold::Partials;
+use super::geometry::{THREADS, WARP, aligned, block, grid, vector};
+use super::{Args, BackwardAddresses, Entry, Form, ForwardAddresses, Launch, Launches, Limits, MAX_GRID};
+use crate::{Pass, Problem, Std};
+
+/// Vectors that a thread of the forward keeps.
+const FORWARD_VECTORS: u64 = 4;
+/// Threads that share a row of the forward at most.
+const FORWARD_THREADS: u64 = 1024;
+/// Columns that a thread of the backward keeps by vectors: each has two sums.
+const BACKWARD_COLUMNS: u64 = 16;
+/// Columns that a thread of the backward keeps by elements.
+const BACKWARD_SCALARS: u64 = 4;
+/// Threads that share a row of the backward at most.
+const BACKWARD_THREADS: u64 = 512;
+/// Chunks of rows of a large problem.
+const CHUNKS: u64 = 256;
+/// Rows that add to one sum of a thread.
+const MOST_STEPS: u64 = 32;
+/// Tiles of channels-first data that add to one sum.
+const MOST_TILES: u64 = 16;
+/// Blocks of a channels-first backward that keep a large GPU busy.
+const FIRST_BLOCKS: u64 = 1024;
+/// Bytes of a warp's share of a reduction across warps: four sums, twice.
+const SCRATCH: u64 = 32;
+
+/// How blocks lie over rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Tiling {
+    pub(super) form: Form,
+    /// Threads along a row (channels-first: along `inner`) and across rows (along a row).
+    pub(super) threads: (u64, u64),
+    /// Columns that a thread keeps; 0 where it keeps none.
+    pub(super) columns: u64,
+    /// Rows of a thread, or tiles of a block.
+    pub(super) steps: u64,
+    /// Chunks of rows.
+    pub(super) chunks: u64,
+}
+
+/// Tiles of a warp's positions along `inner` in a row of channels-first data.
+const fn tiles(problem: &Problem) -> u64 {
+    (problem.inner() as u64).div_ceil(WARP)
+}
+
+/// The threads of a row of `parts` parts, one for each thread: a power of two within a warp, else whole warps.
+const fn row_threads(parts: u64) -> u64 {
+    if parts <= WARP { parts.next_power_of_two() } else { parts.next_multiple_of(WARP) }
+}
+
+/// The form, and the threads along and across rows.
+fn form(problem: &Problem, pass: Pass, vectors: bool) -> (Form, (u64, u64), u64) {
+    if problem.inner() > 1 {
+        return (Form::First, (WARP, THREADS / WARP), 0);
+    }
+    let width = if vectors { vector(problem.dtype()) } else { 1 };
+    let (columns, most) = match pass {
+        Pass::Forward => (FORWARD_VECTORS * width, FORWARD_THREADS),
+        Pass::Backward => (if vectors { BACKWARD_COLUMNS } else { BACKWARD_SCALARS }, BACKWARD_THREADS),
+    };
+    let threads = row_threads((problem.cols() as u64).div_ceil(columns));
+    if threads > most {
+        let form = if vectors { Form::LongVector } else { Form::LongScalar };
+        return (form, (most, 1), 0);
+    }
+    let form = if vectors { Form::Vector } else { Form::Scalar };
+    (form, (threads, (THREADS / threads).max(1)), columns)
+}
+
+impl Tiling {
+    pub(super) fn forward(problem: &Problem, vectors: bool) -> Self {
+        let (form, threads, columns) = form(problem, Pass::Forward, vectors);
+        let rows = problem.rows() as u64;
+        let chunks = match form {
+            Form::First => rows * tiles(problem),
+            _ => rows.div_ceil(threads.1),
+        };
+        // The kernels go on with the next row of the grid where it does not reach.
+        Self { form, threads, columns, steps: 1, chunks: chunks.min(MAX_GRID) }
+    }
+
+    pub(super) fn backward(problem: &Problem, vectors: bool) -> Self {
+        let (form, threads, columns) = form(problem, Pass::Backward, vectors);
+        let rows = problem.rows() as u64;
+        let (lines, blocks, most) = match form {
+            Form::First => (rows * tiles(problem), FIRST_BLOCKS, MOST_TILES),
+            _ => (rows.div_ceil(threads.1), CHUNKS, MOST_STEPS),
+        };
+        let mut steps = lines.div_ceil(blocks).clamp(1, most);
+        while lines.div_ceil(steps) > MAX_GRID {
+            steps *= 2;
+        }
+        Self { form, threads, columns, steps, chunks: lines.div_ceil(steps) }
+    }
+
+    const fn thread_count(&self) -> u64 {
+        self.threads.0 * self.threads.1
+    }
+
+    /// Of sums across the warps of a row, or of channels-first data across the threads of a position.
+    const fn scratch(&self) -> u64 {
+        match self.form {
+            Form::First => self.thread_count() * 16,
+            _ if self.threads.0 <= WARP => 0,
+            _ => self.thread_count() / WARP * SCRATCH,
+        }
+    }
+
+    /// Of the sums of columns across the rows of a block.
+    const fn exchange(&self) -> u64 {
+        if self.threads.1 == 1 { 0 } else { self.thread_count() * self.columns * 4 }
+    }
+}
+
+fn entry(problem: &Problem, pass: Pass, form: Form) -> Entry {
+    Entry::Op { op: problem.op(), pass, dtype: problem.dtype(), param_dtype: problem.param_dtype(), form }
+}
+
+/// How many vectors of `tensors` rows shared memory keeps beside `used` bytes.
+fn cached(problem: &Problem, form: Form, used: u64, tensors: u64, limits: Limits) -> u64 {
+    if form != Form::LongVector {
+        return 0;
+    }
+    let vectors = problem.cols() as u64 / vector(problem.dtype());
+    let room = u64::from(limits.shared_bytes).saturating_sub(used);
+    vectors.min(room / (16 * tensors))
+}
+
+pub(super) fn forward(problem: &Problem, at: &ForwardAddresses, limits: Limits) -> Launch {
+    let vectors = aligned(problem, &[at.x, at.y], &[at.gamma, at.beta]);
+    let tiling = Tiling::forward(problem, vectors);
+    let cached = cached(problem, tiling.form, tiling.scratch(), 1, limits);
+    let args = NormForward {
+        x: at.x,
+        y: at.y,
+        gamma: at.gamma,
+        beta: at.beta,
+        mean: at.mean,
+        rstd: at.rstd,
+        rows: problem.rows() as u64,
+        cols: problem.cols() as u64,
+        row_stride: problem.row_stride() as u64,
+        inner: problem.inner() as u64,
+        eps: problem.eps(),
+        unbiased: (problem.std() == Std::Unbiased).into(),
+        cached,
+    };
+    Launch {
+        entry: entry(problem, Pass::Forward, tiling.form),
+        grid: grid(tiling.chunks),
+        block: block(tiling.threads.0, tiling.threads.1),
+        #[expect(clippy::cast_possible_truncation, reason = "bounded by the machine's limit")]
+        shared_bytes: (tiling.scratch() + 16 * cached) as u32,
+        cluster: 1,
+        args: Args::NormForward(args),
+    }
+}
+
+pub(super) fn backward(
+    problem: &Problem,
+    at: &BackwardAddresses,
+    limits: Limits,
+    launches: &mut Launches,
+) -> Partials {
+    let vectors = aligned(problem, &[at.dy, at.x, at.dx], &[at.gamma]);
+    let tiling = Tiling::backward(problem, vectors);
+    let partials =
+        Partials::new(problem, at, [tiling.chunks == 1, true], 0, problem.cols() as u64, tiling.chunks, 0);
+    if problem.rows() == 0 {
+        return partials;
+    }
+    let used = tiling.scratch() + tiling.exchange();
+    let cached = cached(problem, tiling.form, used, 2, limits);
+    #[expect(clippy::cast_possible_truncation, reason = "bounded by the grid and by shared memory")]
+    let args = NormBackward {
+        dy: at.dy,
+        x: at.x,
+        dx: at.dx,
+        gamma: at.gamma,
+        mean: at.mean,
+        rstd: at.rstd,
+        dgamma: partials.dgamma,
+        dbeta: partials.dbeta,
+        rows: problem.rows() as u64,
+        cols: problem.cols() as u64,
+        row_stride: problem.row_stride() as u64,
+        inner: problem.inner() as u64,
+        eps: problem.eps(),
+        unbiased: (problem.std() == Std::Unbiased).into(),
+        steps: tiling.steps as u32,
+        cached: cached as u32,
+    };
+    launches.push(Launch {
+        entry: entry(problem, Pass::Backward, tiling.form),
+        grid: grid(tiling.chunks),
+        block: block(tiling.threads.0, tiling.threads.1),
+        #[expect(clippy::cast_possible_truncation, reason = "bounded by the machine's limit")]
+        shared_bytes: (used + 32 * cached) as u32,
+        cluster: 1,
+        args: Args::NormBackward(args),
+    });
+    partials
+}
+
+/// f32 values of the workspace: dgamma and dbeta of each chunk, by vectors or not.
+pub(super) fn partial_len(problem: &Problem) -> usize {
+    let chunks = [false, true].map(|vectors| Tiling::backward(problem, vectors).chunks);
+    let longest = chunks[0].max(chunks[1]);
+    usize::try_from(2 * longest * problem.cols() as u64).unwrap_or(usize::MAX)
+}

@@ -1,0 +1,187 @@
+//! DyT and Derf. A thread owns the same few positions of every row that it takes, so that gamma stays in registers.
+
+use super::args::{PointwiseBackward, PointwiseForward};
+use super::fold::Partials;
+use super::geometry::{THREADS, WARP, aligned, block, floor_power, grid, vector};
+use super::{Args, BackwardAddresses, Entry, Form, ForwardAddresses, Launch, Launches, MAX_GRID};
+use crate::{Pass, Problem};
+
+/// Blocks that keep a large GPU busy for several waves.
+const FORWARD_BLOCKS: u64 = 2048;
+/// Rows that a thread of the forward takes at most, unless the grid would be too large.
+const FORWARD_STEPS: u64 = 8;
+/// As above, of the backward, whose sums cost traffic for each block.
+const BACKWARD_BLOCKS: u64 = 1024;
+/// Rows that add to one sum of a thread: by pairs, so that 16 additions follow one another.
+const BACKWARD_STEPS: u64 = 32;
+/// Up to this many rows a thread, one chunk of rows is worth more than several blocks.
+const SINGLE_CHUNK_STEPS: u64 = 8;
+/// Least rows a thread where there are several chunks.
+const LEAST_STEPS: u64 = 4;
+/// Loads of x and of dy that a thread of the backward keeps on their way.
+const STAGES: u64 = 4;
+
+fn entry(problem: &Problem, pass: Pass, vectors: bool) -> Entry {
+    let form = if vectors { Form::Vector } else { Form::Scalar };
+    Entry::Op { op: problem.op(), pass, dtype: problem.dtype(), param_dtype: problem.param_dtype(), form }
+}
+
+/// How blocks lie over rows and positions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Tiling {
+    /// Threads along a row and across rows.
+    pub(super) threads: (u64, u64),
+    /// Elements of a thread.
+    pub(super) width: u64,
+    /// Blocks along a row.
+    pub(super) slabs: u64,
+    /// Rows of a thread.
+    pub(super) steps: u64,
+    /// Blocks across rows.
+    pub(super) chunks: u64,
+}
+
+impl Tiling {
+    fn new(problem: &Problem, width: u64, widest: u64, steps: impl Fn(u64) -> u64) -> Self {
+        let (rows, len) = (problem.rows() as u64, problem.row_len() as u64);
+        let vectors = len.div_ceil(width);
+        let x = vectors.next_power_of_two().min(widest);
+        let y = THREADS / x;
+        let slabs = vectors.div_ceil(x);
+        // Rows of all slabs for each row of a block's threads.
+        let mut steps =
+            steps(u64::try_from(u128::from(rows) * u128::from(slabs) / u128::from(y)).unwrap_or(u64::MAX));
+        while rows.div_ceil(y * steps) * slabs > MAX_GRID {
+            steps *= 2;
+        }
+        Self { threads: (x, y), width, slabs, steps, chunks: rows.div_ceil(y * steps) }
+    }
+
+    pub(super) fn forward(problem: &Problem, vectors: bool) -> Self {
+        let width = if vectors { vector(problem.dtype()) } else { 1 };
+        Self::new(problem, width, THREADS, |rows| floor_power(rows / FORWARD_BLOCKS).min(FORWARD_STEPS))
+    }
+
+    pub(super) fn backward(problem: &Problem, vectors: bool) -> Self {
+        let width = if vectors { vector(problem.dtype()) } else { 1 };
+        let rows = problem.rows() as u64;
+        let x = (problem.row_len() as u64).div_ceil(width).next_power_of_two().min(WARP);
+        Self::new(problem, width, WARP, |all| {
+            if rows <= THREADS / x * SINGLE_CHUNK_STEPS {
+                SINGLE_CHUNK_STEPS
+            } else {
+                floor_power(all / BACKWARD_BLOCKS).clamp(LEAST_STEPS, BACKWARD_STEPS)
+            }
+        })
+    }
+
+    const fn blocks(&self) -> u64 {
+        self.slabs * self.chunks
+    }
+
+    /// Positions of a slab.
+    const fn slab(&self) -> u64 {
+        self.threads.0 * self.width
+    }
+
+    /// Partial sums of a chunk: one for each column, and one more wherever a slab ends inside of one.
+    const fn pieces(&self, problem: &Problem) -> u64 {
+        let cols = problem.cols() as u64;
+        if problem.inner() == 1 { cols } else { cols + self.slabs - 1 }
+    }
+
+    /// f32 values of all partial sums: dgamma, dbeta, dalpha, dshift.
+    const fn partial_len(&self, problem: &Problem) -> u64 {
+        2 * (self.chunks * self.pieces(problem) + self.blocks())
+    }
+}
+
+pub(super) fn forward(problem: &Problem, at: &ForwardAddresses) -> Launch {
+    let vectors = aligned(problem, &[at.x, at.y], &[at.gamma, at.beta]);
+    let tiling = Tiling::forward(problem, vectors);
+    #[expect(clippy::cast_possible_truncation, reason = "a grid's blocks fit 31 bits")]
+    let args = PointwiseForward {
+        x: at.x,
+        y: at.y,
+        gamma: at.gamma,
+        beta: at.beta,
+        alpha: at.alpha,
+        shift: at.shift,
+        rows: problem.rows() as u64,
+        len: problem.row_len() as u64,
+        row_stride: problem.row_stride() as u64,
+        inner: problem.inner() as u64,
+        slabs: tiling.slabs as u32,
+        steps: tiling.steps as u32,
+    };
+    Launch {
+        entry: entry(problem, Pass::Forward, vectors),
+        grid: grid(tiling.blocks()),
+        block: block(tiling.threads.0, tiling.threads.1),
+        shared_bytes: 0,
+        cluster: 1,
+        args: Args::PointwiseForward(args),
+    }
+}
+
+pub(super) fn backward(problem: &Problem, at: &BackwardAddresses, launches: &mut Launches) -> Partials {
+    let vectors = aligned(problem, &[at.dy, at.x, at.dx], &[at.gamma]);
+    let tiling = Tiling::backward(problem, vectors);
+    let partials = partials(problem, at, &tiling);
+    if problem.rows() == 0 {
+        return partials;
+    }
+    #[expect(clippy::cast_possible_truncation, reason = "a grid's blocks fit 31 bits")]
+    let args = PointwiseBackward {
+        dy: at.dy,
+        x: at.x,
+        dx: at.dx,
+        gamma: at.gamma,
+        alpha: at.alpha,
+        shift: at.shift,
+        dgamma: partials.dgamma,
+        dbeta: partials.dbeta,
+        dalpha: partials.dalpha,
+        dshift: partials.dshift,
+        rows: problem.rows() as u64,
+        len: problem.row_len() as u64,
+        row_stride: problem.row_stride() as u64,
+        inner: problem.inner() as u64,
+        pieces: partials.pieces,
+        slabs: tiling.slabs as u32,
+        steps: tiling.steps as u32,
+    };
+    launches.push(Launch {
+        entry: entry(problem, Pass::Backward, vectors),
+        grid: grid(tiling.blocks()),
+        block: block(tiling.threads.0, tiling.threads.1),
+        shared_bytes: shared_bytes(tiling.width),
+        cluster: 1,
+        args: Args::PointwiseBackward(args),
+    });
+    partials
+}
+
+/// The ring of loads, and in its place, once the rows are done, a sum for each position of each thread.
+#[expect(clippy::cast_possible_truncation, reason = "32 KiB at most")]
+const fn shared_bytes(width: u64) -> u32 {
+    if width == 1 { (THREADS * 4) as u32 } else { (STAGES * 2 * 16 * THREADS) as u32 }
+}
+
+/// Where the sums go: to the gradients themselves where nothing is left to add, else to the workspace.
+fn partials(problem: &Problem, at: &BackwardAddresses, tiling: &Tiling) -> Partials {
+    let (pieces, chunks, scalars) = (tiling.pieces(problem), tiling.chunks, tiling.blocks());
+    let columns = problem.inner() == 1 && chunks == 1;
+    let slab = if problem.inner() == 1 { 0 } else { tiling.slab() };
+    Partials::new(problem, at, [columns, scalars == 1], slab, pieces, chunks, scalars)
+}
+
+/// f32 values of the workspace, by vectors or not.
+pub(super) fn partial_len(problem: &Problem) -> usize {
+    let len = |vectors| Tiling::backward(problem, vectors).partial_len(problem);
+    let scalar = len(false);
+    // A problem whose rows hold no whole vectors is never gone through by vectors.
+    let v = vector(problem.dtype()) as usize;
+    let longest = if problem.row_len().is_multiple_of(v) { scalar.max(len(true)) } else { scalar };
+    usize::try_from(longest).unwrap_or(usize::MAX)
+}

@@ -51,6 +51,9 @@ fn add_columns(of_gamma: vec4<f32>, of_beta: vec4<f32>, chunk: u32, base: u32, i
         return;
     }
     let gammas = index % ALONG == 0u;
+    if !has(select(HAS_DBETA, HAS_DGAMMA, gammas)) {
+        return;
+    }
     var total = vec4<f32>();
     for (var first = line * ALONG; first < (line + 1u) * ALONG; first += 8u) {
         var part = vec4<f32>();
@@ -59,26 +62,24 @@ fn add_columns(of_gamma: vec4<f32>, of_beta: vec4<f32>, chunk: u32, base: u32, i
         }
         total += part;
     }
+    let first_sum = sums_of_chunk(chunk) + select(params.pieces, 0u, gammas);
     for (var q = 0u; q < 4u; q++) {
         let column = base + q * LINES + line;
         if column < params.cols {
-            add_column(total[q], chunk * params.cols + column, gammas, begins);
+            add_column(total[q], first_sum + column, begins);
         }
     }
 }
 
-fn add_column(term: f32, at: u32, gammas: bool, begins: bool) {
-    if gammas && has(HAS_DGAMMA) {
-        let sum = select(dgamma[params.dgamma_start + at], 0.0, begins);
-        dgamma[params.dgamma_start + at] = sum + term;
-    }
-    if !gammas && has(HAS_DBETA) {
-        let sum = select(dbeta[params.dbeta_start + at], 0.0, begins);
-        dbeta[params.dbeta_start + at] = sum + term;
+fn add_column(term: f32, at: u32, begins: bool) {
+    if begins {
+        partials[at] = term;
+    } else {
+        partials[at] += term;
     }
 }
 
-fn norm(workgroup: u32, index: u32) {
+fn run(workgroup: u32, index: u32) {
     let tiles = (params.inner + ALONG - 1u) / ALONG * params.rows;
     let reads_x = has(HAS_DX) || has(HAS_DGAMMA);
     let begin = workgroup * params.steps;

@@ -80,10 +80,18 @@ fn add_column(term: f32, at: u32, begins: bool) {
 }
 
 fn run(workgroup: u32, index: u32) {
-    let tiles = (params.inner + ALONG - 1u) / ALONG * params.rows;
     let reads_x = has(HAS_DX) || has(HAS_DGAMMA);
-    let begin = workgroup * params.steps;
-    for (var tile = begin; tile < min(tiles, begin + params.steps); tile++) {
+    let tiles = (params.inner + ALONG - 1u) / ALONG;
+    // Chunks of one row of the tensor, so that each may be bound by itself; 0 where a chunk has whole rows.
+    let chunks = params.slabs;
+    var begin = workgroup * params.steps;
+    var end = params.rows * tiles;
+    if chunks > 0u {
+        let n = workgroup / chunks;
+        begin = n * tiles + (workgroup - n * chunks) * params.steps;
+        end = (n + 1u) * tiles;
+    }
+    for (var tile = begin; tile < min(end, begin + params.steps); tile++) {
         let at = position_of(tile, index);
         var slope = Slope(Affine(0.0, 0.0, 0.0, 0.0), 0.0, 0.0);
         if reads_x {

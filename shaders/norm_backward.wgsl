@@ -133,13 +133,13 @@ fn store_sums(chunk: u32, column: u32, i: u32, k: u32, index: u32) {
     if has(HAS_DGAMMA) {
         let total = across_teams(four_of(sum_gamma[i], k), index);
         for (var q = 0u; writes && q < min(WIDTH, 4u) && column + q < params.cols; q++) {
-            partials[sums_of_chunk(chunk) + column + q] = total[q];
+            sums[sums_of_chunk(chunk) + column + q] = total[q];
         }
     }
     if has(HAS_DBETA) {
         let total = across_teams(four_of(sum_beta[i], k), index);
         for (var q = 0u; writes && q < min(WIDTH, 4u) && column + q < params.cols; q++) {
-            partials[sums_of_chunk(chunk) + params.pieces + column + q] = total[q];
+            sums[sums_of_chunk(chunk) + params.dbeta_at + column + q] = total[q];
         }
     }
 }

@@ -62,7 +62,7 @@ fn add_columns(of_gamma: vec4<f32>, of_beta: vec4<f32>, chunk: u32, base: u32, i
         }
         total += part;
     }
-    let first_sum = sums_of_chunk(chunk) + select(params.pieces, 0u, gammas);
+    let first_sum = sums_of_chunk(chunk) + select(params.dbeta_at, 0u, gammas);
     for (var q = 0u; q < 4u; q++) {
         let column = base + q * LINES + line;
         if column < params.cols {
@@ -73,9 +73,9 @@ fn add_columns(of_gamma: vec4<f32>, of_beta: vec4<f32>, chunk: u32, base: u32, i
 
 fn add_column(term: f32, at: u32, begins: bool) {
     if begins {
-        partials[at] = term;
+        sums[at] = term;
     } else {
-        partials[at] += term;
+        sums[at] += term;
     }
 }
 

@@ -37,9 +37,9 @@ fn long_slope(row: u32, x_begin: u32, dy_begin: u32, index: u32) -> Slope {
 // Adds to a partial sum, or begins it.
 fn add_to_sum(at: u32, term: f32, begins: bool) {
     if begins {
-        partials[at] = term;
+        sums[at] = term;
     } else {
-        partials[at] += term;
+        sums[at] += term;
     }
 }
 
@@ -50,7 +50,7 @@ fn add_to_sums(chunk: u32, column: u32, of_gamma: Values, of_beta: Values, begin
             add_to_sum(at + k, of_gamma[k], begins);
         }
         if has(HAS_DBETA) {
-            add_to_sum(at + params.pieces + k, of_beta[k], begins);
+            add_to_sum(at + params.dbeta_at + k, of_beta[k], begins);
         }
     }
 }

@@ -4,11 +4,13 @@
 //! the `PATH`. That it fails is a warning, because the prebuilt PTX does as well, and an error where `DYT_NVCC` was set.
 
 use std::env;
-use std::fmt::Write as _;
 use std::fs;
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+
+use flate2::Compression;
+use flate2::write::DeflateEncoder;
 
 /// What is compiled, each for every architecture.
 const SOURCES: [&str; 3] = ["pointwise", "rownorm", "fold"];
@@ -22,10 +24,10 @@ pub(crate) fn build() -> io::Result<()> {
     println!("cargo::rerun-if-env-changed=CUDA_HOME");
     let variable = |name: &str| env::var_os(name).map(PathBuf::from).ok_or(io::ErrorKind::NotFound);
     let (out, kernels) = (variable("OUT_DIR")?, variable("CARGO_MANIFEST_DIR")?.join("kernels"));
-    let mut list = String::from("[\n");
+    let mut list = Vec::new();
     if let Some((nvcc, demanded)) = compiler() {
         match compile(&nvcc, &kernels, &out.join("ptx")) {
-            Ok(()) => embed(&mut list, &out.join("ptx"), false)?,
+            Ok(()) => embed(&mut list, &out.join("ptx"), &out, false)?,
             Err(error) if demanded => return Err(error),
             Err(error) => {
                 let first = error.to_string();
@@ -34,9 +36,8 @@ pub(crate) fn build() -> io::Result<()> {
             }
         }
     }
-    embed(&mut list, &kernels.join("ptx"), true)?;
-    list.push_str("]\n");
-    fs::write(out.join("ptx.rs"), list)
+    embed(&mut list, &kernels.join("ptx"), &out, true)?;
+    fs::write(out.join("ptx.rs"), format!("static ALL: [Ptx; {}] = [\n{}];\n", list.len(), list.concat()))
 }
 
 /// The compiler, and whether it was asked for by name.
@@ -84,20 +85,30 @@ fn compile(nvcc: &Path, kernels: &Path, out: &Path) -> io::Result<()> {
     failed.map_or(Ok(()), |message| Err(io::Error::other(message)))
 }
 
-/// Adds the PTX of a folder to the list, newest architecture first.
-fn embed(list: &mut String, folder: &Path, prebuilt: bool) -> io::Result<()> {
+/// Adds the PTX of a folder to the list, newest architecture first, each file deflated into `out`.
+fn embed(list: &mut Vec<String>, folder: &Path, out: &Path, prebuilt: bool) -> io::Result<()> {
     for architecture in ARCHITECTURES.into_iter().rev() {
         for source in SOURCES {
             let file = folder.join(format!("sm_{architecture}")).join(format!("{source}.ptx"));
             // An absent file is a mistake that says its name.
-            let file = fs::canonicalize(&file).map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", file.display())))?;
-            let line = format!(
-                "Ptx {{ file: {source:?}, architecture: {architecture}, prebuilt: {prebuilt}, \
-                 text: concat!(include_str!({:?}), \"\\0\") }},",
-                file.display().to_string()
-            );
-            writeln!(list, "{line}").map_err(io::Error::other)?;
+            let text =
+                fs::read(&file).map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", file.display())))?;
+            let made = if prebuilt { "prebuilt" } else { "nvcc" };
+            let name = format!("{made}_{architecture}_{source}.deflate");
+            fs::write(out.join(&name), deflate(&text)?)?;
+            list.push(format!(
+                "Ptx::new({source:?}, {architecture}, {prebuilt}, \
+                 include_bytes!(concat!(env!(\"OUT_DIR\"), \"/{name}\"))),\n"
+            ));
         }
     }
     Ok(())
+}
+
+/// Compressed, with the zero behind the text that the driver wants.
+fn deflate(text: &[u8]) -> io::Result<Vec<u8>> {
+    let mut encoder = DeflateEncoder::new(Vec::new(), Compression::new(9));
+    encoder.write_all(text)?;
+    encoder.write_all(&[0])?;
+    encoder.finish()
 }

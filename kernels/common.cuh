@@ -116,6 +116,8 @@ DYT_DEVICE u32 narrow_f16_pair(float low, float high) {
 struct F32 {
     typedef float Element;
     static constexpr int WIDTH = 4;
+    // Whether rounding to this type leaves fewer than 24 bits.
+    static constexpr bool NARROW = false;
     DYT_METHOD static float widen(Element e) { return e; }
     DYT_METHOD static Element narrow(float v) { return v; }
     DYT_METHOD static void unpack(const Raw& raw, float (&v)[4]) {
@@ -130,6 +132,7 @@ struct F32 {
 struct F16 {
     typedef u16 Element;
     static constexpr int WIDTH = 8;
+    static constexpr bool NARROW = true;
     DYT_METHOD static float widen(Element e) { return widen_f16(e); }
     DYT_METHOD static Element narrow(float v) { return narrow_f16(v); }
     DYT_METHOD static void unpack(const Raw& raw, float (&v)[8]) {
@@ -150,6 +153,7 @@ struct F16 {
 struct Bf16 {
     typedef u16 Element;
     static constexpr int WIDTH = 8;
+    static constexpr bool NARROW = true;
     DYT_METHOD static float widen(Element e) { return float_of(static_cast<u32>(e) << 16); }
     DYT_METHOD static Element narrow(float v) { return narrow_bf16(v); }
     DYT_METHOD static void unpack(const Raw& raw, float (&v)[8]) {
@@ -308,6 +312,7 @@ DYT_DEVICE void wait_copies() {}
 
 // Sums `value` over `lanes` threads that follow one another, a power of two within a warp; every one gets it.
 DYT_DEVICE float lane_sum(float value, u32 lanes) {
+#pragma unroll 5
     for (u32 apart = lanes / 2; apart > 0; apart /= 2) value += __shfl_xor_sync(0xffffffffu, value, apart);
     return value;
 }

@@ -15,6 +15,7 @@ DYT_DEVICE float across_lanes(const Sum& sum, float* exchange) {
     Sum total;
     total.clear();
     if (threadIdx.y == 0) {
+#pragma unroll 1
         for (u32 y = 0; y < blockDim.y; ++y) {
             total.add(exchange[y * blockDim.x + threadIdx.x]);
             total.low += exchange[threads + y * blockDim.x + threadIdx.x];
@@ -34,7 +35,9 @@ DYT_DEVICE void fold_columns(const Fold& a, const float* partials, float* out, f
         // A column that slabs cut has a partial sum in each of them.
         const u64 first = a.slab == 0 ? column : column + quotient(column * a.inner, a.slab);
         const u64 last = a.slab == 0 ? column : column + quotient((column + 1) * a.inner - 1, a.slab);
+#pragma unroll 1
         for (u64 chunk = threadIdx.y; chunk < a.chunks; chunk += blockDim.y)
+#pragma unroll 1
             for (u64 piece = first; piece <= last; ++piece) sum.add(partials[chunk * a.pieces + piece]);
     }
     const float total = across_lanes(sum, exchange);
@@ -47,6 +50,7 @@ DYT_DEVICE void fold_scalars(const Fold& a, const float* partials, float* out, f
     const u32 thread = threadIdx.y * blockDim.x + threadIdx.x;
     Sum sum;
     sum.clear();
+#pragma unroll 1
     for (u64 i = thread; i < a.scalars; i += threads) sum.add(partials[i]);
     const float part = across_lanes(sum, exchange);
     // The threads with y = 0 are the first warp.

@@ -265,7 +265,7 @@ DYT_MATH math::Both erf_both(float u) {
     return Both{erf_fwd(u), fma_rn(e, rest, e)};
 }
 
-// erf u and 2/sqrt(pi) exp(-u^2), shorter, the slope off by (2 + 1.3 u^2) 2^-23 of itself.
+// erf u and 2/sqrt(pi) exp(-u^2), shorter, the slope off by (2.5 + 1.3 u^2) 2^-23 of itself.
 DYT_MATH math::Both erf_both_16(float u) {
     using namespace math;
     return Both{erf_fwd(u), ex2(fma_rn(mul_rn(u, u), -LOG2_E, LOG2_TWO_OVER_SQRT_PI))};

@@ -5,16 +5,29 @@
 
 namespace dyt {
 
+// f alone, and f and f' together, for results in the storage type T: math.cuh is shorter for 16 bits.
 struct Dyt {
     static constexpr bool SHIFT = false;
-    DYT_METHOD static float f(float u) { return tanh_fwd(u); }
-    DYT_METHOD static math::Both both(float u) { return tanh_both(u); }
+    template <class T>
+    DYT_METHOD static float f(float u) {
+        return T::NARROW ? tanh_fwd_16(u) : tanh_fwd(u);
+    }
+    template <class T>
+    DYT_METHOD static math::Both both(float u) {
+        return tanh_both(u);
+    }
 };
 
 struct Derf {
     static constexpr bool SHIFT = true;
-    DYT_METHOD static float f(float u) { return erf_fwd(u); }
-    DYT_METHOD static math::Both both(float u) { return erf_both(u); }
+    template <class T>
+    DYT_METHOD static float f(float u) {
+        return T::NARROW ? erf_fwd_16(u) : erf_fwd(u);
+    }
+    template <class T>
+    DYT_METHOD static math::Both both(float u) {
+        return T::NARROW ? erf_both_16(u) : erf_both(u);
+    }
 };
 
 // u is rounded once.
@@ -68,6 +81,7 @@ DYT_DEVICE void pointwise_forward(const PointwiseForward& a) {
     // Rows of this thread.
     u32 left = 0;
     if (first < a.rows) left = static_cast<u32>(least(a.steps, (a.rows - first + blockDim.y - 1) / blockDim.y));
+#pragma unroll 1
     while (left > 0) {
         typename A::Block block[FORWARD_AHEAD];
 #pragma unroll
@@ -80,7 +94,7 @@ DYT_DEVICE void pointwise_forward(const PointwiseForward& a) {
             A::unpack(block[i], v);
 #pragma unroll
             for (int k = 0; k < N; ++k)
-                v[k] = math::fma_rn(gamma[k], Curve::f(argument<Curve>(alpha, v[k], shift)), beta[k]);
+                v[k] = math::fma_rn(gamma[k], Curve::template f<T>(argument<Curve>(alpha, v[k], shift)), beta[k]);
             A::store(y + i * step, v);
         }
         x += FORWARD_AHEAD * step;
@@ -181,7 +195,7 @@ DYT_DEVICE void slope(const typename A::Block& of_dy, const typename A::Block& o
     A::unpack(of_x, x);
 #pragma unroll
     for (int k = 0; k < N; ++k) {
-        const math::Both both = Curve::both(argument<Curve>(alpha, x[k], shift));
+        const math::Both both = Curve::template both<T>(argument<Curve>(alpha, x[k], shift));
         const float h = math::mul_rn(dy[k], gamma[k]);
         const float g = math::mul_rn(h, both.slope);
         sums.gamma_row[k] = math::fma_rn(dy[k], both.f, sums.gamma_row[k]);
@@ -217,6 +231,7 @@ DYT_DEVICE void store_columns(const float (&sums)[N], float* out, const Target& 
     if (thread < width) {
         Sum sum;
         sum.clear();
+#pragma unroll 1
         for (u32 y = 0; y < blockDim.y; ++y) sum.add(exchange[y * width + thread]);
         total = sum.value();
         if (to.inner == 1 && to.begin + thread < to.end) out[to.first + to.begin + thread] = total;
@@ -227,10 +242,12 @@ DYT_DEVICE void store_columns(const float (&sums)[N], float* out, const Target& 
     __syncthreads();
     // A warp for each column, of which this block may have only a part.
     const u64 last = quotient(to.end - 1, to.inner);
+#pragma unroll 1
     for (u64 column = quotient(to.begin, to.inner) + thread / 32; column <= last; column += blockDim.x * blockDim.y / 32) {
         const u64 from = most(to.begin, column * to.inner);
         const u64 until = least(to.end, (column + 1) * to.inner);
         float part = 0.0f;
+#pragma unroll 1
         for (u64 at = from + thread % 32; at < until; at += 32) part += exchange[at - to.begin];
         part = lane_sum(part, 32);
         if (thread % 32 == 0) out[to.first + column + to.slab] = part;
@@ -247,6 +264,7 @@ DYT_DEVICE void store_scalar(float sum, float* out, float* exchange) {
     __syncthreads();
     if (thread == 0) {
         float total = 0.0f;
+#pragma unroll 1
         for (u32 warp = 0; warp < warps; ++warp) total += exchange[warp];
         out[blockIdx.x] = total;
     }
@@ -277,6 +295,7 @@ DYT_DEVICE void pointwise_backward(const PointwiseBackward& a) {
         Rows<T, VECTOR> rows;
         rows.begin(threadIdx.y * blockDim.x + threadIdx.x, blockDim.x * blockDim.y);
         rows.prepare(count, dy, x, step);
+#pragma unroll 1
         for (u32 row = 0; row < count; ++row) {
             typename A::Block of_dy, of_x;
             rows.take(row, count, dy, x, step, of_dy, of_x);
@@ -300,15 +319,16 @@ DYT_DEVICE void pointwise_backward(const PointwiseBackward& a) {
 
 }  // namespace dyt
 
-#define POINTWISE(storage, T, P, op, Curve)                                                          \
+// Blocks of the backward for a multiprocessor: as many as leave enough registers on every architecture.
+#define POINTWISE(storage, T, P, op, Curve, blocks)                                                  \
     DYT_ENTRY(dyt_##op##_fwd_##storage##_vector, PointwiseForward, 256, 4,                            \
               dyt::pointwise_forward<T, P, Curve, true>(a))                                          \
     DYT_ENTRY(dyt_##op##_fwd_##storage##_scalar, PointwiseForward, 256, 4,                            \
               dyt::pointwise_forward<T, P, Curve, false>(a))                                         \
-    DYT_ENTRY(dyt_##op##_bwd_##storage##_vector, PointwiseBackward, 256, 2,                           \
+    DYT_ENTRY(dyt_##op##_bwd_##storage##_vector, PointwiseBackward, 256, blocks,                      \
               dyt::pointwise_backward<T, P, Curve, true>(a))                                         \
     DYT_ENTRY(dyt_##op##_bwd_##storage##_scalar, PointwiseBackward, 256, 4,                           \
               dyt::pointwise_backward<T, P, Curve, false>(a))
 
-DYT_FOR_STORAGE(POINTWISE, dyt, dyt::Dyt)
-DYT_FOR_STORAGE(POINTWISE, derf, dyt::Derf)
+DYT_FOR_STORAGE(POINTWISE, dyt, dyt::Dyt, 3)
+DYT_FOR_STORAGE(POINTWISE, derf, dyt::Derf, 2)

@@ -153,6 +153,7 @@ DYT_DEVICE void norm_forward(const NormForward& a) {
     const Moments moments = {static_cast<float>(a.cols), a.eps, a.unbiased != 0};
     const u32 blocks = static_cast<u32>(a.cols / N);
     u32 turn = 0;
+#pragma unroll 1
     for (u64 base = static_cast<u64>(blockIdx.x) * blockDim.y; base < a.rows;
          base += static_cast<u64>(gridDim.x) * blockDim.y) {
         const u64 row = base + threadIdx.y;
@@ -231,9 +232,11 @@ DYT_DEVICE void store_columns(const float (&sums)[COUNT][N], float* out, u64 col
         for (int k = 0; k < N; ++k)
             exchange[threadIdx.y * width + (i * blockDim.x + threadIdx.x) * N + k] = sums[i][k];
     __syncthreads();
+#pragma unroll 1
     for (u32 column = threadIdx.y * blockDim.x + threadIdx.x; column < columns; column += blockDim.x * blockDim.y) {
         Sum sum;
         sum.clear();
+#pragma unroll 1
         for (u32 y = 0; y < blockDim.y; ++y) sum.add(exchange[y * width + column]);
         out[column] = sum.value();
     }
@@ -284,6 +287,7 @@ DYT_DEVICE void norm_backward(const NormBackward& a) {
         fill(dbeta[i], 0.0f);
     }
     u32 turn = 0;
+#pragma unroll 1
     for (u64 base = blockIdx.x * rows; base < least(a.rows, (blockIdx.x + 1) * rows); base += blockDim.y) {
         const u64 row = base + threadIdx.y;
         const u32 end = row < a.rows ? blocks : 0;
@@ -382,7 +386,7 @@ private:
 // Blocks of a long row that a thread adds up before the sum is folded.
 template <class A>
 struct Tile {
-    static constexpr int COUNT = A::WIDTH == 1 ? 8 : A::WIDTH == 4 ? 4 : 2;
+    static constexpr int COUNT = A::WIDTH == 8 ? 2 : 4;
 };
 
 template <int K>
@@ -397,6 +401,7 @@ DYT_DEVICE float long_origin(const Moments& moments, const LongRow<A>& x, u64 bl
     const float first = T::widen(*x.row);
     Sum total[1];
     total[0].clear();
+#pragma unroll 1
     for (u64 tile = 0; tile < blocks; tile += static_cast<u64>(COUNT) * blockDim.x) {
         float part[1] = {0.0f};
         typename A::Block block[COUNT];
@@ -429,12 +434,14 @@ DYT_DEVICE void norm_forward_long(const NormForward& a) {
     const u64 blocks = a.cols / N;
     u32 turn = 0;
     Raw* cache = reinterpret_cast<Raw*>(shared_memory() + blockDim.x);
+#pragma unroll 1
     for (u64 row = blockIdx.x; row < a.rows; row += gridDim.x) {
         const LongRow<A> x = {static_cast<const Element*>(a.x) + row * a.row_stride, cache, a.cached};
         const float m = Op::CENTER ? long_origin<T, A>(moments, x, blocks, false, turn) : 0.0f;
         Sum totals[2];
         totals[0].clear();
         totals[1].clear();
+#pragma unroll 1
         for (u64 tile = 0; tile < blocks; tile += static_cast<u64>(COUNT) * blockDim.x) {
             float part[2] = {0.0f, 0.0f};
             typename A::Block block[COUNT];
@@ -469,6 +476,7 @@ DYT_DEVICE void norm_forward_long(const NormForward& a) {
         // In place this overwrites x, of which every thread reads its own blocks; the first value was read before the
         // last barrier.
         Element* y = static_cast<Element*>(a.y) + row * a.row_stride;
+#pragma unroll 1
         for (u64 tile = 0; tile < blocks; tile += static_cast<u64>(COUNT) * blockDim.x) {
             typename A::Block block[COUNT];
 #pragma unroll
@@ -508,6 +516,7 @@ DYT_DEVICE void norm_backward_long(const NormBackward& a) {
     const u64 begin = static_cast<u64>(blockIdx.x) * a.steps;
     u32 turn = 0;
     Raw* cache = reinterpret_cast<Raw*>(shared_memory() + blockDim.x);
+#pragma unroll 1
     for (u64 row = begin; row < least(a.rows, begin + a.steps); ++row) {
         const u64 offset = row * a.row_stride;
         const LongRow<A> x = {static_cast<const Element*>(a.x) + offset, cache, a.cached};
@@ -524,6 +533,7 @@ DYT_DEVICE void norm_backward_long(const NormBackward& a) {
             Sum totals[4];
 #pragma unroll
             for (int k = 0; k < 4; ++k) totals[k].clear();
+#pragma unroll 1
             for (u64 tile = 0; tile < blocks; tile += static_cast<u64>(COUNT) * blockDim.x) {
                 float part[4] = {0.0f, 0.0f, 0.0f, 0.0f};
                 typename A::Block of_x[COUNT], of_dy[COUNT];
@@ -551,6 +561,7 @@ DYT_DEVICE void norm_backward_long(const NormBackward& a) {
             all_row_sums<Op>(sums, turn);
             slope = slope_of<Op>(moments, m, a.rstd != nullptr ? a.rstd + row : nullptr, sums);
         }
+#pragma unroll 1
         for (u64 at = threadIdx.x; at < blocks; at += blockDim.x) {
             float x_part[N], dy_part[N], gamma[N];
             A::unpack(reads_x ? x.again(at) : A::zero(), x_part);
@@ -600,6 +611,7 @@ DYT_DEVICE void warp_sums(float (&values)[K]) {
 #pragma unroll
     for (int k = 0; k < K; ++k) {
         values[k] = 0.0f;
+#pragma unroll 1
         for (u32 y = 0; y < blockDim.y; ++y) values[k] += exchange[k * threads + y * blockDim.x + threadIdx.x];
     }
 }
@@ -609,8 +621,10 @@ DYT_DEVICE float first_origin(const Moments& moments, const typename T::Element*
     const float first = T::widen(*x);
     Sum total[1];
     total[0].clear();
+#pragma unroll 1
     for (u64 c = threadIdx.y; c < cols;) {
         float part[1] = {0.0f};
+#pragma unroll 4
         for (u32 i = 0; i < FIRST_STEPS && c < cols; ++i, c += blockDim.y) part[0] += T::widen(x[c * inner]) - first;
         fold_into(total, part);
     }
@@ -624,6 +638,7 @@ DYT_DEVICE void norm_forward_first(const NormForward& a) {
     typedef typename T::Element Element;
     const Moments moments = {static_cast<float>(a.cols), a.eps, a.unbiased != 0};
     const u64 tiles = (a.inner + 31) / 32;
+#pragma unroll 1
     for (u64 tile = blockIdx.x; tile < a.rows * tiles; tile += gridDim.x) {
         const Position at(tile, tiles, a.inner, a.row_stride);
         // Threads without a position go along on one that is there, and write nothing.
@@ -632,8 +647,10 @@ DYT_DEVICE void norm_forward_first(const NormForward& a) {
         Sum totals[2];
         totals[0].clear();
         totals[1].clear();
+#pragma unroll 1
         for (u64 c = threadIdx.y; c < a.cols;) {
             float part[2] = {0.0f, 0.0f};
+#pragma unroll 4
             for (u32 i = 0; i < FIRST_STEPS && c < a.cols; ++i, c += blockDim.y) {
                 const float value = T::widen(x[c * a.inner]);
                 const float d = Op::CENTER ? value - m : value;
@@ -653,6 +670,7 @@ DYT_DEVICE void norm_forward_first(const NormForward& a) {
             if (a.rstd != nullptr) a.rstd[at.row] = rstd;
         }
         Element* y = static_cast<Element*>(a.y) + at.begin;
+#pragma unroll 1
         for (u64 column = threadIdx.y; column < a.cols; column += blockDim.y) {
             float gamma[1], beta[1];
             parameters<P, 1>(a.gamma, column, 1.0f, gamma);
@@ -680,8 +698,10 @@ DYT_DEVICE Slope first_slope(const Moments& moments, const NormBackward& a, cons
     Sum totals[4];
 #pragma unroll
     for (int k = 0; k < 4; ++k) totals[k].clear();
+#pragma unroll 1
     for (u64 c = threadIdx.y; c < a.cols;) {
         float part[4] = {0.0f, 0.0f, 0.0f, 0.0f};
+#pragma unroll 4
         for (u32 i = 0; i < FIRST_STEPS && c < a.cols; ++i, c += blockDim.y) {
             const float x_part[1] = {T::widen(x[c * a.inner])};
             const float dy_part[1] = {T::widen(dy[c * a.inner])};
@@ -707,6 +727,7 @@ DYT_DEVICE void norm_backward_first(const NormBackward& a) {
     float* dgamma = a.dgamma == nullptr ? nullptr : a.dgamma + static_cast<u64>(blockIdx.x) * a.cols;
     float* dbeta = a.dbeta == nullptr ? nullptr : a.dbeta + static_cast<u64>(blockIdx.x) * a.cols;
     const u64 first = static_cast<u64>(blockIdx.x) * a.steps;
+#pragma unroll 1
     for (u64 tile = first; tile < least(a.rows * tiles, first + a.steps); ++tile) {
         const Position at(tile, tiles, a.inner, a.row_stride);
         const u64 begin = at.live ? at.begin : at.begin - threadIdx.x;
@@ -714,6 +735,7 @@ DYT_DEVICE void norm_backward_first(const NormBackward& a) {
         if (reads_x) slope = first_slope<T, P, Op>(moments, a, at, begin);
         const Element* x = static_cast<const Element*>(a.x) + begin;
         const Element* dy = static_cast<const Element*>(a.dy) + begin;
+#pragma unroll 1
         for (u64 c = threadIdx.y; c < a.cols; c += blockDim.y) {
             const float of_dy = at.live ? T::widen(dy[c * a.inner]) : 0.0f;
             const float x_hat = reads_x && at.live ? slope.affine.x_hat<Op>(T::widen(x[c * a.inner])) : 0.0f;

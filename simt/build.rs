@@ -7,9 +7,13 @@ fn main() {
     println!("cargo::rerun-if-changed=cpp");
     println!("cargo::rerun-if-changed=../kernels");
     let mut build = cc::Build::new();
-    build.cpp(true).std("c++17").opt_level(2).include("cpp").files(
-        ["simt", "pointwise", "rownorm", "fold"].map(|name| format!("cpp/{name}.cpp")),
-    );
+    build
+        .cpp(true)
+        .std("c++17")
+        .opt_level(2)
+        .include("cpp")
+        .include("../kernels")
+        .files(["simt", "pointwise", "rownorm", "fold", "faults"].map(|name| format!("cpp/{name}.cpp")));
     // A product and a sum are fused where the kernels say so, and nowhere else.
     build.flag("-ffp-contract=off").flag("-Wno-unknown-pragmas");
     #[cfg(target_arch = "x86_64")]
@@ -21,4 +25,29 @@ fn main() {
         println!("cargo::rustc-link-lib=dylib=asan");
     }
     build.compile("dyt_simt");
+    driver();
+}
+
+/// Builds the driver without a GPU, which the tests of the CUDA host side load in the place of NVIDIA's. Its name inside
+/// is that of the real one, so that whoever looks for the driver afterwards gets this one.
+fn driver() {
+    println!("cargo::rerun-if-changed=driver");
+    let out = std::env::var("OUT_DIR").unwrap_or_default();
+    let library = format!("{out}/libcuda_fake.so");
+    let mut command = cc::Build::new().get_compiler().to_command();
+    command.args([
+        "-std=gnu11",
+        "-O1",
+        "-shared",
+        "-fPIC",
+        "-Wl,-soname,libcuda.so",
+        "driver/fake.c",
+        "-o",
+        &library,
+    ]);
+    // Where it cannot be built, its tests say so.
+    if !command.status().is_ok_and(|status| status.success()) {
+        println!("cargo::warning=the fake driver was not built");
+    }
+    println!("cargo::rustc-env=DYT_FAKE_DRIVER={library}");
 }

@@ -137,10 +137,9 @@ impl Buffer {
         match &self.memory {
             Memory::Host(lines) => (Place::Host, lines.as_ptr().cast()),
             #[cfg(feature = "cuda")]
-            Memory::Cuda(memory) => (
-                Place::Cuda(memory.ordinal()),
-                core::ptr::without_provenance(memory.address() as usize),
-            ),
+            Memory::Cuda(memory) => {
+                (Place::Cuda(memory.ordinal()), core::ptr::without_provenance(memory.address() as usize))
+            }
             #[cfg(feature = "wgpu")]
             Memory::Wgpu(buffer) => (Place::Wgpu(buffer), core::ptr::null()),
         }
@@ -150,10 +149,9 @@ impl Buffer {
         match &mut self.memory {
             Memory::Host(lines) => (Place::Host, lines.as_mut_ptr().cast()),
             #[cfg(feature = "cuda")]
-            Memory::Cuda(memory) => (
-                Place::Cuda(memory.ordinal()),
-                core::ptr::without_provenance_mut(memory.address() as usize),
-            ),
+            Memory::Cuda(memory) => {
+                (Place::Cuda(memory.ordinal()), core::ptr::without_provenance_mut(memory.address() as usize))
+            }
             #[cfg(feature = "wgpu")]
             Memory::Wgpu(buffer) => (Place::Wgpu(buffer), core::ptr::null_mut()),
         }

@@ -189,7 +189,10 @@ impl core::fmt::Display for Refusal {
             Self::NoCudaDriver { reason } => write!(f, "no NVIDIA driver: {reason}"),
             Self::CudaDriverTooOld { needed, actual } => {
                 let ((major, minor), (has_major, has_minor)) = (needed, actual);
-                write!(f, "the NVIDIA driver is for CUDA {has_major}.{has_minor}, and {major}.{minor} is needed")
+                write!(
+                    f,
+                    "the NVIDIA driver is for CUDA {has_major}.{has_minor}, and {major}.{minor} is needed"
+                )
             }
             Self::CudaDriverLacks { symbol } => write!(f, "the NVIDIA driver has no function {symbol}"),
             Self::CudaInit { reason } => write!(f, "the NVIDIA driver does not start: {reason}"),
@@ -199,7 +202,10 @@ impl core::fmt::Display for Refusal {
             }
             Self::ComputeCapability { needed, actual } => {
                 let ((major, minor), (has_major, has_minor)) = (needed, actual);
-                write!(f, "the GPU has compute capability {has_major}.{has_minor}, and {major}.{minor} is needed")
+                write!(
+                    f,
+                    "the GPU has compute capability {has_major}.{has_minor}, and {major}.{minor} is needed"
+                )
             }
             Self::PtxRefused { log } => write!(f, "the driver takes none of the PTX: {log}"),
         }

@@ -333,6 +333,7 @@ std::uint16_t narrow_f16(float value) {
 extern "C" void dyt_simt_pointwise();
 extern "C" void dyt_simt_rownorm();
 extern "C" void dyt_simt_fold();
+extern "C" void dyt_simt_faults();
 
 // Runs a launch. Returns null, or what went wrong.
 extern "C" const char* dyt_simt_launch(const char* name, const std::uint32_t* grid, const std::uint32_t* block,
@@ -341,6 +342,7 @@ extern "C" const char* dyt_simt_launch(const char* name, const std::uint32_t* gr
     dyt_simt_pointwise();
     dyt_simt_rownorm();
     dyt_simt_fold();
+    dyt_simt_faults();
     const simt::Entry* entry = simt::entries();
     while (entry != nullptr && std::strcmp(entry->name, name) != 0) entry = entry->next;
     if (entry == nullptr) return "no kernel has this name";

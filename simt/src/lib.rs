@@ -10,7 +10,9 @@ mod target;
 pub use memory::Exact;
 pub use target::Simt;
 
+use std::collections::BTreeSet;
 use std::ffi::{CStr, CString, c_char, c_void};
+use std::sync::{Mutex, PoisonError};
 
 use dyt::cuda::plan::Launch;
 
@@ -44,35 +46,73 @@ unsafe extern "C" {
     ) -> *const c_char;
 }
 
-/// Runs a launch.
+/// A kernel that takes part in no plan, or one of a plan with another geometry.
+#[derive(Clone, Copy, Debug)]
+pub struct Call<'a> {
+    /// The kernel's name.
+    pub name: &'a str,
+    /// Blocks.
+    pub grid: [u32; 3],
+    /// Threads of a block.
+    pub block: [u32; 3],
+    /// Bytes of dynamic shared memory.
+    pub shared_bytes: u32,
+    /// The kernel's only parameter.
+    pub parameter: &'a [u8],
+}
+
+impl Call<'_> {
+    /// Runs it.
+    ///
+    /// # Errors
+    /// What a GPU would not do: a kernel that is not there, threads that wait for others that do not come, copies that
+    /// nobody waits for.
+    ///
+    /// # Safety
+    /// The addresses in the parameter are of host memory, valid for what the kernel reads and writes, and nothing else
+    /// touches it.
+    pub unsafe fn run(&self, order: Order) -> Result<(), String> {
+        let name = CString::new(self.name).map_err(|error| error.to_string())?;
+        // SAFETY: the pointers are valid for the call; what the kernel touches is the caller's promise.
+        let fault = unsafe {
+            dyt_simt_launch(
+                name.as_ptr(),
+                self.grid.as_ptr(),
+                self.block.as_ptr(),
+                self.shared_bytes,
+                self.parameter.as_ptr().cast(),
+                self.parameter.len(),
+                order as u32,
+                self.grid[0].into(),
+            )
+        };
+        if fault.is_null() {
+            return Ok(());
+        }
+        // SAFETY: a fault is a literal of the C++ side.
+        let fault = unsafe { CStr::from_ptr(fault) }.to_string_lossy();
+        Err(format!("{} with grid {:?} and block {:?}: {fault}", self.name, self.grid, self.block))
+    }
+}
+
+/// Runs a launch of a plan, and remembers that its kernel has run.
 ///
 /// # Errors
-/// What a GPU would not do: a kernel that is not there, threads that wait for others that do not come, copies that
-/// nobody waits for.
+/// As [`Call::run`].
 ///
 /// # Safety
-/// The addresses in the arguments are of host memory, valid for what the kernel reads and writes, and nothing else
-/// touches it.
+/// As [`Call::run`].
 pub unsafe fn launch(launch: &Launch, order: Order) -> Result<(), String> {
-    let name = CString::new(launch.entry.name()).map_err(|error| error.to_string())?;
-    let args = launch.args.as_bytes();
-    // SAFETY: the pointers are valid for the call; what the kernel touches is the caller's promise.
-    let fault = unsafe {
-        dyt_simt_launch(
-            name.as_ptr(),
-            launch.grid.as_ptr(),
-            launch.block.as_ptr(),
-            launch.shared_bytes,
-            args.as_ptr().cast(),
-            args.len(),
-            order as u32,
-            launch.grid[0].into(),
-        )
-    };
-    if fault.is_null() {
-        return Ok(());
-    }
-    // SAFETY: a fault is a literal of the C++ side.
-    let fault = unsafe { CStr::from_ptr(fault) }.to_string_lossy();
-    Err(format!("{} with grid {:?} and block {:?}: {fault}", launch.entry.name(), launch.grid, launch.block))
+    let Launch { entry, grid, block, shared_bytes, .. } = *launch;
+    let call = Call { name: entry.name(), grid, block, shared_bytes, parameter: launch.args.as_bytes() };
+    LAUNCHED.lock().unwrap_or_else(PoisonError::into_inner).insert(entry.name());
+    // SAFETY: the caller's promise.
+    unsafe { call.run(order) }
+}
+
+static LAUNCHED: Mutex<BTreeSet<&str>> = Mutex::new(BTreeSet::new());
+
+/// The names of the kernels that [`launch`] has run in this process.
+pub fn launched() -> BTreeSet<&'static str> {
+    LAUNCHED.lock().unwrap_or_else(PoisonError::into_inner).clone()
 }

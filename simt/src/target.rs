@@ -10,14 +10,14 @@ use crate::{Exact, Order};
 #[derive(Clone, Debug)]
 pub struct Simt {
     orders: Vec<Order>,
-    limits: Limits,
+    limits: Vec<Limits>,
 }
 
 impl Simt {
     /// Threads by their index.
     #[must_use]
     pub fn new() -> Self {
-        Self { orders: vec![Order::Forward], limits: Limits::BASELINE }
+        Self { orders: vec![Order::Forward], limits: vec![Limits::BASELINE] }
     }
 
     /// Runs every launch in each of these orders, and fails where they do not give the same bits.
@@ -27,10 +27,10 @@ impl Simt {
         self
     }
 
-    /// What the machine has, for the plans.
+    /// Runs every call by the plans for each of these machines, and fails where they do not give the same bits.
     #[must_use]
-    pub const fn limits(mut self, limits: Limits) -> Self {
-        self.limits = limits;
+    pub fn limits(mut self, limits: &[Limits]) -> Self {
+        self.limits = limits.to_vec();
         self
     }
 
@@ -39,14 +39,16 @@ impl Simt {
         &self,
         inputs: &[Option<View<'_>>],
         mut outputs: Vec<Option<ViewMut<'_>>>,
-        plan: impl Fn(&[u64], &[u64]) -> Launches,
+        plan: impl Fn(Limits, &[u64], &[u64]) -> Launches,
     ) {
         let mut first: Option<Vec<Option<Exact>>> = None;
-        for order in &self.orders {
+        let ways =
+            self.orders.iter().flat_map(|order| self.limits.iter().map(move |limits| (order, *limits)));
+        for (order, limits) in ways {
             let mut read: Vec<_> = inputs.iter().map(|view| view.as_ref().map(Exact::read)).collect();
             let mut written: Vec<_> =
                 outputs.iter_mut().map(|view| view.as_mut().map(Exact::written)).collect();
-            let launches = plan(&addresses(&mut read), &addresses(&mut written));
+            let launches = plan(limits, &addresses(&mut read), &addresses(&mut written));
             for launch in launches.iter() {
                 // SAFETY: every address is that of a copy of the argument, and nothing else knows them.
                 let done = unsafe { crate::launch(launch, *order) };
@@ -62,7 +64,7 @@ impl Simt {
                 Some(first) => {
                     for (i, (one, other)) in first.iter().zip(&written).enumerate() {
                         let same = one.as_ref().map(Exact::bytes) == other.as_ref().map(Exact::bytes);
-                        assert!(same, "{order:?}: other bits in output {i} than {:?}", self.orders[0]);
+                        assert!(same, "{order:?}, {limits:?}: other bits in output {i} than the first time");
                     }
                 }
             }
@@ -105,12 +107,12 @@ impl Target for Simt {
     fn forward(&self, problem: &Problem, arguments: Forward<'_>) -> Result<()> {
         let Forward { x, alpha, shift, gamma, beta, y, mean, rstd, .. } = arguments;
         let in_place = x.is_none();
-        self.run(&[x, alpha, shift, gamma, beta], vec![Some(y), mean, rstd], |read, written| {
+        self.run(&[x, alpha, shift, gamma, beta], vec![Some(y), mean, rstd], |limits, read, written| {
             let [x, alpha, shift, gamma, beta] = *read else { return Launches::default() };
             let [y, mean, rstd] = *written else { return Launches::default() };
             let x = if in_place { y } else { x };
             let at = ForwardAddresses { x, alpha, shift, gamma, beta, y, mean, rstd };
-            plan::forward(problem, &at, self.limits)
+            plan::forward(problem, &at, limits)
         });
         Ok(())
     }
@@ -125,7 +127,7 @@ impl Target for Simt {
         let in_place = dy.is_none();
         let inputs = [dy, Some(x), alpha, shift, gamma, mean, rstd];
         let outputs = vec![dx, dalpha, dshift, dgamma, dbeta, Some(workspace)];
-        self.run(&inputs, outputs, |read, written| {
+        self.run(&inputs, outputs, |limits, read, written| {
             let [dy, x, alpha, shift, gamma, mean, rstd] = *read else { return Launches::default() };
             let [dx, dalpha, dshift, dgamma, dbeta, workspace] = *written else {
                 return Launches::default();
@@ -146,7 +148,7 @@ impl Target for Simt {
                 dbeta,
                 workspace,
             };
-            plan::backward(problem, &at, self.limits)
+            plan::backward(problem, &at, limits)
         });
         Ok(())
     }

@@ -5,8 +5,12 @@ use std::error::Error;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use dyt_conformance::{Case, Failure, Prepared, Report, Target, cases, quick_cases};
-use dyt_simt::{Order, Simt};
+use dyt::cuda::plan::{Entry, Limits};
+use dyt::{Op, Problem};
+use dyt_conformance::{
+    Case, Failure, Prepared, Report, STORAGE, Statistics, Target, VARIANTS, Values, cases, quick_cases,
+};
+use dyt_simt::{Order, Simt, launched};
 
 fn list() -> Vec<Case> {
     if std::env::var_os("DYT_TEST_QUICK").is_some() { quick_cases() } else { cases() }
@@ -57,6 +61,34 @@ fn judge(name: &str, outcomes: &[(Case, Result<Report, Failure>)]) {
     assert!(failures.is_empty(), "{} of {} failed:\n{}", failures.len(), outcomes.len(), failures.join("\n"));
 }
 
+/// Shapes that the list lacks and CUDA has a way of its own for: rows that no registers hold, by 16 bytes and by
+/// elements, several of them for a block; rows that several warps share; many rows for each sum.
+fn more_cases() -> dyt::Result<Vec<Case>> {
+    let mut list = Vec::new();
+    let values = [Values::Normal, Values::LargeOffset, Values::EqualRows, Values::NonFinite];
+    for (i, (op, std)) in VARIANTS.into_iter().enumerate() {
+        for (k, (dtype, param_dtype)) in STORAGE.into_iter().enumerate() {
+            let problem = |rows, cols| {
+                Problem::new(op, rows, cols).std(std).dtype(dtype).param_dtype(param_dtype).build()
+            };
+            for (n, values) in values.into_iter().enumerate() {
+                let statistics = Statistics::ALL[(i + k + n) % 4];
+                let case = |problem, seed| {
+                    Case::new(problem, values).statistics(statistics).in_place(n == 1).seed(seed)
+                };
+                list.push(case(problem(2, 40_960)?, 2 * k as u64));
+                list.push(case(problem(2, 5_003)?, 1));
+                list.push(case(problem(70, 1_024)?, 4));
+            }
+            list.push(Case::new(problem(1_100, 520)?, Values::Normal).seed(8));
+        }
+        let f32s = |rows, cols| Problem::new(op, rows, cols).std(std).build();
+        list.push(Case::new(f32s(300, 8_224)?, Values::Normal).seed(6));
+        list.push(Case::new(f32s(2_800_000, 3)?, Values::EqualRows).seed(1));
+    }
+    Ok(list)
+}
+
 #[test]
 fn every_case_passes() -> Result<(), Box<dyn Error>> {
     let target = Simt::new();
@@ -65,6 +97,25 @@ fn every_case_passes() -> Result<(), Box<dyn Error>> {
     let outcomes = run_all(&target, &cases)?;
     assert_eq!(outcomes.len(), cases.len());
     judge(&target.name(), &outcomes);
+    if std::env::var_os("DYT_TEST_QUICK").is_some() {
+        return Ok(());
+    }
+    judge("more cases", &run_all(&target, &more_cases()?)?);
+    let missing: Vec<_> = Entry::all().map(Entry::name).filter(|name| !launched().contains(name)).collect();
+    assert!(missing.is_empty(), "kernels that no case has run: {missing:?}");
+    Ok(())
+}
+
+/// How much of a long row shared memory keeps changes no bit, whether none of it, a part, or all.
+#[test]
+fn the_size_of_shared_memory_does_not_matter() -> Result<(), Box<dyn Error>> {
+    for op in [Op::LayerNorm, Op::RmsNorm] {
+        for statistics in [Statistics::Saved, Statistics::Recomputed] {
+            let case = Case::new(Problem::new(op, 2, 40_960).build()?, Values::Normal).statistics(statistics);
+            let limits = [4096, 60_000, 232_448, 500_000].map(|shared_bytes| Limits { shared_bytes });
+            Prepared::new(&case)?.run(&Simt::new().limits(&limits))?;
+        }
+    }
     Ok(())
 }
 
@@ -72,7 +123,12 @@ fn every_case_passes() -> Result<(), Box<dyn Error>> {
 #[test]
 fn the_order_of_threads_and_blocks_does_not_matter() -> Result<(), Box<dyn Error>> {
     let target = Simt::new().orders(&Order::ALL);
-    let cases: Vec<_> = list().into_iter().filter(|case| case.problem.elements() <= 20_000).collect();
+    let small = |case: &Case| case.problem.elements() <= 20_000;
+    let mut cases: Vec<_> = list().into_iter().filter(small).collect();
+    if std::env::var_os("DYT_TEST_QUICK").is_none() {
+        let few = |case: &Case| case.problem.elements() <= 100_000 && case.values == Values::Normal;
+        cases.extend(more_cases()?.into_iter().filter(few));
+    }
     judge("in every order", &run_all(&target, &cases)?);
     Ok(())
 }

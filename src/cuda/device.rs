@@ -58,7 +58,8 @@ impl Cuda {
         let kernels = &self.shared.kernels;
         let name = kernels.context().name().unwrap_or_else(|_| "unnamed".to_owned());
         let capability = probe::device(self.ordinal());
-        let capability = capability.map_or_else(|_| String::new(), |(major, minor)| format!(" ({major}.{minor})"));
+        let capability =
+            capability.map_or_else(|_| String::new(), |(major, minor)| format!(" ({major}.{minor})"));
         let source = kernels.source().map_or_else(String::new, |ptx| {
             let made = if ptx.is_prebuilt() { "prebuilt" } else { "nvcc's" };
             format!(", {made} PTX for sm_{}", ptx.architecture())

@@ -102,7 +102,12 @@ impl CudaKernels {
     /// # Safety
     /// The stream belongs to [`Self::context`]. Until the work that is enqueued has ended, every argument is valid on the
     /// device, and no work that the stream does not order writes to an argument or reads an output.
-    pub unsafe fn forward(&self, stream: &CudaStream, problem: &Problem, arguments: Forward<'_>) -> Result<()> {
+    pub unsafe fn forward(
+        &self,
+        stream: &CudaStream,
+        problem: &Problem,
+        arguments: Forward<'_>,
+    ) -> Result<()> {
         // SAFETY: the caller's promise; a `CudaStream` is a stream that lives.
         unsafe { self.forward_on(stream.cu_stream(), problem, arguments) }
     }
@@ -114,8 +119,16 @@ impl CudaKernels {
     ///
     /// # Safety
     /// As [`Self::forward`]; the stream lives.
-    #[expect(clippy::needless_pass_by_value, reason = "as Device::forward: the call uses up the mutable views")]
-    pub unsafe fn forward_on(&self, stream: CUstream, problem: &Problem, arguments: Forward<'_>) -> Result<()> {
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "as Device::forward: the call uses up the mutable views"
+    )]
+    pub unsafe fn forward_on(
+        &self,
+        stream: CUstream,
+        problem: &Problem,
+        arguments: Forward<'_>,
+    ) -> Result<()> {
         let pointers = arguments.check(problem, self.memory())?;
         // SAFETY: the arguments were checked; the rest is the caller's promise.
         unsafe { self.enqueue_forward(stream, problem, &pointers) }
@@ -147,7 +160,10 @@ impl CudaKernels {
     ///
     /// # Safety
     /// As [`Self::backward`]; the stream lives.
-    #[expect(clippy::needless_pass_by_value, reason = "as Device::backward_with: the call uses up the mutable views")]
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "as Device::backward_with: the call uses up the mutable views"
+    )]
     pub unsafe fn backward_on(
         &self,
         stream: CUstream,
@@ -218,8 +234,9 @@ impl CudaKernels {
         let (parameters, extra) = (parameters.as_mut_ptr(), core::ptr::null_mut());
         // SAFETY: the kernel takes one parameter of the size of these arguments (the tests compare them for every
         // kernel), and the rest is the caller's promise.
-        let status =
-            unsafe { cuLaunchKernel(function, gx, gy, gz, bx, by, bz, shared_bytes, stream, parameters, extra) };
+        let status = unsafe {
+            cuLaunchKernel(function, gx, gy, gz, bx, by, bz, shared_bytes, stream, parameters, extra)
+        };
         status.result().map_err(|error| driver(error, shared_bytes as usize))
     }
 }

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use cudarc::driver::CudaContext;
 use cudarc::driver::result::{function, module};
 use cudarc::driver::sys::{
-    CUdevice_attribute, CUfunction, CUfunction_attribute, CUjit_option, CUmodule, CUresult, cuModuleLoadDataEx,
+    CUdevice_attribute, CUfunction, CUfunction_attribute, CUjit_option, CUmodule, CUresult,
+    cuModuleLoadDataEx,
 };
 
 use super::error::{call, describe, driver, refused};
@@ -137,10 +138,8 @@ fn limits(context: &CudaContext) -> Result<Limits> {
 /// Loads one file; the log of the driver's compiler stands in the refusal.
 fn load(ptx: &Ptx) -> core::result::Result<CUmodule, Refused> {
     let mut log = vec![0_u8; LOG_BYTES];
-    let mut options = [
-        CUjit_option::CU_JIT_ERROR_LOG_BUFFER,
-        CUjit_option::CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES,
-    ];
+    let mut options =
+        [CUjit_option::CU_JIT_ERROR_LOG_BUFFER, CUjit_option::CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES];
     // The driver takes a number where it expects one in the place of a pointer.
     let mut values = [log.as_mut_ptr().cast::<c_void>(), core::ptr::without_provenance_mut(LOG_BYTES - 1)];
     let mut module: CUmodule = core::ptr::null_mut();

@@ -17,7 +17,7 @@ const NEEDED_CAPABILITY: (u32, u32) = (7, 5);
 
 /// Where cudarc finds the driver, too.
 const LIBRARIES: &[&str] =
-    if cfg!(windows) { &["nvcuda.dll"] } else { &["libcuda.so", "libcuda.so.1", "libcuda.dylib"] };
+    if cfg!(windows) { &["nvcuda.dll"] } else { &["libcuda.so", "libcuda.so.1"] };
 
 /// Every function of the driver that this crate calls, and cudarc on its behalf.
 const SYMBOLS: [&str; 31] = [
@@ -119,7 +119,8 @@ fn count() -> Result<usize> {
 
 /// The name of each GPU, or that of the backend where there is none.
 pub(crate) fn names() -> Vec<String> {
-    count().map_or_else(|_| vec!["cuda".to_owned()], |count| (0..count).map(|i| format!("cuda:{i}")).collect())
+    count()
+        .map_or_else(|_| vec!["cuda".to_owned()], |count| (0..count).map(|i| format!("cuda:{i}")).collect())
 }
 
 /// Refuses a GPU that is not there or too old; else its compute capability.
@@ -128,7 +129,8 @@ pub(super) fn device(ordinal: usize) -> Result<(u32, u32)> {
     if ordinal >= count {
         return Err(refused(Refusal::NoSuchCudaDevice { ordinal, count }));
     }
-    let device = c_int::try_from(ordinal).map_err(|_| refused(Refusal::NoSuchCudaDevice { ordinal, count }))?;
+    let device =
+        c_int::try_from(ordinal).map_err(|_| refused(Refusal::NoSuchCudaDevice { ordinal, count }))?;
     let device = result::device::get(device).map_err(super::error::call)?;
     let part = |attribute| {
         // SAFETY: the device is one of the driver's.

@@ -5,20 +5,28 @@
 //! newest that is not newer than the GPU is the one to load.
 
 use core::ffi::CStr;
+use std::ffi::CString;
+use std::io::Read;
+use std::sync::OnceLock;
+
+use flate2::read::DeflateDecoder;
 
 use super::plan::Entry;
 
-/// One file of `kernels/`, compiled for one architecture.
-#[derive(Clone, Copy)]
+/// One file of `kernels/`, compiled for one architecture. The text is embedded deflated, and inflated when it is first
+/// asked for.
 pub struct Ptx {
     file: &'static str,
     architecture: u32,
     prebuilt: bool,
-    /// Ends in a zero, as the driver wants it.
-    text: &'static str,
+    deflated: &'static [u8],
+    text: OnceLock<CString>,
 }
 
 impl Ptx {
+    const fn new(file: &'static str, architecture: u32, prebuilt: bool, deflated: &'static [u8]) -> Self {
+        Self { file, architecture, prebuilt, deflated, text: OnceLock::new() }
+    }
     /// The file of `kernels/`, without the extension, as [`Entry::file`] names it.
     #[must_use]
     pub const fn file(&self) -> &'static str {
@@ -37,13 +45,18 @@ impl Ptx {
     }
     /// The text.
     #[must_use]
-    pub fn text(&self) -> &'static str {
-        self.text.trim_end_matches('\0')
+    pub fn text(&self) -> &str {
+        self.c_str().to_str().unwrap_or_default()
     }
     /// The text, as the driver takes it.
     #[must_use]
-    pub fn c_str(&self) -> &'static CStr {
-        CStr::from_bytes_until_nul(self.text.as_bytes()).unwrap_or_default()
+    pub fn c_str(&self) -> &CStr {
+        self.text.get_or_init(|| {
+            let mut text = Vec::new();
+            // `build.rs` made these bytes, with a zero at the end: they cannot fail.
+            let length = DeflateDecoder::new(self.deflated).read_to_end(&mut text);
+            length.ok().and_then(|_| CString::from_vec_with_nul(text).ok()).unwrap_or_default()
+        })
     }
 }
 
@@ -55,17 +68,17 @@ impl core::fmt::Debug for Ptx {
     }
 }
 
-/// What `build.rs` found: by nvcc first, then the prebuilt; newest architecture first.
-static ALL: &[Ptx] = &include!(concat!(env!("OUT_DIR"), "/ptx.rs"));
+// What `build.rs` found, as `ALL`: by nvcc first, then the prebuilt; newest architecture first.
+include!(concat!(env!("OUT_DIR"), "/ptx.rs"));
 
 /// All that is embedded, in the order of preference.
 #[must_use]
 pub fn all() -> &'static [Ptx] {
-    ALL
+    &ALL
 }
 
 /// The best prebuilt PTX of a kernel for a compute capability such as 90, or `None` below 75.
 #[must_use]
 pub fn of(entry: Entry, capability: u32) -> Option<&'static Ptx> {
-    ALL.iter().find(|ptx| ptx.prebuilt && ptx.file == entry.file() && ptx.architecture <= capability)
+    all().iter().find(|ptx| ptx.prebuilt && ptx.file == entry.file() && ptx.architecture <= capability)
 }

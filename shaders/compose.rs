@@ -40,7 +40,7 @@ pub(crate) enum Body {
 }
 
 impl Body {
-    const fn backward(self) -> bool {
+    pub(crate) const fn is_backward(self) -> bool {
         match self {
             Self::Pointwise { backward, .. } | Self::Norm { backward, .. } => backward,
             Self::Fold => true,
@@ -193,7 +193,7 @@ impl Kernel {
                 vec![read(Sums), written(Dgamma), written(Dbeta), written(Dalpha), written(Dshift)]
             }
         };
-        let replaced = if self.body.backward() { Dy } else { X };
+        let replaced = if self.body.is_backward() { Dy } else { X };
         list.retain(|declared| !(self.in_place && declared.slot == replaced));
         list
     }
@@ -288,7 +288,7 @@ impl Kernel {
             (false, false) => piece!("lib/word_f32.wgsl"),
             (false, true) => piece!("lib/word_16.wgsl"),
         });
-        let backward = self.body.backward();
+        let backward = self.body.is_backward();
         pieces.push(match self.in_place && !backward {
             false => piece!("lib/read_x.wgsl"),
             true => piece!("lib/read_x_in_place.wgsl"),

@@ -21,9 +21,9 @@ fn run(workgroup: u32, index: u32) {
     for (var row = first; row < end; row += AHEAD * lines) {
         var blocks: array<Block, AHEAD>;
         for (var i = 0u; i < AHEAD; i++) {
-            // A row that is not there is not stored.
-            let there = min(row + i * lines, params.rows - 1u);
-            blocks[i] = x_block(params.x_start + there * params.row_stride + position);
+            if row + i * lines < end {
+                blocks[i] = x_block(params.x_start + (row + i * lines) * params.row_stride + position);
+            }
         }
         for (var i = 0u; i < AHEAD; i++) {
             if row + i * lines < end {

@@ -9,6 +9,8 @@ use crate::cuda::Cuda;
 use crate::error::Refusal;
 use crate::ops::{Backward, Forward, Memory};
 use crate::view::{View, ViewMut};
+#[cfg(feature = "wgpu")]
+use crate::wgpu::Wgpu;
 use crate::{Argument, Buffer, DType, Error, Level, Pass, Problem, Result};
 
 /// A family of devices.
@@ -84,6 +86,8 @@ enum Inner {
     Cpu(Cpu),
     #[cfg(feature = "cuda")]
     Cuda(Cuda),
+    #[cfg(feature = "wgpu")]
+    Wgpu(Wgpu),
 }
 
 impl Device {
@@ -128,8 +132,8 @@ impl Device {
             ("cpu", Some(level)) => Self::cpu(Level::from_name(level)?),
             ("cuda", None) => Self::cuda(0),
             ("cuda", Some(n)) => n.parse::<u32>().map_err(|_| unknown()).and_then(|n| Self::cuda(n as usize)),
-            ("wgpu", None) => Err(refuse_gpu(Backend::Wgpu)),
-            ("wgpu", Some(adapter)) if !adapter.is_empty() => Err(refuse_gpu(Backend::Wgpu)),
+            ("wgpu", None) => Self::wgpu(None),
+            ("wgpu", Some(adapter)) if !adapter.is_empty() => Self::wgpu(Some(adapter)),
             _ => Err(unknown()),
         }
     }
@@ -154,6 +158,18 @@ impl Device {
         Err(refuse_gpu(Backend::Cuda))
     }
 
+    /// The adapter whose name has that part, or the best hardware adapter.
+    #[cfg(feature = "wgpu")]
+    fn wgpu(adapter: Option<&str>) -> Result<Self> {
+        Wgpu::open(adapter).map(|wgpu| Self { inner: Inner::Wgpu(wgpu) })
+    }
+
+    /// The adapter whose name has that part, or the best hardware adapter.
+    #[cfg(not(feature = "wgpu"))]
+    fn wgpu(_adapter: Option<&str>) -> Result<Self> {
+        Err(refuse_gpu(Backend::Wgpu))
+    }
+
     /// Every device that could be meant, in order of preference, and why those that are absent are absent.
     #[must_use]
     pub fn candidates() -> Vec<Candidate> {
@@ -161,7 +177,11 @@ impl Device {
         let cuda = crate::cuda::names();
         #[cfg(not(feature = "cuda"))]
         let cuda = vec!["cuda".to_owned()];
-        let gpus = cuda.into_iter().chain(["wgpu".to_owned()]);
+        #[cfg(feature = "wgpu")]
+        let software = crate::wgpu::software_names().into_iter().map(|name| format!("wgpu:{name}"));
+        #[cfg(not(feature = "wgpu"))]
+        let software = core::iter::empty();
+        let gpus = cuda.into_iter().chain(["wgpu".to_owned()]).chain(software);
         let levels = Level::ALL.into_iter().map(|level| format!("cpu:{level}"));
         gpus.chain(levels).map(|name| Candidate { device: Self::open(&name), name }).collect()
     }
@@ -173,6 +193,8 @@ impl Device {
             Inner::Cpu(cpu) => format!("cpu:{}", cpu.level()),
             #[cfg(feature = "cuda")]
             Inner::Cuda(cuda) => cuda.name(),
+            #[cfg(feature = "wgpu")]
+            Inner::Wgpu(wgpu) => format!("wgpu:{}", wgpu.name()),
         }
     }
 
@@ -183,6 +205,8 @@ impl Device {
             Inner::Cpu(cpu) => cpu.level().to_string(),
             #[cfg(feature = "cuda")]
             Inner::Cuda(cuda) => cuda.description(),
+            #[cfg(feature = "wgpu")]
+            Inner::Wgpu(wgpu) => wgpu.description(),
         }
     }
 
@@ -193,6 +217,8 @@ impl Device {
             Inner::Cpu(_) => Backend::Cpu,
             #[cfg(feature = "cuda")]
             Inner::Cuda(_) => Backend::Cuda,
+            #[cfg(feature = "wgpu")]
+            Inner::Wgpu(_) => Backend::Wgpu,
         }
     }
 
@@ -203,6 +229,8 @@ impl Device {
             Inner::Cpu(cpu) => Some(cpu.level()),
             #[cfg(feature = "cuda")]
             Inner::Cuda(_) => None,
+            #[cfg(feature = "wgpu")]
+            Inner::Wgpu(_) => None,
         }
     }
 
@@ -212,6 +240,8 @@ impl Device {
             Inner::Cpu(_) => Memory::Host,
             #[cfg(feature = "cuda")]
             Inner::Cuda(cuda) => cuda.memory(),
+            #[cfg(feature = "wgpu")]
+            Inner::Wgpu(_) => Memory::Wgpu,
         }
     }
 
@@ -224,6 +254,8 @@ impl Device {
             Inner::Cpu(_) => Buffer::zeroed(dtype, len),
             #[cfg(feature = "cuda")]
             Inner::Cuda(cuda) => cuda.zeros(dtype, len),
+            #[cfg(feature = "wgpu")]
+            Inner::Wgpu(wgpu) => wgpu.zeros(dtype, len),
         }
     }
 
@@ -246,6 +278,8 @@ impl Device {
             }
             #[cfg(feature = "cuda")]
             Inner::Cuda(cuda) => cuda.upload(source),
+            #[cfg(feature = "wgpu")]
+            Inner::Wgpu(wgpu) => wgpu.upload(&source),
         }
     }
 
@@ -278,6 +312,8 @@ impl Device {
             }
             #[cfg(feature = "cuda")]
             Inner::Cuda(cuda) => cuda.download(buffer, target),
+            #[cfg(feature = "wgpu")]
+            Inner::Wgpu(wgpu) => wgpu.download(buffer, &mut target),
         }
     }
 
@@ -291,6 +327,8 @@ impl Device {
             Inner::Cpu(_) => Ok(()),
             #[cfg(feature = "cuda")]
             Inner::Cuda(cuda) => cuda.synchronize(),
+            #[cfg(feature = "wgpu")]
+            Inner::Wgpu(wgpu) => wgpu.synchronize(),
         }
     }
 
@@ -322,6 +360,8 @@ impl Device {
             }
             #[cfg(feature = "cuda")]
             Inner::Cuda(cuda) => cuda.copy(source, target),
+            #[cfg(feature = "wgpu")]
+            Inner::Wgpu(wgpu) => wgpu.copy(source, target),
         }
     }
 
@@ -339,6 +379,8 @@ impl Device {
             }
             #[cfg(feature = "cuda")]
             Inner::Cuda(cuda) => cuda.elapsed(work),
+            #[cfg(feature = "wgpu")]
+            Inner::Wgpu(wgpu) => wgpu.elapsed(work),
         }
     }
 
@@ -351,6 +393,8 @@ impl Device {
             (Inner::Cpu(cpu), Pass::Backward) => cpu.workspace_bytes(problem),
             #[cfg(feature = "cuda")]
             (Inner::Cuda(_), pass) => crate::cuda::plan::workspace_bytes(problem, pass),
+            #[cfg(feature = "wgpu")]
+            (Inner::Wgpu(wgpu), pass) => wgpu.workspace_bytes(problem, pass),
         }
     }
 
@@ -362,6 +406,10 @@ impl Device {
     /// [`Error::Misaligned`], [`Error::Aliasing`], [`Error::WrongDevice`]. No output has been written then.
     #[expect(clippy::needless_pass_by_value, reason = "the outputs are borrowed for this call alone")]
     pub fn forward(&self, problem: &Problem, arguments: Forward<'_>) -> Result<()> {
+        #[cfg(feature = "wgpu")]
+        if let Inner::Wgpu(wgpu) = &self.inner {
+            return wgpu.forward(problem, arguments);
+        }
         let pointers = arguments.check(problem, self.memory())?;
         match &self.inner {
             // SAFETY: `check` has compared every place, length, dtype, alignment and overlap with the problem.
@@ -369,6 +417,9 @@ impl Device {
             #[cfg(feature = "cuda")]
             // SAFETY: as above.
             Inner::Cuda(cuda) => unsafe { cuda.forward(problem, &pointers)? },
+            #[cfg(feature = "wgpu")]
+            // It takes views instead of pointers, above.
+            Inner::Wgpu(_) => {}
         }
         Ok(())
     }
@@ -398,6 +449,10 @@ impl Device {
         workspace: impl Into<ViewMut<'w>>,
     ) -> Result<()> {
         let workspace = workspace.into();
+        #[cfg(feature = "wgpu")]
+        if let Inner::Wgpu(wgpu) = &self.inner {
+            return wgpu.backward(problem, arguments, workspace);
+        }
         let needed = self.workspace_bytes(problem, Pass::Backward);
         let pointers = arguments.check(problem, self.memory(), Some((&workspace, needed)))?;
         match &self.inner {
@@ -407,6 +462,9 @@ impl Device {
             #[cfg(feature = "cuda")]
             // SAFETY: as above.
             Inner::Cuda(cuda) => unsafe { cuda.backward(problem, &pointers, workspace.address())? },
+            #[cfg(feature = "wgpu")]
+            // As above.
+            Inner::Wgpu(_) => {}
         }
         Ok(())
     }

@@ -63,6 +63,12 @@ impl Wgpu {
         &self.inner.name
     }
 
+    /// The adapter's name in full, and the interface to its driver.
+    pub(crate) fn description(&self) -> String {
+        let info = self.device().adapter_info();
+        format!("{} ({})", info.name, info.backend)
+    }
+
     pub(crate) fn kernels(&self) -> &WgpuKernels {
         &self.inner.kernels
     }

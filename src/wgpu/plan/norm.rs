@@ -1,7 +1,7 @@
 //! LayerNorm and RMSNorm. A row stays in the registers of its lanes where it fits.
 
-use super::geometry::{LANES, MOST_CHUNK_BYTES, vector};
-use crate::wgpu::compose::Form;
+use super::geometry::{LANES, vector};
+use super::super::compose::Form;
 use crate::{DType, Pass, Problem};
 
 /// Positions along `inner` that a workgroup has of channels-first data.
@@ -47,28 +47,28 @@ const fn stride_bytes(problem: &Problem) -> u64 {
 }
 
 /// Rows that one chunk may have, so that it can be bound as a whole.
-fn most_rows(problem: &Problem) -> u64 {
-    (MOST_CHUNK_BYTES / stride_bytes(problem).max(1)).max(1)
+fn most_rows(problem: &Problem, chunk_bytes: u64) -> u64 {
+    (chunk_bytes / stride_bytes(problem).max(1)).max(1)
 }
 
 impl Tiling {
     pub(super) fn forward(problem: &Problem, vectors: bool) -> Self {
-        Self::of(problem, Pass::Forward, vectors)
+        Self::of(problem, Pass::Forward, vectors, u64::MAX)
     }
 
     /// Of the problem alone: what is added up in which order depends on nothing else.
-    pub(super) fn backward(problem: &Problem, vectors: bool) -> Self {
-        let tiling = Self::of(problem, Pass::Backward, vectors);
+    pub(super) fn backward(problem: &Problem, vectors: bool, chunk_bytes: u64) -> Self {
+        let tiling = Self::of(problem, Pass::Backward, vectors, chunk_bytes);
         let rows = problem.rows() as u64;
         if tiling.form == Form::First {
-            return tiling.channels_first(problem);
+            return tiling.channels_first(problem, chunk_bytes);
         }
         let lines = rows.div_ceil(tiling.teams());
-        let most = (most_rows(problem) / tiling.teams()).clamp(1, MOST_STEPS);
+        let most = (most_rows(problem, chunk_bytes) / tiling.teams()).clamp(1, MOST_STEPS);
         Self { steps: lines.div_ceil(CHUNKS).clamp(1, most), ..tiling }
     }
 
-    fn of(problem: &Problem, pass: Pass, vectors: bool) -> Self {
+    fn of(problem: &Problem, pass: Pass, vectors: bool, chunk_bytes: u64) -> Self {
         if problem.inner() > 1 {
             return Self { form: Form::First, team: LANES, steps: 1, slabs: 0 };
         }
@@ -79,12 +79,12 @@ impl Tiling {
             return Self { form: Form::Long, team: LANES, steps: 1, slabs: 0 };
         }
         // Where rows lie far apart, a workgroup has fewer of them.
-        let fewer = (LANES / most_rows(problem).min(LANES)).next_power_of_two();
+        let fewer = (LANES / most_rows(problem, chunk_bytes).min(LANES)).next_power_of_two();
         let team = if pass == Pass::Backward { team.max(fewer) } else { team };
         Self { form: Form::Kept, team, steps: 1, slabs: 0 }
     }
 
-    fn channels_first(self, problem: &Problem) -> Self {
+    fn channels_first(self, problem: &Problem, chunk_bytes: u64) -> Self {
         let tiles = tiles(problem);
         let all = (problem.rows() as u64).saturating_mul(tiles);
         let steps = all.div_ceil(FIRST_CHUNKS).clamp(1, MOST_TILES);
@@ -92,7 +92,7 @@ impl Tiling {
             return Self { steps, slabs: tiles.div_ceil(steps), ..self };
         }
         // Whole rows, so that none is cut between two bindings.
-        let rows = (steps / tiles).min(most_rows(problem));
+        let rows = (steps / tiles).min(most_rows(problem, chunk_bytes));
         Self { steps: rows * tiles, ..self }
     }
 
@@ -111,11 +111,6 @@ impl Tiling {
             Form::First => self.steps / tiles(problem),
             _ => self.teams() * self.steps,
         }
-    }
-
-    /// Chunks of a backward.
-    pub(super) fn chunks(&self, problem: &Problem) -> u64 {
-        self.chunks_of(problem, problem.rows() as u64)
     }
 
     /// Chunks of the first `rows` rows of a backward, the last perhaps shorter.

@@ -22,19 +22,30 @@ HERE = pathlib.Path(__file__).resolve().parent
 TOOLS = pathlib.Path(sysconfig.get_paths()["purelib"]) / "nvidia/cu13/bin"
 # The architecture that assembles, and the newest prebuilt PTX that it takes.
 TARGETS = {75: 75, 80: 80, 90: 90, 100: 90, 120: 90}
-# Of one multiprocessor: warps, blocks, bytes of shared memory.
-LIMITS = {75: (32, 16, 65536), 80: (64, 32, 167936), 90: (64, 32, 233472), 100: (64, 32, 233472), 120: (48, 24, 102400)}
+# Of one multiprocessor, where occupancy is in the table: warps, blocks, bytes of shared memory.
+LIMITS = {75: (32, 16, 65536), 80: (64, 32, 167936), 90: (64, 32, 233472)}
 REGISTERS = 65536
 BEGIN, END = "<!-- resources: begin -->", "<!-- resources: end -->"
-# The most registers that a kernel may take, by the beginning of its name: the first that fits. They are what keeps
-# enough warps on a multiprocessor to cover the latency of memory at the block sizes of the plans.
-CEILINGS = (("", 128),)
+# The most registers that a kernel may take, by what its name matches: the first that fits. They keep enough warps on a
+# multiprocessor to cover the latency of memory at the block sizes of the plans.
+CEILINGS = (
+    (r"dyt_(dyt|derf)_fwd_.*_scalar", 40),
+    (r"dyt_(dyt|derf)_fwd_", 64),
+    (r"dyt_(dyt|derf)_bwd_.*_scalar", 48),
+    (r"dyt_dyt_bwd_", 80),
+    (r"dyt_derf_bwd_f32_", 96),
+    (r"dyt_derf_bwd_", 128),
+    (r"dyt_(layer|rms)_norm_.*_long_", 80),
+    (r"dyt_(layer|rms)_norm_fwd_", 64),
+    (r"dyt_(layer|rms)_norm_bwd_", 112),
+    (r"", 64),
+)
 
 Use = collections.namedtuple("Use", "registers shared stack spills")
 
 
 def ceiling(name):
-    return next(limit for prefix, limit in CEILINGS if name.startswith(prefix))
+    return next(limit for pattern, limit in CEILINGS if re.match(pattern, name))
 
 
 def threads(ptx):
@@ -81,15 +92,25 @@ def nvcc_ptx(folder, architecture):
     return out
 
 
-def occupancy(use, block, architecture):
-    """Warps that are there at once, of those that could be, as registers and static shared memory allow."""
+def launches():
+    """The threads of a block of each kernel and its dynamic shared memory on the architectures of LIMITS, by the plans."""
+    command = ["cargo", "run", "--quiet", "--locked", "--example", "cuda_launches"]
+    run = subprocess.run(command, cwd=HERE.parent, capture_output=True, text=True)
+    if run.returncode != 0:
+        sys.exit(f"{' '.join(command)}:\n{run.stderr}")
+    lines = (line.split() for line in run.stdout.splitlines())
+    return {name: [int(n) for n in numbers] for name, *numbers in lines}
+
+
+def occupancy(use, block, dynamic, architecture):
+    """Warps that are there at once, of those that could be, as registers and shared memory allow."""
     warps, blocks, shared = LIMITS[architecture]
     of_block = -(-block // 32)
     # Registers are given out to warps in lots of 256, to four partitions.
     per_warp = -(-use.registers * 32 // 256) * 256
     by_registers = REGISTERS // 4 // per_warp * 4 // of_block
-    # Each block takes 1 KiB of shared memory more, for the system.
-    by_shared = shared // (use.shared + 1024)
+    # From 8.0 on each block takes 1 KiB of shared memory more, for the system.
+    by_shared = shared // max(1, use.shared + dynamic + (1024 if architecture >= 80 else 0))
     return min(blocks, warps // of_block, by_registers, by_shared) * of_block / warps
 
 
@@ -114,14 +135,19 @@ def complaints(uses):
 
 
 def table(uses, blocks):
-    head = "".join(f" {a} |" for a in uses)
-    lines = [f"| kernel | threads |{head} ceiling | shared | occupancy on 75, 80, 90 |",
+    plans = launches()
+    head = "".join(f" sm_{a} |" for a in uses)
+    lines = [f"| kernel | threads |{head} ceiling | shared, KiB | occupancy on 7.5, 8.0, 9.0 |",
              f"|---|---|{'---|' * len(uses)}---|---|---|"]
     for name in sorted(blocks):
+        block, *dynamic = plans[name]
+        if block > blocks[name]:
+            sys.exit(f"{name}: the plan launches {block} threads, and __launch_bounds__ allows {blocks[name]}")
         registers = "".join(f" {uses[a][name].registers} |" for a in uses)
-        shared = max(uses[a][name].shared for a in uses)
-        full = ", ".join(f"{100 * occupancy(uses[a][name], blocks[name], a):.0f} %" for a in (75, 80, 90))
-        lines.append(f"| `{name}` | {blocks[name]} |{registers} {ceiling(name)} | {shared} | {full} |")
+        shared = [uses[a][name].shared + d for a, d in zip(LIMITS, dynamic)]
+        kib = ", ".join(f"{bytes / 1024:.4g}" for bytes in (shared if len(set(shared)) > 1 else shared[:1]))
+        full = ", ".join(f"{100 * occupancy(uses[a][name], block, d, a):.0f} %" for a, d in zip(LIMITS, dynamic))
+        lines.append(f"| `{name}` | {block} |{registers} {ceiling(name)} | {kib} | {full} |")
     return "\n".join(lines)
 
 

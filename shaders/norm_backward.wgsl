@@ -90,7 +90,7 @@ fn across_teams(sums: vec4<f32>, index: u32) -> vec4<f32> {
     return total;
 }
 
-fn norm(workgroup: u32, index: u32) {
+fn run(workgroup: u32, index: u32) {
     let team = params.team;
     let teams = 256u / team;
     let lane = index % team;
@@ -133,13 +133,13 @@ fn store_sums(chunk: u32, column: u32, i: u32, k: u32, index: u32) {
     if has(HAS_DGAMMA) {
         let total = across_teams(four_of(sum_gamma[i], k), index);
         for (var q = 0u; writes && q < min(WIDTH, 4u) && column + q < params.cols; q++) {
-            dgamma[params.dgamma_start + chunk * params.cols + column + q] = total[q];
+            sums[sums_of_chunk(chunk) + column + q] = total[q];
         }
     }
     if has(HAS_DBETA) {
         let total = across_teams(four_of(sum_beta[i], k), index);
         for (var q = 0u; writes && q < min(WIDTH, 4u) && column + q < params.cols; q++) {
-            dbeta[params.dbeta_start + chunk * params.cols + column + q] = total[q];
+            sums[sums_of_chunk(chunk) + params.dbeta_at + column + q] = total[q];
         }
     }
 }

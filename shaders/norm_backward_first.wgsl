@@ -51,6 +51,9 @@ fn add_columns(of_gamma: vec4<f32>, of_beta: vec4<f32>, chunk: u32, base: u32, i
         return;
     }
     let gammas = index % ALONG == 0u;
+    if !has(select(HAS_DBETA, HAS_DGAMMA, gammas)) {
+        return;
+    }
     var total = vec4<f32>();
     for (var first = line * ALONG; first < (line + 1u) * ALONG; first += 8u) {
         var part = vec4<f32>();
@@ -59,30 +62,36 @@ fn add_columns(of_gamma: vec4<f32>, of_beta: vec4<f32>, chunk: u32, base: u32, i
         }
         total += part;
     }
+    let first_sum = sums_of_chunk(chunk) + select(params.dbeta_at, 0u, gammas);
     for (var q = 0u; q < 4u; q++) {
         let column = base + q * LINES + line;
         if column < params.cols {
-            add_column(total[q], chunk * params.cols + column, gammas, begins);
+            add_column(total[q], first_sum + column, begins);
         }
     }
 }
 
-fn add_column(term: f32, at: u32, gammas: bool, begins: bool) {
-    if gammas && has(HAS_DGAMMA) {
-        let sum = select(dgamma[params.dgamma_start + at], 0.0, begins);
-        dgamma[params.dgamma_start + at] = sum + term;
-    }
-    if !gammas && has(HAS_DBETA) {
-        let sum = select(dbeta[params.dbeta_start + at], 0.0, begins);
-        dbeta[params.dbeta_start + at] = sum + term;
+fn add_column(term: f32, at: u32, begins: bool) {
+    if begins {
+        sums[at] = term;
+    } else {
+        sums[at] += term;
     }
 }
 
-fn norm(workgroup: u32, index: u32) {
-    let tiles = (params.inner + ALONG - 1u) / ALONG * params.rows;
+fn run(workgroup: u32, index: u32) {
     let reads_x = has(HAS_DX) || has(HAS_DGAMMA);
-    let begin = workgroup * params.steps;
-    for (var tile = begin; tile < min(tiles, begin + params.steps); tile++) {
+    let tiles = (params.inner + ALONG - 1u) / ALONG;
+    // Chunks of one row of the tensor, so that each may be bound by itself; 0 where a chunk has whole rows.
+    let chunks = params.slabs;
+    var begin = workgroup * params.steps;
+    var end = params.rows * tiles;
+    if chunks > 0u {
+        let n = workgroup / chunks;
+        begin = n * tiles + (workgroup - n * chunks) * params.steps;
+        end = (n + 1u) * tiles;
+    }
+    for (var tile = begin; tile < min(end, begin + params.steps); tile++) {
         let at = position_of(tile, index);
         var slope = Slope(Affine(0.0, 0.0, 0.0, 0.0), 0.0, 0.0);
         if reads_x {

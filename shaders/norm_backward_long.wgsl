@@ -34,29 +34,28 @@ fn long_slope(row: u32, x_begin: u32, dy_begin: u32, index: u32) -> Slope {
     return slope_of(m, team_sum(cascade_sum(cascade), index, 256u), row, true);
 }
 
-// Adds to partial sums, or begins them.
+// Adds to a partial sum, or begins it.
+fn add_to_sum(at: u32, term: f32, begins: bool) {
+    if begins {
+        sums[at] = term;
+    } else {
+        sums[at] += term;
+    }
+}
+
 fn add_to_sums(chunk: u32, column: u32, of_gamma: Values, of_beta: Values, begins: bool) {
+    let at = sums_of_chunk(chunk) + column;
     for (var k = 0u; k < WIDTH; k++) {
         if has(HAS_DGAMMA) {
-            let at = params.dgamma_start + chunk * params.cols + column + k;
-            if begins {
-                dgamma[at] = of_gamma[k];
-            } else {
-                dgamma[at] += of_gamma[k];
-            }
+            add_to_sum(at + k, of_gamma[k], begins);
         }
         if has(HAS_DBETA) {
-            let at = params.dbeta_start + chunk * params.cols + column + k;
-            if begins {
-                dbeta[at] = of_beta[k];
-            } else {
-                dbeta[at] += of_beta[k];
-            }
+            add_to_sum(at + params.dbeta_at + k, of_beta[k], begins);
         }
     }
 }
 
-fn norm(workgroup: u32, index: u32) {
+fn run(workgroup: u32, index: u32) {
     let reads_x = has(HAS_DX) || has(HAS_DGAMMA);
     let begin_row = workgroup * params.steps;
     let end_row = min(params.rows, begin_row + params.steps);

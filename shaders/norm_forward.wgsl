@@ -35,7 +35,7 @@ fn deviations_of(kept: ptr<function, array<Block, COUNT>>, m: f32, end: u32, lan
     return team_sum(vec4<f32>(sums, 0.0, 0.0), index, params.team);
 }
 
-fn norm(workgroup: u32, index: u32) {
+fn run(workgroup: u32, index: u32) {
     let team = params.team;
     let lane = index % team;
     let row = workgroup * (256u / team) + index / team;

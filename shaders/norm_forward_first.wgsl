@@ -1,6 +1,6 @@
 // The forward of a norm on channels-first data, by elements.
 
-fn norm(workgroup: u32, index: u32) {
+fn run(workgroup: u32, index: u32) {
     let at = position_of(workgroup, index);
     let x_begin = params.x_start + at.begin;
     var m = 0.0;

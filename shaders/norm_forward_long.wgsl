@@ -12,7 +12,7 @@ fn load_tile(begin: u32, tile: u32, blocks: u32, index: u32) -> array<Block, COU
     return tile_blocks;
 }
 
-fn norm(workgroup: u32, index: u32) {
+fn run(workgroup: u32, index: u32) {
     let row = workgroup;
     // The same for every lane: what is beyond the grid's last row is a whole workgroup.
     if row >= params.rows {

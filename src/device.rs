@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use crate::cpu::Cpu;
 #[cfg(feature = "cuda")]
 use crate::cuda::Cuda;
+#[cfg(not(all(feature = "cuda", feature = "wgpu")))]
 use crate::error::Refusal;
 use crate::ops::{Backward, Forward, Memory};
 use crate::view::{View, ViewMut};
@@ -155,7 +156,7 @@ impl Device {
     /// The GPU of that number.
     #[cfg(not(feature = "cuda"))]
     fn cuda(_ordinal: usize) -> Result<Self> {
-        Err(refuse_gpu(Backend::Cuda))
+        Err(not_built(Backend::Cuda))
     }
 
     /// The best hardware adapter, or the adapter whose name contains `name`.
@@ -167,7 +168,7 @@ impl Device {
     /// The best hardware adapter, or the adapter whose name contains `name`.
     #[cfg(not(feature = "wgpu"))]
     fn wgpu(_name: Option<&str>) -> Result<Self> {
-        Err(refuse_gpu(Backend::Wgpu))
+        Err(not_built(Backend::Wgpu))
     }
 
     /// A device that submits what it records with `kernels` to their queue, at once: for a wgpu device that someone else
@@ -481,15 +482,10 @@ fn on_host(argument: Argument, actual: Backend) -> Result<()> {
     if actual == expected { Ok(()) } else { Err(Error::WrongDevice { argument, expected, actual }) }
 }
 
-/// Why a GPU backend is refused in this version.
-const fn refuse_gpu(backend: Backend) -> Error {
-    let (built, feature) = match backend {
-        Backend::Cuda => (cfg!(feature = "cuda"), "cuda"),
-        Backend::Wgpu => (cfg!(feature = "wgpu"), "wgpu"),
-        Backend::Cpu => (true, "cpu"),
-    };
-    let reason = if built { Refusal::NotImplemented } else { Refusal::FeatureDisabled { feature } };
-    Error::BackendUnavailable { backend, reason }
+/// A backend that the crate was built without.
+#[cfg(not(all(feature = "cuda", feature = "wgpu")))]
+const fn not_built(backend: Backend) -> Error {
+    Error::BackendUnavailable { backend, reason: Refusal::FeatureDisabled { feature: backend.name() } }
 }
 
 /// A variable of the environment that is set and not empty. Bytes that are no UTF-8 name nothing that is known.

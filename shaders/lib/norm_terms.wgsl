@@ -9,3 +9,8 @@ fn terms_of(x: Values, dy: Values, column: u32, m: f32) -> vec4<f32> {
     }
     return sums;
 }
+
+// Where the partial sums of a chunk begin: those of dgamma, and `dbeta_at` behind them those of dbeta.
+fn sums_of_chunk(chunk: u32) -> u32 {
+    return params.sums_start + chunk * params.record;
+}

@@ -16,8 +16,7 @@ const NEEDED_CUDA: (u32, u32) = (12, 0);
 const NEEDED_CAPABILITY: (u32, u32) = (7, 5);
 
 /// Where cudarc finds the driver, too.
-const LIBRARIES: &[&str] =
-    if cfg!(windows) { &["nvcuda.dll"] } else { &["libcuda.so", "libcuda.so.1", "libcuda.dylib"] };
+const LIBRARIES: &[&str] = if cfg!(windows) { &["nvcuda.dll"] } else { &["libcuda.so", "libcuda.so.1"] };
 
 /// Every function of the driver that this crate calls, and cudarc on its behalf.
 const SYMBOLS: [&str; 31] = [

@@ -2,17 +2,18 @@
 
 use ::wgpu::Buffer;
 
-use super::plan::{Place, Places};
-use crate::view::{Place as Memory, View, ViewMut};
+use super::plan;
+use crate::view::{Place, View, ViewMut};
 use crate::{Argument, Backward, Forward};
 
 /// One argument that is there.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Located<'a> {
-    pub(super) argument: Argument,
-    pub(super) buffer: &'a Buffer,
+struct Located<'a> {
+    argument: Argument,
+    buffer: &'a Buffer,
     /// Where the first element begins in the buffer, in bytes.
-    pub(super) offset: u64,
+    offset: u64,
+    written: bool,
 }
 
 /// The arguments of a call that are there. They have been checked: each is a view of a wgpu buffer.
@@ -51,34 +52,67 @@ impl<'a> Arguments<'a> {
         all
     }
 
-    /// The argument, if it is there.
-    pub(super) fn get(&self, argument: Argument) -> Option<Located<'a>> {
-        self.0.iter().find(|located| located.argument == argument).copied()
+    /// The buffer that an argument lies in, if it is there.
+    pub(super) fn buffer(&self, argument: Argument) -> Option<&'a Buffer> {
+        self.get(argument).map(|located| located.buffer)
     }
 
-    /// Where each argument lies, for the plan: buffers by number, equal ones if they are the same.
-    pub(super) fn places(&self) -> Places {
-        let number = |buffer: &Buffer| self.0.iter().position(|other| other.buffer == buffer).unwrap_or(0);
-        let place = |located: &Located<'a>| Place { buffer: number(located.buffer), offset: located.offset };
-        Places::new(self.0.iter().map(|located| (located.argument, place(located))))
+    /// What the plan has to know.
+    pub(super) fn for_plan(&self) -> plan::Arguments {
+        let mut known = plan::Arguments::default();
+        let partner = self.in_place_input();
+        let all = || self.0.iter().filter(|located| Some(located.argument) != partner);
+        for located in all() {
+            known.set(located.argument, located.offset);
+        }
+        known.in_place = partner.is_some();
+        // wgpu lets no dispatch read a buffer by one binding and write it by another, unless both may write. The first
+        // stage of a backward writes no gradient of a parameter, and the second reads the workspace alone.
+        let first = || all().filter(|located| !is_parameter_gradient(located.argument));
+        let clash = |a: &Located<'_>, b: &Located<'_>| a.written != b.written && a.buffer == b.buffer;
+        known.within_one_buffer = first().any(|a| first().any(|b| clash(a, b)));
+        known.folds_within_one_buffer = self.get(Argument::Workspace).is_some_and(|workspace| {
+            all().any(|located| is_parameter_gradient(located.argument) && located.buffer == workspace.buffer)
+        });
+        known
+    }
+
+    /// The input whose place the output takes, element by element: x of a forward, dy of a backward.
+    fn in_place_input(&self) -> Option<Argument> {
+        let (input, output) = match self.get(Argument::Y) {
+            Some(y) => (Argument::X, y),
+            None => (Argument::Dy, self.get(Argument::Dx)?),
+        };
+        let in_place = self
+            .get(input)
+            .is_none_or(|input| (input.buffer, input.offset) == (output.buffer, output.offset));
+        in_place.then_some(input)
+    }
+
+    fn get(&self, argument: Argument) -> Option<&Located<'a>> {
+        self.0.iter().find(|located| located.argument == argument)
     }
 
     fn read(&mut self, argument: Argument, view: Option<&View<'a>>) {
         if let Some(view) = view {
-            self.add(argument, view.place(), view.as_ptr().addr());
+            self.add(argument, view.place(), view.as_ptr().addr(), false);
         }
     }
 
     fn write(&mut self, argument: Argument, view: Option<&ViewMut<'a>>) {
         if let Some(view) = view {
-            self.add(argument, view.place(), view.address().addr());
+            self.add(argument, view.place(), view.address().addr(), true);
         }
     }
 
-    fn add(&mut self, argument: Argument, memory: Memory<'a>, offset: usize) {
+    fn add(&mut self, argument: Argument, place: Place<'a>, offset: usize, written: bool) {
         // A workspace of which nothing is needed may be anything; no kernel is bound to it.
-        if let Memory::Wgpu(buffer) = memory {
-            self.0.push(Located { argument, buffer, offset: offset as u64 });
+        if let Place::Wgpu(buffer) = place {
+            self.0.push(Located { argument, buffer, offset: offset as u64, written });
         }
     }
+}
+
+const fn is_parameter_gradient(argument: Argument) -> bool {
+    matches!(argument, Argument::Dalpha | Argument::Dshift | Argument::Dgamma | Argument::Dbeta)
 }

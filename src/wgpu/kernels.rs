@@ -6,9 +6,10 @@ use ::wgpu::{Buffer, BufferDescriptor, BufferUsages, Device, Features, Limits, Q
 
 use super::adapter::refused;
 use super::arguments::Arguments;
+use super::compose::{Declared, Kernel};
 use super::error::scoped;
 use super::pipeline::{Access, Pipelines};
-use super::plan::{self, Dispatch, Kernel};
+use super::plan::{self, Binding, Dispatch};
 use super::record::{Bound, Commands, Record, Step, prepare};
 use crate::error::Refusal;
 use crate::ops::Memory;
@@ -85,8 +86,10 @@ impl WgpuKernels {
         };
         let shared = Shared {
             limits: plan::Limits {
-                binding: limits.max_storage_buffer_binding_size,
                 alignment: u64::from(limits.min_storage_buffer_offset_alignment),
+                // Kernels count elements in 32 bits.
+                binding: limits.max_storage_buffer_binding_size.min((1 << 31) - 4),
+                workgroups: u64::from(limits.max_compute_workgroups_per_dimension),
                 subgroups: device.features().contains(Features::SUBGROUP),
             },
             pipelines: Pipelines::new(),
@@ -148,13 +151,10 @@ impl WgpuKernels {
         self.shared.pipelines.len()
     }
 
-    /// Bytes of workspace that a call needs, whatever gradients it asks for.
+    /// Bytes of workspace that a call needs, whatever gradients it asks for; 0 for every forward.
     #[must_use]
     pub fn workspace_bytes(&self, problem: &Problem, pass: Pass) -> usize {
-        match pass {
-            Pass::Forward => 0,
-            Pass::Backward => plan::workspace_bytes(problem),
-        }
+        plan::workspace_bytes(problem, pass, &self.shared.limits)
     }
 
     /// Records a forward into an encoder, or into a compute pass, whose pipeline and bind group 0 it changes.
@@ -204,7 +204,7 @@ impl WgpuKernels {
         arguments: &Forward<'_>,
     ) -> Result<()> {
         let arguments = Arguments::forward(arguments);
-        let dispatches = plan::forward(problem, &arguments.places(), &self.shared.limits)?;
+        let dispatches = plan::forward(problem, &arguments.for_plan(), &self.shared.limits)?;
         into.record(&self.commands(&dispatches, &arguments)?);
         Ok(())
     }
@@ -218,7 +218,7 @@ impl WgpuKernels {
         workspace: &ViewMut<'a>,
     ) -> Result<()> {
         let arguments = Arguments::backward(arguments, workspace);
-        let dispatches = plan::backward(problem, &arguments.places(), &self.shared.limits)?;
+        let dispatches = plan::backward(problem, &arguments.for_plan(), &self.shared.limits)?;
         into.record(&self.commands(&dispatches, &arguments)?);
         Ok(())
     }
@@ -229,24 +229,32 @@ impl WgpuKernels {
     }
 
     fn step<'a>(&'a self, dispatch: &'a Dispatch, arguments: &Arguments<'a>) -> Result<Step<'a>> {
-        let Shared { device, pipelines, .. } = &*self.shared;
+        let Shared { device, pipelines, absent, .. } = &*self.shared;
         let kernel = dispatch.kernel;
-        let accesses = kernel.bindings();
-        let pipeline = pipelines.get(device, kernel, || (kernel.source(), accesses.clone()))?;
-        let bound = |binding: &plan::Binding| {
-            let located = binding.argument.and_then(|argument| arguments.get(argument));
-            let written = accesses.contains(&(binding.index, Access::ReadWrite));
-            let (buffer, start, bytes) = match located {
-                Some(located) => (located.buffer, binding.start, binding.bytes),
-                None => (&self.shared.absent[usize::from(written)], 0, ABSENT_BYTES),
-            };
-            Bound { binding: binding.index, buffer, start, bytes }
+        let declared = kernel.declared();
+        // With one buffer for inputs and outputs every binding of it has to be one that may be written.
+        let written = |slot: &Declared| slot.written || kernel.shared;
+        let describe = || {
+            let access = |slot| if written(slot) { Access::ReadWrite } else { Access::Read };
+            let all = core::iter::once(Access::Uniform).chain(declared.iter().map(access));
+            (kernel.source(), (0..).zip(all).collect())
         };
+        let pipeline = pipelines.get(device, kernel, describe)?;
+        let bindings = (1..).zip(&declared).map(|(binding, declared)| {
+            let planned = dispatch.bindings.iter().find(|planned| planned.slot == declared.slot);
+            match planned.and_then(|planned| Some((planned, arguments.buffer(planned.argument)?))) {
+                Some((&Binding { start, bytes, .. }, buffer)) => Bound { binding, buffer, start, bytes },
+                None => {
+                    let buffer = &absent[usize::from(written(declared))];
+                    Bound { binding, buffer, start: 0, bytes: ABSENT_BYTES }
+                }
+            }
+        });
         Ok(Step {
             pipeline,
-            workgroups: dispatch.groups,
+            workgroups: dispatch.workgroups,
             params: bytemuck::bytes_of(&dispatch.params),
-            bindings: dispatch.bindings.iter().map(bound).collect(),
+            bindings: bindings.collect(),
         })
     }
 }

@@ -12,6 +12,8 @@
 mod adapter;
 mod arguments;
 mod buffer;
+#[path = "../../shaders/compose.rs"]
+mod compose;
 mod device;
 mod error;
 mod kernels;

@@ -1,0 +1,115 @@
+#!/usr/bin/env python3
+"""dyt beside torch eager, torch.compile, Liger and QuACK on one NVIDIA GPU, in one process and interleaved.
+
+Prints one table and writes JSON. README.md says what the columns are."""
+
+import argparse
+import datetime
+import pathlib
+import subprocess
+import sys
+
+import grid
+import report
+
+HERE = pathlib.Path(__file__).resolve().parent
+
+
+def options(arguments):
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--library", type=pathlib.Path, default=HERE / "dist" / "libdyt.so")
+    parser.add_argument("--json", type=pathlib.Path, default=HERE / "results" / "peers.json")
+    parser.add_argument("--device", type=int, default=0, help="ordinal of the GPU")
+    parser.add_argument("--rounds", type=int, default=31)
+    parser.add_argument("--quick", action="store_true", help="three shapes")
+    parser.add_argument("--ops", default=",".join(grid.OPS))
+    parser.add_argument("--dtypes", default="f32,bf16,f16")
+    parser.add_argument("--no-compile", action="store_true", help="leave out torch.compile, which takes minutes")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--list", action="store_true", help="print the cells and do nothing")
+    chosen = parser.parse_args(arguments)
+    chosen.ops, chosen.dtypes = chosen.ops.split(","), chosen.dtypes.split(",")
+    for name in set(chosen.ops) - set(grid.OPS):
+        parser.error(f"no op is called {name}")
+    for name in set(chosen.dtypes) - set(grid.SIZE):
+        parser.error(f"no dtype is called {name}")
+    if chosen.rounds < 1:
+        parser.error("at least one round")
+    return chosen
+
+
+def driver():
+    """The version of the driver, by nvidia-smi."""
+    query = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    try:
+        return subprocess.run(query, capture_output=True, text=True, check=True).stdout.split("\n")[0].strip()
+    except (OSError, subprocess.CalledProcessError) as error:
+        return f"unknown ({error})"
+
+
+def packed(library):
+    """What pack.sh wrote about the library, or nothing where it was built by hand."""
+    path = library.parent / "VERSION"
+    return path.read_text(encoding="utf-8").strip() if path.is_file() else "unknown"
+
+
+def measure_all(chosen, cells):
+    """The record of a run. It is written after every cell, so that a run that is cut off leaves what it has."""
+    # Only here, so that the rest works without torch.
+    import torch
+
+    import abi
+    import contenders
+    import measure
+    import timing
+
+    torch.cuda.set_device(chosen.device)
+    # The inputs of a cell must not depend on tf32 or on what ran before.
+    torch.backends.cuda.matmul.allow_tf32 = False
+    stream = torch.cuda.Stream()
+    record = {
+        "format": report.FORMAT,
+        "date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "gpu": torch.cuda.get_device_name(), "driver": driver(), "torch": torch.__version__,
+        "cuda": torch.version.cuda, "dyt": packed(chosen.library), "rounds": chosen.rounds,
+        "seed": chosen.seed, "cells": [],
+    }  # fmt: skip
+    # Everything is on this one stream, building the graphs of autograd too: their backward runs where the forward did.
+    with torch.cuda.stream(stream):
+        clock = timing.Clock(stream)
+        device = abi.Device(chosen.library, f"cuda:{chosen.device}")
+        there, record["absent"] = contenders.found(device, not chosen.no_compile)
+        last = None
+        for number, cell in enumerate(cells, 1):
+            if last != (cell.rows, cell.cols, cell.dtype):
+                # torch.compile falls back to eager, silently, after some recompilations of one function.
+                torch._dynamo.reset()
+                last = (cell.rows, cell.cols, cell.dtype)
+            print(f"[{number}/{len(cells)}] {cell}", file=sys.stderr, flush=True)
+            record["cells"].append(measure.cell(cell, there, clock, chosen.rounds, chosen.seed))
+            report.write(record, chosen.json)
+        stream.synchronize()
+        device.close()
+    return record
+
+
+def main(arguments=None):
+    """0, or 1 if ours failed a check of its results."""
+    chosen = options(arguments)
+    cells = grid.cells(chosen.quick, chosen.ops, chosen.dtypes)
+    if chosen.list:
+        print("\n".join(map(str, cells)))
+        return 0
+    chosen.json.parent.mkdir(parents=True, exist_ok=True)
+    record = measure_all(chosen, cells)
+    print(report.table(record))
+    for name, why in record["absent"].items():
+        print(f"absent: {name}: {why}")
+    print(f"written: {chosen.json}")
+    wrong = [c for c in record["cells"] if c["contenders"].get("dyt", {"error": "absent"})["error"]]
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

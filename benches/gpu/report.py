@@ -1,0 +1,82 @@
+"""The table that is printed and the JSON that is kept."""
+
+import json
+
+import grid
+
+FORMAT = 1
+COLUMNS = ("cell", "contender", "device us", "GB/s", "of copy", "target", "graph us", "host us", "ours is", "note")
+
+
+def _median(timing):
+    return None if timing is None else timing["median"]
+
+
+def _number(value, digits):
+    return "-" if value is None else f"{value:.{digits}f}"
+
+
+def _ratio(above, below):
+    return None if above is None or not below else above / below
+
+
+def rows(record):
+    """A row of text for each contender of each cell."""
+    out = []
+    for cell in record["cells"]:
+        found = grid.Cell(cell["op"], cell["pass"], cell["rows"], cell["cols"], cell["dtype"])
+        copy = _median(cell["copy"])
+        ours = _median(cell["contenders"].get("dyt", {}).get("device_us"))
+        for name, entry in cell["contenders"].items():
+            device = _median(entry.get("device_us"))
+            rate = None if device is None else found.bytes / device / 1e3
+            # The copy moved two tensors; the cell, two or three.
+            fraction = _ratio(_ratio(found.bytes, device), _ratio(cell["copy_bytes"], copy))
+            goal = grid.target(found) if name == "dyt" else None
+            faster = None if name == "dyt" else _ratio(device, ours)
+            out.append((
+                str(found), name, _number(device, 2), _number(rate, 0), _number(fraction, 3), _number(goal, 2),
+                _number(_median(entry.get("graph_us")), 2), _number(_median(entry.get("host_us")), 2),
+                "-" if faster is None else f"{faster:.2f}x", entry.get("error") or "",
+            ))  # fmt: skip
+    return out
+
+
+def rms_ratios(record):
+    """DyT's device time by RMSNorm's, both ours, of each cell that has both: (cell, ratio)."""
+    times = {}
+    for cell in record["cells"]:
+        device = _median(cell["contenders"].get("dyt", {}).get("device_us"))
+        times[cell["op"], cell["pass"], cell["rows"], cell["cols"], cell["dtype"]] = device
+    found = []
+    for (op, *rest), time in times.items():
+        ratio = _ratio(time, times.get(("rms_norm", *rest))) if op == "dyt" else None
+        if ratio is not None:
+            found.append((str(grid.Cell(op, *rest)), ratio))
+    return found
+
+
+def _lines(header, body):
+    widths = [max(len(row[i]) for row in (header, *body)) for i in range(len(header))]
+    for row in (header, *body):
+        yield "  ".join(text.ljust(width) for text, width in zip(row, widths)).rstrip()
+
+
+def table(record):
+    """The one table, with the ratios of DyT to RMSNorm below it."""
+    lines = [
+        f"{record['gpu']}, driver {record['driver']}, torch {record['torch']}, {record['date']}",
+        *_lines(COLUMNS, rows(record)),
+    ]
+    ratios = [(cell, f"{ratio:.2f}") for cell, ratio in rms_ratios(record)]
+    if ratios:
+        lines += ["", *_lines(("cell", "time by our RMSNorm's"), ratios)]
+    return "\n".join(lines)
+
+
+def write(record, path):
+    """Writes the JSON whole or not at all; NaN is refused, as no reader of JSON has to know it."""
+    text = json.dumps(record, indent=2, allow_nan=False) + "\n"
+    part = path.with_suffix(".part")
+    part.write_text(text, encoding="utf-8")
+    part.replace(path)

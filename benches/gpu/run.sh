@@ -1,0 +1,88 @@
+#!/usr/bin/env bash
+# On a machine with an NVIDIA driver and PyTorch, without Rust and without a network: conformance on the GPU,
+# compute-sanitizer where there is one, then the peers. pack.sh has made dist/ elsewhere.
+#
+#   run.sh [--results DIR] [--skip-sanitizer] [options of peers.py, such as --quick or --no-compile]
+set -euo pipefail
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+dist=$here/dist
+results=$here/results
+sanitize=true
+peers=()
+while (($#)); do
+    case $1 in
+    --results)
+        results=${2:?--results needs a folder}
+        shift
+        ;;
+    --skip-sanitizer) sanitize=false ;;
+    *) peers+=("$1") ;;
+    esac
+    shift
+done
+
+[[ -x $dist/conformance ]] || { echo "run.sh: $dist is empty; pack.sh fills it" >&2; exit 2; }
+(cd "$dist" && sha256sum --check --quiet SHA256SUMS)
+mkdir -p "$results"
+failed=()
+
+echo "== The machine"
+cat "$dist/VERSION"
+nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader | tee "$results/gpu.txt"
+"$dist/dyt" info | tee "$results/info.txt"
+
+echo "== Conformance"
+# Wrong kernels are not timed.
+if ! DYT_REQUIRE=cuda "$dist/conformance" --nocapture >"$results/conformance.txt" 2>&1; then
+    tail -n 40 "$results/conformance.txt"
+    echo "run.sh: conformance failed; all of it is in $results/conformance.txt" >&2
+    exit 1
+fi
+grep -m 1 '^coverage:' "$results/conformance.txt"
+tail -n 2 "$results/conformance.txt"
+
+find_sanitizer() {
+    command -v compute-sanitizer && return
+    local path
+    for path in "${CUDA_HOME:-/usr/local/cuda}"/bin/compute-sanitizer /usr/local/cuda*/bin/compute-sanitizer; do
+        [[ -x $path ]] && echo "$path" && return
+    done
+    return 1
+}
+
+if ! $sanitize; then
+    echo "== compute-sanitizer: skipped, as asked"
+elif ! sanitizer=$(find_sanitizer); then
+    echo "== compute-sanitizer: not on this machine, and so not run"
+else
+    for tool in memcheck racecheck; do
+        echo "== compute-sanitizer: $tool"
+        log=$results/$tool.txt
+        # The short list, as each launch takes a hundred times as long; one test, the only one that launches.
+        if DYT_TEST_QUICK=1 DYT_REQUIRE=cuda timeout 3600 "$sanitizer" --tool "$tool" --error-exitcode 99 \
+            "$dist/conformance" --exact every_case_passes_on_every_device --nocapture >"$log" 2>&1; then
+            tail -n 1 "$log"
+        else
+            failed+=("$tool")
+            tail -n 20 "$log"
+        fi
+    done
+fi
+
+echo "== Peers"
+# Some frameworks write beside their sources or to HOME; neither has to be writable.
+export TORCHINDUCTOR_CACHE_DIR=${TORCHINDUCTOR_CACHE_DIR:-$results/cache/inductor}
+export TRITON_CACHE_DIR=${TRITON_CACHE_DIR:-$results/cache/triton}
+export PYTHONDONTWRITEBYTECODE=1
+if ! python3 "$here/peers.py" --library "$dist/libdyt.so" --json "$results/peers.json" "${peers[@]}" \
+    2>"$results/peers.log" | tee "$results/peers.txt"; then
+    failed+=(peers)
+    tail -n 20 "$results/peers.log"
+fi
+
+if ((${#failed[@]})); then
+    echo "run.sh: failed: ${failed[*]}" >&2
+    exit 1
+fi
+echo "All of it is in $results"

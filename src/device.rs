@@ -264,6 +264,8 @@ impl Device {
         match &self.inner {
             Inner::Cuda(cuda) => Some(cuda.kernels()),
             Inner::Cpu(_) => None,
+            #[cfg(feature = "wgpu")]
+            Inner::Wgpu(_) => None,
         }
     }
 
@@ -367,6 +369,8 @@ impl Device {
             #[cfg(feature = "cuda")]
             // SAFETY: the target lies in this device's memory.
             Inner::Cuda(cuda) => unsafe { cuda.write(source, &target)? },
+            #[cfg(feature = "wgpu")]
+            Inner::Wgpu(wgpu) => wgpu.write(&source, &target)?,
         }
         Ok(())
     }
@@ -387,6 +391,8 @@ impl Device {
             #[cfg(feature = "cuda")]
             // SAFETY: the source lies in this device's memory.
             Inner::Cuda(cuda) => unsafe { cuda.read(source, &target)? },
+            #[cfg(feature = "wgpu")]
+            Inner::Wgpu(wgpu) => wgpu.read(&source, &target)?,
         }
         Ok(())
     }

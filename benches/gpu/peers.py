@@ -82,10 +82,10 @@ def measure_all(chosen, cells):
         there, record["absent"] = contenders.found(device, not chosen.no_compile)
         last = None
         for number, cell in enumerate(cells, 1):
-            if last != (cell.rows, cell.cols, cell.dtype):
+            if last != (cell.op, cell.rows, cell.cols, cell.dtype):
                 # torch.compile falls back to eager, silently, after some recompilations of one function.
                 torch._dynamo.reset()
-                last = (cell.rows, cell.cols, cell.dtype)
+                last = (cell.op, cell.rows, cell.cols, cell.dtype)
             print(f"[{number}/{len(cells)}] {cell}", file=sys.stderr, flush=True)
             record["cells"].append(measure.cell(cell, there, clock, chosen.rounds, chosen.seed))
             report.write(record, chosen.json)

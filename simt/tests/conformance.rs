@@ -16,8 +16,11 @@ fn list() -> Vec<Case> {
     if std::env::var_os("DYT_TEST_QUICK").is_some() { quick_cases() } else { cases() }
 }
 
+/// A case and what came of it.
+type Outcome = (Case, Result<Report, Failure>);
+
 /// What came of each case, by as many threads as there are cores.
-fn run_all(target: &Simt, cases: &[Case]) -> Result<Vec<(Case, Result<Report, Failure>)>, Box<dyn Error>> {
+fn run_all(target: &Simt, cases: &[Case]) -> Result<Vec<Outcome>, Box<dyn Error>> {
     let next = AtomicUsize::new(0);
     let outcomes = Mutex::new(Vec::new());
     let work = || -> Result<(), dyt::Error> {
@@ -39,7 +42,7 @@ fn run_all(target: &Simt, cases: &[Case]) -> Result<Vec<(Case, Result<Report, Fa
 }
 
 /// Fails if one of the cases did; prints the largest part of a bound that each output took.
-fn judge(name: &str, outcomes: &[(Case, Result<Report, Failure>)]) {
+fn judge(name: &str, outcomes: &[Outcome]) {
     let mut worst = BTreeMap::new();
     let mut failures = Vec::new();
     for (case, outcome) in outcomes {

@@ -36,14 +36,53 @@ pub(super) fn allocate(device: &Device, bytes: usize) -> Result<Buffer> {
     })
 }
 
-/// Copies to the beginning of a buffer.
+/// Copies to the beginning of a buffer of ours, whose padding may be written to.
 pub(super) fn write(device: &Device, queue: &Queue, buffer: &Buffer, bytes: &[u8]) -> Result<()> {
+    let rest = bytes.len() % 4;
+    write_words(device, queue, (buffer, 0), &bytes[..bytes.len() - rest])?;
+    let last = bytes.len() - rest;
+    write_rest(device, queue, (buffer, last as u64), &bytes[last..], [0; 4])
+}
+
+/// Copies to `offset` bytes behind the beginning, a multiple of 4, and leaves every other byte as it is.
+pub(super) fn write_at(
+    device: &Device,
+    queue: &Queue,
+    (buffer, offset): (&Buffer, u64),
+    bytes: &[u8],
+) -> Result<()> {
     let (words, rest) = bytes.split_at(bytes.len() / 4 * 4);
+    write_words(device, queue, (buffer, offset), words)?;
+    if rest.is_empty() {
+        return Ok(());
+    }
+    let last = offset + words.len() as u64;
+    let mut word = [0; 4];
+    read(device, queue, (buffer, last), &mut word)?;
+    write_rest(device, queue, (buffer, last), rest, word)
+}
+
+/// The last bytes, which make no word of 4, on top of what is to be in the others of their word.
+fn write_rest(
+    device: &Device,
+    queue: &Queue,
+    (buffer, offset): (&Buffer, u64),
+    rest: &[u8],
+    mut word: [u8; 4],
+) -> Result<()> {
+    if rest.is_empty() {
+        return Ok(());
+    }
+    word[..rest.len()].copy_from_slice(rest);
+    scoped(device, 4, || queue.write_buffer(buffer, offset, &word))
+}
+
+fn write_words(device: &Device, queue: &Queue, (buffer, offset): (&Buffer, u64), words: &[u8]) -> Result<()> {
     let chunks = words.chunks(CHUNK);
     let last = chunks.len();
     for (i, chunk) in chunks.enumerate() {
         scoped(device, chunk.len() as u64, || {
-            queue.write_buffer(buffer, (i * CHUNK) as u64, chunk);
+            queue.write_buffer(buffer, offset + (i * CHUNK) as u64, chunk);
             // What is written waits in memory of the host's until it is submitted and done.
             if i + 1 < last {
                 queue.submit([]);
@@ -53,16 +92,17 @@ pub(super) fn write(device: &Device, queue: &Queue, buffer: &Buffer, bytes: &[u8
             wait(device)?;
         }
     }
-    if rest.is_empty() {
-        return Ok(());
-    }
-    let mut word = [0; 4];
-    word[..rest.len()].copy_from_slice(rest);
-    scoped(device, 4, || queue.write_buffer(buffer, words.len() as u64, &word))
+    Ok(())
 }
 
-/// Copies from the beginning of a buffer, after everything that was submitted before.
-pub(super) fn read(device: &Device, queue: &Queue, buffer: &Buffer, bytes: &mut [u8]) -> Result<()> {
+/// Copies from `offset` bytes behind the beginning of a buffer, a multiple of 4, after everything that was submitted
+/// before.
+pub(super) fn read(
+    device: &Device,
+    queue: &Queue,
+    (buffer, offset): (&Buffer, u64),
+    bytes: &mut [u8],
+) -> Result<()> {
     if bytes.is_empty() {
         return Ok(());
     }
@@ -76,7 +116,7 @@ pub(super) fn read(device: &Device, queue: &Queue, buffer: &Buffer, bytes: &mut 
         })
     })?;
     for (i, chunk) in bytes.chunks_mut(CHUNK).enumerate() {
-        read_chunk(device, queue, (buffer, (i * CHUNK) as u64), &staging, chunk)?;
+        read_chunk(device, queue, (buffer, offset + (i * CHUNK) as u64), &staging, chunk)?;
     }
     Ok(())
 }

@@ -125,8 +125,34 @@ impl Wgpu {
         let bytes = unsafe {
             core::slice::from_raw_parts_mut(target.as_mut_ptr(), source.len() * source.dtype().size())
         };
-        let outcome = buffer::read(self.device(), self.queue(), memory, bytes);
+        let outcome = buffer::read(self.device(), self.queue(), (memory, 0), bytes);
         // That the device is lost is the reason behind whatever else is reported.
+        self.check().and(outcome)
+    }
+
+    /// Copies host memory to memory of the device of as many bytes.
+    pub(crate) fn write(&self, source: &View<'_>, target: &ViewMut<'_>) -> Result<()> {
+        let Place::Wgpu(memory) = target.place() else { return Ok(()) };
+        let offset = word_offset(Argument::Y, target.address().addr())?;
+        self.flush()?;
+        // SAFETY: the caller has checked that the view is host memory, which is valid for reads of its elements.
+        let bytes =
+            unsafe { core::slice::from_raw_parts(source.as_ptr(), source.len() * source.dtype().size()) };
+        let outcome = buffer::write_at(self.device(), self.queue(), (memory, offset), bytes);
+        self.check().and(outcome)
+    }
+
+    /// Copies memory of the device to host memory of as many bytes.
+    pub(crate) fn read(&self, source: &View<'_>, target: &ViewMut<'_>) -> Result<()> {
+        let Place::Wgpu(memory) = source.place() else { return Ok(()) };
+        let offset = word_offset(Argument::X, source.as_ptr().addr())?;
+        self.flush()?;
+        // SAFETY: the caller has checked that the view is host memory of as many elements; it is valid for writes of
+        // them, and exclusive.
+        let bytes = unsafe {
+            core::slice::from_raw_parts_mut(target.address(), source.len() * source.dtype().size())
+        };
+        let outcome = buffer::read(self.device(), self.queue(), (memory, offset), bytes);
         self.check().and(outcome)
     }
 
@@ -217,4 +243,12 @@ impl Wgpu {
             self.queue().submit([encoder.finish()]);
         })
     }
+}
+
+/// Where a copy begins: wgpu copies words of 4 bytes.
+fn word_offset(argument: Argument, offset: usize) -> Result<u64> {
+    if offset.is_multiple_of(4) {
+        return Ok(offset as u64);
+    }
+    Err(Error::Misaligned { argument, alignment: 4 })
 }

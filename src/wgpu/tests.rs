@@ -61,7 +61,7 @@ fn a_kernel_runs_with_the_parameters_that_were_recorded() -> Result<()> {
         queue.submit([encoder.finish()]);
         for (factor, output) in outputs {
             let mut y = vec![0.0_f32; x.len()];
-            buffer::read(&device, &queue, &output?, bytemuck::cast_slice_mut(&mut y))?;
+            buffer::read(&device, &queue, (&output?, 0), bytemuck::cast_slice_mut(&mut y))?;
             assert!(y.iter().zip(&x).all(|(y, x)| *y == factor * x), "{name}: {factor}");
         }
         println!("ran on {name}");
@@ -77,7 +77,7 @@ fn bytes_of_any_number_come_back() -> Result<()> {
             let memory = buffer::allocate(&device, n)?;
             buffer::write(&device, &queue, &memory, &sent)?;
             let mut got = vec![0; n];
-            buffer::read(&device, &queue, &memory, &mut got)?;
+            buffer::read(&device, &queue, (&memory, 0), &mut got)?;
             assert_eq!(sent, got, "{name}");
         }
     }
@@ -105,7 +105,7 @@ fn a_lost_device_is_an_error() -> Result<()> {
         let memory = buffer::allocate(&device, 64)?;
         device.destroy();
         let mut bytes = [0; 64];
-        let read = buffer::read(&device, &queue, &memory, &mut bytes);
+        let read = buffer::read(&device, &queue, (&memory, 0), &mut bytes);
         assert!(matches!(read, Err(Error::DeviceLost { .. } | Error::Driver { .. })), "{name}: {read:?}");
     }
     Ok(())

@@ -76,7 +76,7 @@ impl Timer {
             resolved
         })?;
         let mut stamps = [0_u64; 2];
-        buffer::read(device, queue, &resolved, bytemuck::cast_slice_mut(&mut stamps))?;
+        buffer::read(device, queue, (&resolved, 0), bytemuck::cast_slice_mut(&mut stamps))?;
         let ticks = stamps[1].saturating_sub(stamps[0]) as f64;
         Ok(Duration::from_secs_f64(ticks * f64::from(queue.get_timestamp_period()) * 1e-9))
     }

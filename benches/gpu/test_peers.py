@@ -1,0 +1,216 @@
+"""What needs no GPU and no torch: `python3 -m unittest discover benches/gpu`."""
+
+import ctypes
+import json
+import math
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import unittest
+
+HERE = pathlib.Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE))
+
+import abi  # noqa: E402
+import grid  # noqa: E402
+import peers  # noqa: E402
+import report  # noqa: E402
+import stats  # noqa: E402
+
+HEADER = HERE.parents[1] / "capi" / "include" / "dyt.h"
+LIBRARY = pathlib.Path(os.environ.get("DYT_LIBRARY", HERE / "dist" / "libdyt.so"))
+
+
+def timing(median):
+    return {"median": median, "lower": median, "upper": median, "samples": 1}
+
+
+def contender(device, error=None):
+    return {"device_us": timing(device), "graph_us": None, "host_us": timing(3.0), "error": error}
+
+
+def record():
+    """A run of two cells, 8192x4096 in f32, with times that are easy to divide."""
+    shape = {"pass": "forward", "rows": 8192, "cols": 4096, "dtype": "f32", "copy_bytes": 268435456}
+    wrong = {"error": "not timed: y is off by 1.0e+00"}
+    return {
+        "gpu": "a GPU", "driver": "1.2", "torch": "2.0", "date": "2026-01-01T00:00:00Z", "absent": {},
+        "cells": [
+            {**shape, "op": "dyt", "copy": timing(90.0),
+             "contenders": {"dyt": contender(100.0), "eager": contender(250.0), "liger": wrong}},
+            {**shape, "op": "rms_norm", "copy": timing(90.0), "contenders": {"dyt": contender(125.0)}},
+        ],
+    }  # fmt: skip
+
+
+class Structs(unittest.TestCase):
+    def test_fields_are_those_of_the_header_in_their_order_and_type(self):
+        text = re.sub(r"//[^\n]*|/\*.*?\*/", "", HEADER.read_text(encoding="utf-8"), flags=re.S)
+        types = {"uint32_t": ctypes.c_uint32, "int64_t": ctypes.c_int64, "float": ctypes.c_float}
+        for name, struct in abi.STRUCTS.items():
+            body = re.search(rf"typedef struct {name} \{{(.*?)\}} {name};", text, re.S)
+            self.assertIsNotNone(body, name)
+            fields = re.findall(r"(\w[\w ]*?)\s*(\*?)\s*(\w+);", body[1])
+            expected = [(n, ctypes.c_void_p if star else types[kind]) for kind, star, n in fields]
+            self.assertEqual(struct._fields_, expected, name)
+
+    @unittest.skipUnless(shutil.which("cc"), "no C compiler")
+    def test_sizes_and_offsets_are_those_of_the_compiler(self):
+        lines = []
+        for name, struct in abi.STRUCTS.items():
+            lines.append(f'printf("{name} %zu\\n", sizeof({name}));')
+            lines += [f'printf("{name}.{f} %zu\\n", offsetof({name}, {f}));' for f, _ in struct._fields_]
+        code = f'#include <stdio.h>\n#include "{HEADER}"\nint main(void) {{ {" ".join(lines)} return 0; }}\n'
+        with tempfile.TemporaryDirectory() as folder:
+            program = pathlib.Path(folder) / "sizes"
+            subprocess.run(["cc", "-x", "c", "-", "-o", program], input=code, text=True, check=True)
+            said = subprocess.run([program], capture_output=True, text=True, check=True).stdout
+        found = dict(line.split() for line in said.splitlines())
+        for name, struct in abi.STRUCTS.items():
+            self.assertEqual(int(found[name]), ctypes.sizeof(struct))
+            for field, _ in struct._fields_:
+                self.assertEqual(int(found[f"{name}.{field}"]), getattr(struct, field).offset, field)
+
+    def test_numbers_are_those_of_the_header(self):
+        text = HEADER.read_text(encoding="utf-8")
+        for prefix, numbers in (("DYT_", abi.DTYPES), ("DYT_OP_", abi.OPS), ("DYT_", abi.PASSES)):
+            for name, value in numbers.items():
+                self.assertRegex(text, rf"\b{prefix}{name.upper()} = {value},")
+        self.assertIn(f"#define DYT_ABI_VERSION {abi.ABI_VERSION}\n", text)
+
+    def test_a_struct_knows_its_size_and_is_zero_elsewhere(self):
+        args = abi.sized(abi.ForwardArgs, x=16)
+        self.assertEqual((args.size, args.reserved, args.x, args.rstd), (ctypes.sizeof(args), 0, 16, None))
+
+
+@unittest.skipUnless(LIBRARY.is_file(), "no libdyt.so: pack.sh makes it, and DYT_LIBRARY names another")
+class Library(unittest.TestCase):
+    def setUp(self):
+        self.device = abi.Device(LIBRARY, "cpu")
+        self.addCleanup(self.device.close)
+
+    def call(self, problem, struct, arrays, pass_):
+        size = self.device.workspace_size(problem, pass_)
+        space = ctypes.create_string_buffer(max(size, 1))
+        args = abi.sized(struct, **{name: ctypes.addressof(array) for name, array in arrays.items()})
+        self.device.call(problem, args, ctypes.addressof(space), size)()
+
+    def test_forward_and_backward_on_the_cpu(self):
+        self.assertRegex(self.device.name(), "^cpu:")
+        problem = abi.problem("dyt", "f32", 1, 3, 0.0)
+        row, one = ctypes.c_float * 3, ctypes.c_float * 1
+        x, dy, alpha, gamma, beta = row(-1.5, 0.25, 3), row(1, -2, 3), one(0.5), row(1, 2, 3), row(0, 1, -1)
+        y = row(*[math.nan] * 3)
+        arrays = {"x": x, "alpha": alpha, "gamma": gamma, "beta": beta, "y": y}
+        self.call(problem, abi.ForwardArgs, arrays, "forward")
+        for i in range(3):
+            self.assertAlmostEqual(y[i], gamma[i] * math.tanh(x[i] / 2) + beta[i], places=5)
+        dx, dalpha, dgamma, dbeta = row(*[math.nan] * 3), one(math.nan), row(), row()
+        arrays = {"dy": dy, "x": x, "alpha": alpha, "gamma": gamma}
+        arrays |= {"dx": dx, "dalpha": dalpha, "dgamma": dgamma, "dbeta": dbeta}
+        self.call(problem, abi.BackwardArgs, arrays, "backward")
+        slope = [dy[i] * gamma[i] * (1 - math.tanh(x[i] / 2) ** 2) for i in range(3)]
+        self.assertAlmostEqual(dalpha[0], sum(slope[i] * x[i] for i in range(3)), places=4)
+        for i in range(3):
+            self.assertAlmostEqual(dx[i], slope[i] / 2, places=5)
+            self.assertAlmostEqual(dgamma[i], dy[i] * math.tanh(x[i] / 2), places=5)
+            self.assertAlmostEqual(dbeta[i], dy[i], places=5)
+
+    def test_a_refusal_has_the_words_of_the_library(self):
+        with self.assertRaisesRegex(abi.DytError, "status 1: .*cols"):
+            self.device.workspace_size(abi.problem("dyt", "f32", 1, 0, 0.0), "forward")
+
+
+class Medians(unittest.TestCase):
+    def test_summary(self):
+        self.assertEqual(stats.summary([4, 1, 3]), {"median": 3, "lower": 1, "upper": 4, "samples": 3})
+        found = stats.summary(range(101))
+        self.assertEqual((found["lower"], found["median"], found["upper"]), (25, 50, 75))
+        self.assertEqual(stats.summary([1, 2])["median"], 1.5)
+        with self.assertRaises(ValueError):
+            stats.summary([])
+
+    def test_each_is_called_once_a_round_in_changing_orders(self):
+        calls = []
+
+        def measure(name, time):
+            return lambda: calls.append(name) or time
+
+        found = stats.interleave({name: measure(name, i) for i, name in enumerate("abc")}, 20)
+        rounds = ["".join(calls[i : i + 3]) for i in range(0, 60, 3)]
+        self.assertTrue(all(sorted(order) == list("abc") for order in rounds))
+        self.assertGreater(len(set(rounds)), 3)
+        self.assertEqual({name: value["median"] for name, value in found.items()}, {"a": 0, "b": 1, "c": 2})
+
+
+class Grid(unittest.TestCase):
+    def test_bytes(self):
+        self.assertEqual(grid.Cell("dyt", "forward", 2, 3, "f32").bytes, 48)
+        self.assertEqual(grid.Cell("dyt", "backward", 2, 3, "bf16").bytes, 36)
+
+    def test_targets_are_for_large_tensors(self):
+        self.assertIsNone(grid.target(grid.Cell("dyt", "forward", 8, 4096, "f32")))
+        self.assertEqual(grid.target(grid.Cell("derf", "backward", 4096, 16384, "bf16")), 0.86)
+        self.assertEqual(grid.target(grid.Cell("rms_norm", "forward", 8192, 4096, "f32")), 0.90)
+
+    def test_no_cell_twice_and_all_ops_passes_and_types(self):
+        cells = grid.cells()
+        self.assertEqual(len(cells), len(set(cells)))
+        self.assertEqual(len(cells), 8 * (2 * len(grid.SHAPES) + len(grid.F16_SHAPES)))
+        self.assertLess(len(grid.cells(quick=True)), len(cells))
+
+
+class Report(unittest.TestCase):
+    def test_rates_and_ratios(self):
+        ours, eager, liger, rms = report.rows(record())
+        # 268 MB in 100 us; the copy of as many bytes takes 90.
+        self.assertEqual(ours[1:], ("dyt", "100.00", "2684", "0.900", "0.93", "-", "3.00", "-", ""))
+        self.assertEqual((eager[4], eager[5], eager[8]), ("0.360", "-", "2.50x"))
+        self.assertEqual((liger[2], liger[4], liger[8]), ("-", "-", "-"))
+        self.assertIn("off by", liger[9])
+        self.assertEqual(rms[5], "0.90")
+        self.assertEqual(report.rms_ratios(record()), [("dyt forward 8192x4096 f32", 0.8)])
+
+    def test_table_is_aligned(self):
+        lines = report.table(record()).splitlines()
+        self.assertIn("a GPU, driver 1.2", lines[0])
+        column = lines[1].index("contender")
+        self.assertTrue(lines[2][column:].startswith("dyt"))
+        self.assertTrue(lines[3][column:].startswith("eager"))
+        self.assertIn("0.80", lines[-1])
+
+    def test_json_is_whole_and_without_nan(self):
+        with tempfile.TemporaryDirectory() as folder:
+            path = pathlib.Path(folder) / "peers.json"
+            report.write(record(), path)
+            self.assertEqual(json.loads(path.read_text(encoding="utf-8")), record())
+            with self.assertRaises(ValueError):
+                report.write({**record(), "seed": math.nan}, path)
+            self.assertEqual(os.listdir(folder), ["peers.json"])
+
+
+class Command(unittest.TestCase):
+    def test_listing_needs_no_torch(self):
+        said = subprocess.run(
+            [sys.executable, HERE / "peers.py", "--list", "--ops", "dyt", "--dtypes", "bf16", "--quick"],
+            capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        self.assertEqual(said.stdout.splitlines()[0], "dyt forward 8x4096 bf16")
+        self.assertEqual(len(said.stdout.splitlines()), 6)
+
+    def test_what_is_absent_is_said(self):
+        with tempfile.TemporaryDirectory() as folder:
+            self.assertEqual(peers.packed(pathlib.Path(folder) / "libdyt.so"), "unknown")
+        said = subprocess.run(
+            [sys.executable, HERE / "peers.py", "--ops", "batch_norm"], capture_output=True, text=True
+        )
+        self.assertEqual(said.returncode, 2)
+        self.assertIn("no op is called batch_norm", said.stderr)
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -6,9 +6,12 @@ use std::time::{Duration, Instant};
 use crate::cpu::Cpu;
 #[cfg(feature = "cuda")]
 use crate::cuda::Cuda;
+#[cfg(not(all(feature = "cuda", feature = "wgpu")))]
 use crate::error::Refusal;
 use crate::ops::{Backward, Forward, Memory};
 use crate::view::{View, ViewMut};
+#[cfg(feature = "wgpu")]
+use crate::wgpu::{Wgpu, WgpuKernels};
 use crate::{Argument, Buffer, DType, Error, Level, Pass, Problem, Result};
 
 /// A family of devices.
@@ -84,6 +87,8 @@ enum Inner {
     Cpu(Cpu),
     #[cfg(feature = "cuda")]
     Cuda(Cuda),
+    #[cfg(feature = "wgpu")]
+    Wgpu(Wgpu),
 }
 
 impl Device {
@@ -128,8 +133,8 @@ impl Device {
             ("cpu", Some(level)) => Self::cpu(Level::from_name(level)?),
             ("cuda", None) => Self::cuda(0),
             ("cuda", Some(n)) => n.parse::<u32>().map_err(|_| unknown()).and_then(|n| Self::cuda(n as usize)),
-            ("wgpu", None) => Err(refuse_gpu(Backend::Wgpu)),
-            ("wgpu", Some(adapter)) if !adapter.is_empty() => Err(refuse_gpu(Backend::Wgpu)),
+            ("wgpu", None) => Self::wgpu(None),
+            ("wgpu", Some(adapter)) if !adapter.is_empty() => Self::wgpu(Some(adapter)),
             _ => Err(unknown()),
         }
     }
@@ -151,7 +156,34 @@ impl Device {
     /// The GPU of that number.
     #[cfg(not(feature = "cuda"))]
     fn cuda(_ordinal: usize) -> Result<Self> {
-        Err(refuse_gpu(Backend::Cuda))
+        Err(not_built(Backend::Cuda))
+    }
+
+    /// The best hardware adapter, or the adapter whose name contains `name`.
+    #[cfg(feature = "wgpu")]
+    fn wgpu(name: Option<&str>) -> Result<Self> {
+        Wgpu::open(name).map(|wgpu| Self { inner: Inner::Wgpu(wgpu) })
+    }
+
+    /// The best hardware adapter, or the adapter whose name contains `name`.
+    #[cfg(not(feature = "wgpu"))]
+    fn wgpu(_name: Option<&str>) -> Result<Self> {
+        Err(not_built(Backend::Wgpu))
+    }
+
+    /// A device that submits what it records with `kernels` to their queue, at once: for a wgpu device that someone else
+    /// owns, and whose callbacks stay as they are.
+    #[cfg(feature = "wgpu")]
+    #[must_use]
+    pub fn from_wgpu(kernels: &WgpuKernels) -> Self {
+        Self { inner: Inner::Wgpu(Wgpu::from_kernels(kernels.clone())) }
+    }
+
+    /// The kernels of this device, if it is a wgpu adapter: to record into encoders of its own wgpu device.
+    #[cfg(feature = "wgpu")]
+    #[must_use]
+    pub fn wgpu_kernels(&self) -> Option<&WgpuKernels> {
+        if let Inner::Wgpu(wgpu) = &self.inner { Some(wgpu.kernels()) } else { None }
     }
 
     /// Every device that could be meant, in order of preference, and why those that are absent are absent.
@@ -161,7 +193,11 @@ impl Device {
         let cuda = crate::cuda::names();
         #[cfg(not(feature = "cuda"))]
         let cuda = vec!["cuda".to_owned()];
-        let gpus = cuda.into_iter().chain(["wgpu".to_owned()]);
+        #[cfg(feature = "wgpu")]
+        let software = crate::wgpu::software_names().into_iter().map(|name| format!("wgpu:{name}"));
+        #[cfg(not(feature = "wgpu"))]
+        let software = core::iter::empty();
+        let gpus = cuda.into_iter().chain(["wgpu".to_owned()]).chain(software);
         let levels = Level::ALL.into_iter().map(|level| format!("cpu:{level}"));
         gpus.chain(levels).map(|name| Candidate { device: Self::open(&name), name }).collect()
     }
@@ -173,6 +209,8 @@ impl Device {
             Inner::Cpu(cpu) => format!("cpu:{}", cpu.level()),
             #[cfg(feature = "cuda")]
             Inner::Cuda(cuda) => cuda.name(),
+            #[cfg(feature = "wgpu")]
+            Inner::Wgpu(wgpu) => format!("wgpu:{}", wgpu.name()),
         }
     }
 
@@ -183,6 +221,8 @@ impl Device {
             Inner::Cpu(cpu) => cpu.level().to_string(),
             #[cfg(feature = "cuda")]
             Inner::Cuda(cuda) => cuda.description(),
+            #[cfg(feature = "wgpu")]
+            Inner::Wgpu(wgpu) => wgpu.description(),
         }
     }
 
@@ -193,6 +233,8 @@ impl Device {
             Inner::Cpu(_) => Backend::Cpu,
             #[cfg(feature = "cuda")]
             Inner::Cuda(_) => Backend::Cuda,
+            #[cfg(feature = "wgpu")]
+            Inner::Wgpu(_) => Backend::Wgpu,
         }
     }
 
@@ -203,6 +245,25 @@ impl Device {
             Inner::Cpu(cpu) => Some(cpu.level()),
             #[cfg(feature = "cuda")]
             Inner::Cuda(_) => None,
+            #[cfg(feature = "wgpu")]
+            Inner::Wgpu(_) => None,
+        }
+    }
+
+    /// The number of the GPU, if this is a CUDA device.
+    #[cfg(feature = "cuda")]
+    #[must_use]
+    pub fn ordinal(&self) -> Option<usize> {
+        self.cuda_kernels().map(crate::cuda::CudaKernels::ordinal)
+    }
+
+    /// The kernels of this device for calls on a stream of the caller's, if this is a CUDA device.
+    #[cfg(feature = "cuda")]
+    #[must_use]
+    pub fn cuda_kernels(&self) -> Option<&crate::cuda::CudaKernels> {
+        match &self.inner {
+            Inner::Cuda(cuda) => Some(cuda.kernels()),
+            Inner::Cpu(_) => None,
         }
     }
 
@@ -212,6 +273,8 @@ impl Device {
             Inner::Cpu(_) => Memory::Host,
             #[cfg(feature = "cuda")]
             Inner::Cuda(cuda) => cuda.memory(),
+            #[cfg(feature = "wgpu")]
+            Inner::Wgpu(_) => Memory::Wgpu,
         }
     }
 
@@ -224,6 +287,8 @@ impl Device {
             Inner::Cpu(_) => Buffer::zeroed(dtype, len),
             #[cfg(feature = "cuda")]
             Inner::Cuda(cuda) => cuda.zeros(dtype, len),
+            #[cfg(feature = "wgpu")]
+            Inner::Wgpu(wgpu) => wgpu.zeros(dtype, len),
         }
     }
 
@@ -246,6 +311,8 @@ impl Device {
             }
             #[cfg(feature = "cuda")]
             Inner::Cuda(cuda) => cuda.upload(source),
+            #[cfg(feature = "wgpu")]
+            Inner::Wgpu(wgpu) => wgpu.upload(&source),
         }
     }
 
@@ -278,7 +345,50 @@ impl Device {
             }
             #[cfg(feature = "cuda")]
             Inner::Cuda(cuda) => cuda.download(buffer, target),
+            #[cfg(feature = "wgpu")]
+            Inner::Wgpu(wgpu) => wgpu.download(buffer, &mut target),
         }
+    }
+
+    /// Copies from host memory to memory of this device that is there already, of the same dtype and length. On a GPU it
+    /// waits until that is done.
+    ///
+    /// # Errors
+    /// [`Error::WrongDtype`], [`Error::WrongLength`], [`Error::WrongDevice`], [`Error::Misaligned`]; the argument named is
+    /// [`Argument::X`] for the source and [`Argument::Y`] for the target. On a GPU what its driver reports.
+    pub fn write<'a, 'b>(&self, source: impl Into<View<'a>>, target: impl Into<ViewMut<'b>>) -> Result<()> {
+        let (source, target) = (source.into(), target.into());
+        on_host(Argument::X, source.backend())?;
+        check_copy(&source, &target)?;
+        self.memory().check(Argument::Y, target.place())?;
+        match &self.inner {
+            // SAFETY: views are valid for their elements, of which both have as many; `copy` minds no overlap.
+            Inner::Cpu(_) => unsafe { copy_bytes(&source, &target) },
+            #[cfg(feature = "cuda")]
+            // SAFETY: the target lies in this device's memory.
+            Inner::Cuda(cuda) => unsafe { cuda.write(source, &target)? },
+        }
+        Ok(())
+    }
+
+    /// Copies from memory of this device to host memory of the same dtype and length. On a GPU it waits for the work that
+    /// has been enqueued before.
+    ///
+    /// # Errors
+    /// As [`Self::write`].
+    pub fn read<'a, 'b>(&self, source: impl Into<View<'a>>, target: impl Into<ViewMut<'b>>) -> Result<()> {
+        let (source, target) = (source.into(), target.into());
+        on_host(Argument::Y, target.backend())?;
+        check_copy(&source, &target)?;
+        self.memory().check(Argument::X, source.place())?;
+        match &self.inner {
+            // SAFETY: views are valid for their elements, of which both have as many; `copy` minds no overlap.
+            Inner::Cpu(_) => unsafe { copy_bytes(&source, &target) },
+            #[cfg(feature = "cuda")]
+            // SAFETY: the source lies in this device's memory.
+            Inner::Cuda(cuda) => unsafe { cuda.read(source, &target)? },
+        }
+        Ok(())
     }
 
     /// Waits until everything that this device was asked for has been done. On the CPU every call has done its work
@@ -291,6 +401,8 @@ impl Device {
             Inner::Cpu(_) => Ok(()),
             #[cfg(feature = "cuda")]
             Inner::Cuda(cuda) => cuda.synchronize(),
+            #[cfg(feature = "wgpu")]
+            Inner::Wgpu(wgpu) => wgpu.synchronize(),
         }
     }
 
@@ -322,6 +434,8 @@ impl Device {
             }
             #[cfg(feature = "cuda")]
             Inner::Cuda(cuda) => cuda.copy(source, target),
+            #[cfg(feature = "wgpu")]
+            Inner::Wgpu(wgpu) => wgpu.copy(source, target),
         }
     }
 
@@ -339,6 +453,8 @@ impl Device {
             }
             #[cfg(feature = "cuda")]
             Inner::Cuda(cuda) => cuda.elapsed(work),
+            #[cfg(feature = "wgpu")]
+            Inner::Wgpu(wgpu) => wgpu.elapsed(work),
         }
     }
 
@@ -351,6 +467,8 @@ impl Device {
             (Inner::Cpu(cpu), Pass::Backward) => cpu.workspace_bytes(problem),
             #[cfg(feature = "cuda")]
             (Inner::Cuda(_), pass) => crate::cuda::plan::workspace_bytes(problem, pass),
+            #[cfg(feature = "wgpu")]
+            (Inner::Wgpu(wgpu), pass) => wgpu.kernels().workspace_bytes(problem, pass),
         }
     }
 
@@ -369,6 +487,8 @@ impl Device {
             #[cfg(feature = "cuda")]
             // SAFETY: as above.
             Inner::Cuda(cuda) => unsafe { cuda.forward(problem, &pointers)? },
+            #[cfg(feature = "wgpu")]
+            Inner::Wgpu(wgpu) => wgpu.forward(problem, &arguments)?,
         }
         Ok(())
     }
@@ -407,9 +527,31 @@ impl Device {
             #[cfg(feature = "cuda")]
             // SAFETY: as above.
             Inner::Cuda(cuda) => unsafe { cuda.backward(problem, &pointers, workspace.address())? },
+            #[cfg(feature = "wgpu")]
+            Inner::Wgpu(wgpu) => wgpu.backward(problem, &arguments, &workspace)?,
         }
         Ok(())
     }
+}
+
+/// Refuses to copy between views that differ in dtype or length.
+fn check_copy(source: &View<'_>, target: &ViewMut<'_>) -> Result<()> {
+    let argument = Argument::Y;
+    if target.dtype() != source.dtype() {
+        return Err(Error::WrongDtype { argument, expected: source.dtype(), actual: target.dtype() });
+    }
+    if target.len() != source.len() {
+        return Err(Error::WrongLength { argument, expected: source.len(), actual: target.len() });
+    }
+    Ok(())
+}
+
+/// # Safety
+/// Both views lie in host memory, and the target has as many bytes as the source.
+unsafe fn copy_bytes(source: &View<'_>, target: &ViewMut<'_>) {
+    let bytes = source.len() * source.dtype().size();
+    // SAFETY: the caller's promise.
+    unsafe { core::ptr::copy(source.as_ptr(), target.address(), bytes) };
 }
 
 /// Refuses an argument that has to be host memory and is not.
@@ -418,15 +560,10 @@ fn on_host(argument: Argument, actual: Backend) -> Result<()> {
     if actual == expected { Ok(()) } else { Err(Error::WrongDevice { argument, expected, actual }) }
 }
 
-/// Why a GPU backend is refused in this version.
-const fn refuse_gpu(backend: Backend) -> Error {
-    let (built, feature) = match backend {
-        Backend::Cuda => (cfg!(feature = "cuda"), "cuda"),
-        Backend::Wgpu => (cfg!(feature = "wgpu"), "wgpu"),
-        Backend::Cpu => (true, "cpu"),
-    };
-    let reason = if built { Refusal::NotImplemented } else { Refusal::FeatureDisabled { feature } };
-    Error::BackendUnavailable { backend, reason }
+/// A backend that the crate was built without.
+#[cfg(not(all(feature = "cuda", feature = "wgpu")))]
+const fn not_built(backend: Backend) -> Error {
+    Error::BackendUnavailable { backend, reason: Refusal::FeatureDisabled { feature: backend.name() } }
 }
 
 /// A variable of the environment that is set and not empty. Bytes that are no UTF-8 name nothing that is known.

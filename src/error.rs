@@ -82,6 +82,41 @@ pub enum Refusal {
         /// The instruction sets that the level needs.
         needed: &'static str,
     },
+    /// Vulkan's loader is not installed.
+    NoVulkanLoader {
+        /// What the operating system says about it.
+        reason: String,
+    },
+    /// No driver of this machine offers an adapter.
+    NoAdapter,
+    /// There are software adapters alone, and those are used only when named.
+    SoftwareAdaptersOnly {
+        /// Their names, as `wgpu:NAME` takes them.
+        found: Vec<String>,
+    },
+    /// No adapter's name contains what was asked for.
+    NoSuchAdapter {
+        /// The part of a name that was asked for.
+        name: String,
+        /// The names of all adapters.
+        found: Vec<String>,
+    },
+    /// The adapter opened no device.
+    DeviceRequest {
+        /// The adapter's name.
+        adapter: String,
+        /// What the driver says about it.
+        reason: String,
+    },
+    /// The device allows less than the kernels need.
+    LimitTooLow {
+        /// The limit, by its name in WebGPU.
+        limit: &'static str,
+        /// What the kernels need.
+        needed: u64,
+        /// What the device allows.
+        actual: u64,
+    },
     /// NVIDIA's driver is not installed.
     NoCudaDriver {
         /// What the operating system says about it.
@@ -137,6 +172,19 @@ impl core::fmt::Display for Refusal {
             }
             Self::MissingInstructions { needed } => {
                 write!(f, "the processor or the operating system lacks some of {needed}")
+            }
+            Self::NoVulkanLoader { reason } => write!(f, "no Vulkan loader: {reason}"),
+            Self::NoAdapter => f.write_str("no graphics driver offers an adapter"),
+            Self::SoftwareAdaptersOnly { found } => {
+                let names = found.join(" or wgpu:");
+                write!(f, "only software adapters are here, which are used when named: wgpu:{names}")
+            }
+            Self::NoSuchAdapter { name, found } => {
+                write!(f, "no adapter's name contains {name:?}; there are: {}", found.join(", "))
+            }
+            Self::DeviceRequest { adapter, reason } => write!(f, "{adapter} opened no device: {reason}"),
+            Self::LimitTooLow { limit, needed, actual } => {
+                write!(f, "{limit} is {actual}, and the kernels need {needed}")
             }
             Self::NoCudaDriver { reason } => write!(f, "no NVIDIA driver: {reason}"),
             Self::CudaDriverTooOld { needed, actual } => {
@@ -292,7 +340,7 @@ pub enum Error {
         /// The backend whose memory the argument lies in; the same one means another device of it.
         actual: Backend,
     },
-    /// A view reaches beyond the end of its wgpu buffer.
+    /// A view, rounded up to whole words of 4 bytes, reaches beyond the end of its wgpu buffer.
     #[error("{len} elements of {dtype} at byte {offset} do not lie in a buffer of {size} bytes")]
     OutOfBuffer {
         /// Where the view begins, in bytes.
@@ -356,5 +404,15 @@ pub enum Error {
         backend: Backend,
         /// Its message.
         message: String,
+    },
+    /// One row alone is more than a device may bind at once, and tensors are cut at rows.
+    #[error("a row of {argument} takes {bytes} bytes, and the device binds at most {limit} at once")]
+    RowTooLarge {
+        /// Which argument.
+        argument: Argument,
+        /// Bytes of the row.
+        bytes: u64,
+        /// The device's `max_storage_buffer_binding_size`.
+        limit: u64,
     },
 }

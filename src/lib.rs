@@ -31,6 +31,8 @@ mod problem;
 #[cfg(feature = "reference")]
 pub mod reference;
 mod view;
+#[cfg(feature = "wgpu")]
+pub mod wgpu;
 
 pub use buffer::Buffer;
 pub use cpu::Level;

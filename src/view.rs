@@ -239,7 +239,8 @@ fn offset_in(buffer: &::wgpu::Buffer, offset: u64, len: usize, dtype: DType) -> 
     let size = buffer.size();
     let outside = Error::OutOfBuffer { offset, len, dtype, size };
     let bytes = (len as u64).checked_mul(dtype.size() as u64);
-    let end = bytes.and_then(|bytes| offset.checked_add(bytes));
+    // Kernels read and write whole words of 4 bytes, of which an odd number of 16-bit elements takes a part.
+    let end = bytes.and_then(|bytes| offset.checked_add(bytes)?.checked_next_multiple_of(4));
     if end.is_none_or(|end| end > size) {
         return Err(outside);
     }

@@ -89,6 +89,11 @@ fn there_and_back<T: Element + PartialEq + std::fmt::Debug>(device: &Device, val
     let mut copy = device.zeros(T::DTYPE, values.len())?;
     let time = device.elapsed(|| device.copy(&buffer, &mut copy))?;
     assert!(values.is_empty() || !time.is_zero());
+    let mut again = device.zeros(T::DTYPE, values.len())?;
+    device.write(values, &mut again)?;
+    let mut read = vec![T::zeroed(); values.len()];
+    device.read(&again, read.as_mut_slice())?;
+    assert_eq!(read, values);
     // Copies have memory of their own, and views of a part begin where they say.
     buffer.as_mut_slice::<T>().expect("its own type").fill(T::zeroed());
     assert_eq!((back.as_slice(), copy.as_slice()), (values, Some(values)));

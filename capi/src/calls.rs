@@ -9,6 +9,7 @@ use crate::devices::{device, dyt_device};
 use crate::memory::Reach;
 use crate::problem::{Sized32, pass, problem, read, reserved};
 use crate::status::{Failure, Outcome, guard};
+use crate::stream::{self, Current};
 
 // SAFETY: integers and pointers, `size` first.
 unsafe impl Sized32 for dyt_forward_args {
@@ -61,7 +62,7 @@ pub unsafe extern "C" fn dyt_forward(
     args: *const dyt_forward_args,
     workspace: *mut c_void,
     workspace_bytes: usize,
-    _stream: *mut c_void,
+    stream: *mut c_void,
 ) -> c_int {
     guard(|| {
         // SAFETY: by the contract.
@@ -77,7 +78,9 @@ pub unsafe extern "C" fn dyt_forward(
         if actual < needed {
             return Err(dyt::Error::WorkspaceTooSmall { needed, actual }.into());
         }
-        Ok(device.device().forward(&problem, forward)?)
+        let _current = Current::of(device.device());
+        // SAFETY: by the contract.
+        unsafe { stream::forward(device.device(), &problem, forward, stream) }
     })
 }
 
@@ -95,7 +98,7 @@ pub unsafe extern "C" fn dyt_backward(
     args: *const dyt_backward_args,
     workspace: *mut c_void,
     workspace_bytes: usize,
-    _stream: *mut c_void,
+    stream: *mut c_void,
 ) -> c_int {
     guard(|| {
         // SAFETY: by the contract.
@@ -106,7 +109,9 @@ pub unsafe extern "C" fn dyt_backward(
         // SAFETY: by the contract.
         let (backward, workspace) =
             unsafe { (buffers.backward(&args)?, buffers.workspace(workspace, workspace_bytes)?) };
-        Ok(device.device().backward_with(&problem, backward, workspace)?)
+        let _current = Current::of(device.device());
+        // SAFETY: by the contract.
+        unsafe { stream::backward(device.device(), &problem, backward, workspace, stream) }
     })
 }
 

@@ -8,6 +8,7 @@ use dyt::Device;
 
 use crate::memory::{self, Allocations};
 use crate::status::{Failure, Outcome, guard};
+use crate::stream::Current;
 
 /// A device. Every function but dyt_device_close may be called on one from several threads at a time.
 #[derive(Debug)]
@@ -120,6 +121,7 @@ pub unsafe extern "C" fn dyt_alloc(device: *const dyt_device, bytes: usize, out:
         unsafe { out.write(core::ptr::null_mut()) };
         // SAFETY: by the contract.
         let device = unsafe { self::device(device) }?;
+        let _current = Current::of(&device.device);
         let address = device.allocations.alloc(&device.device, bytes)?;
         // SAFETY: as above.
         unsafe { out.write(address) };
@@ -135,7 +137,9 @@ pub unsafe extern "C" fn dyt_alloc(device: *const dyt_device, bytes: usize, out:
 pub unsafe extern "C" fn dyt_free(device: *const dyt_device, memory: *mut c_void) -> c_int {
     guard(|| {
         // SAFETY: by the contract.
-        unsafe { self::device(device) }?.allocations.free(memory)
+        let device = unsafe { self::device(device) }?;
+        let _current = Current::of(&device.device);
+        device.allocations.free(memory)
     })
 }
 
@@ -169,6 +173,7 @@ pub unsafe extern "C" fn dyt_upload(
         if bytes == 0 {
             return Ok(());
         }
+        let _current = Current::of(&device.device);
         // SAFETY: by the contract.
         unsafe { memory::upload(&device.device, dst, src, bytes) }
     })
@@ -193,6 +198,7 @@ pub unsafe extern "C" fn dyt_download(
         if bytes == 0 {
             return Ok(());
         }
+        let _current = Current::of(&device.device);
         // SAFETY: by the contract.
         unsafe { memory::download(&device.device, dst, src, bytes) }
     })
@@ -206,6 +212,8 @@ pub unsafe extern "C" fn dyt_download(
 pub unsafe extern "C" fn dyt_synchronize(device: *const dyt_device) -> c_int {
     guard(|| {
         // SAFETY: by the contract.
-        Ok(unsafe { self::device(device) }?.device.synchronize()?)
+        let device = unsafe { self::device(device) }?;
+        let _current = Current::of(&device.device);
+        Ok(device.device.synchronize()?)
     })
 }

@@ -10,6 +10,7 @@ mod devices;
 mod memory;
 mod problem;
 mod status;
+mod stream;
 
 pub use abi::{
     DYT_ABI_VERSION, dyt_backward_args, dyt_dtype, dyt_forward_args, dyt_op, dyt_pass, dyt_problem,

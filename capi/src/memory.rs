@@ -22,7 +22,7 @@ impl Allocations {
         let len = bytes.div_ceil(DType::F32.size()).max(1);
         let mut buffer = device.zeros(DType::F32, len)?;
         let address = match buffer.backend() {
-            Backend::Cpu => ViewMut::from(&mut buffer).as_mut_ptr(),
+            Backend::Cpu | Backend::Cuda => ViewMut::from(&mut buffer).as_mut_ptr(),
             other => return Err(unmapped(other)),
         };
         self.buffers.write().unwrap_or_else(PoisonError::into_inner).insert(address.addr(), buffer);
@@ -52,6 +52,15 @@ pub(crate) unsafe fn upload(device: &Device, to: *mut c_void, from: *const c_voi
     match device.backend() {
         // SAFETY: promised by the caller; they may overlap.
         Backend::Cpu => unsafe { core::ptr::copy(from.cast::<u8>(), to.cast::<u8>(), bytes) },
+        #[cfg(feature = "cuda")]
+        Backend::Cuda => {
+            let (reach, len) = (Reach::of(device), words(bytes)?);
+            let host = place("src", from.cast_mut(), len, WORD)?;
+            // SAFETY: promised by the caller.
+            let (host, to) =
+                unsafe { (View::from_raw_parts(host, len, WORD), reach.view_mut("dst", to, len, WORD)?) };
+            device.write(host, to)?;
+        }
         other => return Err(unmapped(other)),
     }
     Ok(())
@@ -70,20 +79,49 @@ pub(crate) unsafe fn download(
     match device.backend() {
         // SAFETY: promised by the caller; they may overlap.
         Backend::Cpu => unsafe { core::ptr::copy(from.cast::<u8>(), to.cast::<u8>(), bytes) },
+        #[cfg(feature = "cuda")]
+        Backend::Cuda => {
+            let (reach, len) = (Reach::of(device), words(bytes)?);
+            let host = place("dst", to, len, WORD)?;
+            // SAFETY: promised by the caller.
+            let (from, host) =
+                unsafe { (reach.view("src", from, len, WORD)?, ViewMut::from_raw_parts(host, len, WORD)) };
+            device.read(from, host)?;
+        }
         other => return Err(unmapped(other)),
     }
     Ok(())
+}
+
+/// The type of what is copied from and to a GPU: any of the smallest elements.
+#[cfg(feature = "cuda")]
+const WORD: DType = DType::F16;
+
+/// Elements of [`WORD`].
+#[cfg(feature = "cuda")]
+fn words(bytes: usize) -> Outcome<usize> {
+    if bytes.is_multiple_of(WORD.size()) {
+        return Ok(bytes / WORD.size());
+    }
+    Err(Failure::invalid(format!("bytes is {bytes}, and every element has an even number of them")))
 }
 
 /// The memory that a call reaches, by the addresses and handles that its caller knows.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Reach {
     backend: Backend,
+    /// Of a CUDA device.
+    #[cfg(feature = "cuda")]
+    ordinal: usize,
 }
 
 impl Reach {
     pub(crate) fn of(device: &Device) -> Self {
-        Self { backend: device.backend() }
+        Self {
+            backend: device.backend(),
+            #[cfg(feature = "cuda")]
+            ordinal: device.ordinal().unwrap_or_default(),
+        }
     }
 
     /// `len` elements that are read. `name` is the argument's. NULL will do where there are none.
@@ -102,6 +140,12 @@ impl Reach {
         match self.backend {
             // SAFETY: promised by the caller; alignment is checked by the call that the view is for.
             Backend::Cpu => Ok(unsafe { View::from_raw_parts(address, len, dtype) }),
+            #[cfg(feature = "cuda")]
+            Backend::Cuda => {
+                let address = address.addr().get() as u64;
+                // SAFETY: as above, of the device that is asked.
+                Ok(unsafe { View::from_cuda(self.ordinal, address, len, dtype) })
+            }
             other => Err(unmapped(other)),
         }
     }
@@ -121,6 +165,12 @@ impl Reach {
         match self.backend {
             // SAFETY: promised by the caller; alignment and overlap are checked by the call that the view is for.
             Backend::Cpu => Ok(unsafe { ViewMut::from_raw_parts(address, len, dtype) }),
+            #[cfg(feature = "cuda")]
+            Backend::Cuda => {
+                let address = address.addr().get() as u64;
+                // SAFETY: as above, of the device that is asked.
+                Ok(unsafe { ViewMut::from_cuda(self.ordinal, address, len, dtype) })
+            }
             other => Err(unmapped(other)),
         }
     }

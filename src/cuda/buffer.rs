@@ -55,26 +55,16 @@ impl CudaMemory {
 
     /// Copies from host memory, and waits until that is done.
     pub(super) fn write(&mut self, source: &[u8]) -> Result<()> {
-        self.stream.context().bind_to_thread().map_err(call)?;
         debug_assert_eq!(source.len(), self.bytes);
-        if self.bytes == 0 {
-            return Ok(());
-        }
-        // SAFETY: the memory has as many bytes as the source, which lives until the copy has been waited for.
-        unsafe { result::memcpy_htod_async(self.address, source, self.stream.cu_stream()) }.map_err(call)?;
-        self.stream.synchronize().map_err(call)
+        // SAFETY: the memory has as many bytes, and is touched in the order of the stream alone.
+        unsafe { write(&self.stream, self.address, source) }
     }
 
     /// Copies to host memory, and waits until that is done.
     pub(super) fn read(&self, target: &mut [u8]) -> Result<()> {
-        self.stream.context().bind_to_thread().map_err(call)?;
         debug_assert_eq!(target.len(), self.bytes);
-        if self.bytes == 0 {
-            return self.stream.synchronize().map_err(call);
-        }
-        // SAFETY: the memory has as many bytes as the target, which lives until the copy has been waited for.
-        unsafe { result::memcpy_dtoh_async(target, self.address, self.stream.cu_stream()) }.map_err(call)?;
-        self.stream.synchronize().map_err(call)
+        // SAFETY: the memory has as many bytes, and is touched in the order of the stream alone.
+        unsafe { read(&self.stream, self.address, target) }
     }
 
     /// Enqueues a copy from other memory of the same length.
@@ -89,6 +79,32 @@ impl CudaMemory {
         unsafe { result::memcpy_dtod_async(self.address, source.address, bytes, self.stream.cu_stream()) }
             .map_err(call)
     }
+}
+
+/// Copies from host memory to an address of the stream's device, and waits until that is done.
+///
+/// # Safety
+/// As many bytes at the address are valid, and nothing that the stream does not order touches them.
+pub(super) unsafe fn write(stream: &CudaStream, address: CUdeviceptr, source: &[u8]) -> Result<()> {
+    stream.context().bind_to_thread().map_err(call)?;
+    if !source.is_empty() {
+        // SAFETY: the caller's promise; the source lives until the copy has been waited for.
+        unsafe { result::memcpy_htod_async(address, source, stream.cu_stream()) }.map_err(call)?;
+    }
+    stream.synchronize().map_err(call)
+}
+
+/// Copies from an address of the stream's device to host memory, and waits until that is done.
+///
+/// # Safety
+/// As many bytes at the address are valid, and nothing that the stream does not order writes to them.
+pub(super) unsafe fn read(stream: &CudaStream, address: CUdeviceptr, target: &mut [u8]) -> Result<()> {
+    stream.context().bind_to_thread().map_err(call)?;
+    if !target.is_empty() {
+        // SAFETY: the caller's promise; the target lives until the copy has been waited for.
+        unsafe { result::memcpy_dtoh_async(target, address, stream.cu_stream()) }.map_err(call)?;
+    }
+    stream.synchronize().map_err(call)
 }
 
 impl Drop for CudaMemory {

@@ -7,7 +7,7 @@ use cudarc::driver::CudaStream;
 use cudarc::driver::sys::CUevent_flags;
 
 use super::CudaKernels;
-use super::buffer::CudaMemory;
+use super::buffer::{self, CudaMemory};
 use super::error::call;
 use super::probe;
 use crate::ops::{BackwardPtrs, ForwardPtrs, Memory};
@@ -70,6 +70,10 @@ impl Cuda {
         format!("{name}{capability}{source}{fallback}")
     }
 
+    pub(crate) fn kernels(&self) -> &CudaKernels {
+        &self.shared.kernels
+    }
+
     fn ordinal(&self) -> usize {
         self.shared.kernels.ordinal()
     }
@@ -102,6 +106,33 @@ impl Cuda {
         // SAFETY: a view of host memory is exclusive and valid for writes of its elements, which are initialised and as
         // many bytes as the buffer has.
         memory.read(unsafe { core::slice::from_raw_parts_mut(target.as_mut_ptr(), bytes) })
+    }
+
+    /// From host memory to device memory of as many elements.
+    ///
+    /// # Safety
+    /// The target is a view of this device's memory.
+    pub(crate) unsafe fn write(&self, source: View<'_>, target: &ViewMut<'_>) -> Result<()> {
+        let bytes = Buffer::size_of(source.dtype(), source.len())?;
+        // SAFETY: a view of host memory is valid for reads of its elements; one of device memory by its maker's promise.
+        unsafe {
+            let source = core::slice::from_raw_parts(source.as_ptr(), bytes);
+            buffer::write(&self.shared.stream, target.address().addr() as u64, source)
+        }
+    }
+
+    /// From device memory to host memory of as many elements.
+    ///
+    /// # Safety
+    /// The source is a view of this device's memory.
+    pub(crate) unsafe fn read(&self, source: View<'_>, target: &ViewMut<'_>) -> Result<()> {
+        let bytes = Buffer::size_of(source.dtype(), source.len())?;
+        // SAFETY: a view of host memory is exclusive and valid for writes of its elements, which are initialised; one of
+        // device memory is valid by its maker's promise.
+        unsafe {
+            let target = core::slice::from_raw_parts_mut(target.address(), bytes);
+            buffer::read(&self.shared.stream, source.as_ptr().addr() as u64, target)
+        }
     }
 
     pub(crate) fn copy(&self, source: &Buffer, target: &mut Buffer) -> Result<()> {

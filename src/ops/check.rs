@@ -28,6 +28,14 @@ impl Memory {
         }
     }
 
+    /// Refuses an argument in a place that the device does not reach.
+    pub(crate) fn check(self, argument: Argument, place: Place<'_>) -> Result<()> {
+        if self.holds(place) {
+            return Ok(());
+        }
+        Err(Error::WrongDevice { argument, expected: self.backend(), actual: place.backend() })
+    }
+
     /// Whether the device reaches a view in that place.
     fn holds(self, place: Place<'_>) -> bool {
         #[cfg(feature = "cuda")]
@@ -68,11 +76,7 @@ impl<'a> Seen<'a> {
 
     /// Checks that the device reaches the argument.
     pub(super) fn within(self, memory: Memory) -> Result<()> {
-        if memory.holds(self.place) {
-            return Ok(());
-        }
-        let (argument, actual) = (self.argument, self.place.backend());
-        Err(Error::WrongDevice { argument, expected: memory.backend(), actual })
+        memory.check(self.argument, self.place)
     }
 
     /// Checks element type, length and alignment.

@@ -1,0 +1,36 @@
+//! DyT, Derf, LayerNorm and RMSNorm as candle modules, forward and backward, by the fused kernels of [`dyt`].
+//!
+//! | module | y | parameters, by the names of the PyTorch reference |
+//! |---|---|---|
+//! | [`DynamicTanh`] | gamma·tanh(alpha·x) + beta | `alpha`, `weight` (gamma), `bias` (beta) |
+//! | [`Derf`] | gamma·erf(alpha·x + shift) + beta | `alpha`, `shift`, `weight`, `bias` |
+//! | [`LayerNorm`] | (x − mean)·rstd·gamma + beta | `weight`, `bias` |
+//! | [`RmsNorm`] | x·rstd·gamma | `weight` |
+//!
+//! [`NormKind`] describes one of them in a model's configuration and builds a [`Norm`]; [`convert_norms`] turns the
+//! weights of a model with one kind into those of another.
+//!
+//! Tensors are f32, f16 or bf16 on the CPU, and candle's storage is read where it lies: contiguous tensors with any
+//! offset, and channels-last views of channels-first data. Other layouts are made contiguous first. One backward call
+//! gathers every gradient in a single pass, and only those that the graph asks for. Gradients of gradients are not
+//! there.
+
+mod alpha;
+mod convert;
+mod cpu;
+mod func;
+mod fused;
+mod modules;
+mod norm;
+
+pub use alpha::{DEFAULT_ALPHA, Position, llama_alpha};
+pub use convert::{convert_norms, convert_var_map, is_norm_name};
+pub use dyt::Std;
+pub use func::{Affine, Channels, derf, dynamic_tanh, layer_norm, rms_norm};
+pub use modules::{Derf, DynamicTanh, LayerNorm, RmsNorm};
+pub use norm::{Norm, NormKind};
+
+/// The example of README.md, compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

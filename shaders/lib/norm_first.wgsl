@@ -1,0 +1,51 @@
+// Channels-first data: 32 lanes lie along `inner`, where each position is a row of its own, and the eight lines of lanes
+// take turns with its columns.
+
+const ALONG: u32 = 32u;
+const LINES: u32 = 8u;
+// Terms of a sum that are added up before it is folded.
+const FIRST_STEPS: u32 = 16u;
+
+struct Position {
+    // The element of its first column, before the start of a tensor is added.
+    begin: u32,
+    // The index of its statistics.
+    row: u32,
+    line: u32,
+    live: bool,
+}
+
+// Lanes without a position go along on the first one of the tile, and write nothing.
+fn position_of(tile: u32, index: u32) -> Position {
+    let tiles = (params.inner + ALONG - 1u) / ALONG;
+    let n = tile / tiles;
+    let s = (tile - n * tiles) * ALONG + index % ALONG;
+    let live = s < params.inner && n < params.rows;
+    let there = select(0u, n * params.row_stride + select(s - index % ALONG, s, live), n < params.rows);
+    return Position(there, n * params.inner + s, index / ALONG, live);
+}
+
+// Sums over the lines of a position; each of its lanes gets them.
+fn line_sum(value: vec4<f32>, index: u32) -> vec4<f32> {
+    workgroupBarrier();
+    scratch[index] = value;
+    workgroupBarrier();
+    var total = scratch[index % ALONG];
+    for (var line = 1u; line < LINES; line++) {
+        total += scratch[line * ALONG + index % ALONG];
+    }
+    return total;
+}
+
+fn first_origin(x_begin: u32, line: u32, index: u32) -> f32 {
+    let first = unpack(x_block(x_begin))[0];
+    var cascade = Cascade();
+    for (var c = line; c < params.cols; c += FIRST_STEPS * LINES) {
+        var part = 0.0;
+        for (var at = c; at < min(params.cols, c + FIRST_STEPS * LINES); at += LINES) {
+            part += unpack(x_block(x_begin + at * params.inner))[0] - first;
+        }
+        add_to_cascade(&cascade, vec4<f32>(part, 0.0, 0.0, 0.0));
+    }
+    return first + average(line_sum(cascade_sum(cascade), index).x);
+}

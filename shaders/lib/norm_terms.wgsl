@@ -1,0 +1,16 @@
+// The terms of a block in the sums of a row that a backward of a norm needs.
+fn terms_of(x: Values, dy: Values, column: u32, m: f32) -> vec4<f32> {
+    let of_gamma = gamma_at(column);
+    var sums = vec4<f32>();
+    for (var k = 0u; k < WIDTH; k++) {
+        let d = x[k] - m;
+        let h = dy[k] * of_gamma[k];
+        sums += vec4<f32>(d * d, d, h * d, h);
+    }
+    return sums;
+}
+
+// Where the partial sums of a chunk begin: those of dgamma, and `dbeta_at` behind them those of dbeta.
+fn sums_of_chunk(chunk: u32) -> u32 {
+    return params.sums_start + chunk * params.record;
+}

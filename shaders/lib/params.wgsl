@@ -1,0 +1,63 @@
+// What a dispatch is about: the twin of `Params` in src/wgpu/plan/params.rs, field by field.
+//
+// A binding begins at an aligned offset below its argument; `*_start` is the rest, in elements. Rows are counted from
+// the first row of the dispatch.
+struct Params {
+    workgroups: u32,
+    rows: u32,
+    cols: u32,
+    inner: u32,
+    row_stride: u32,
+    // cols * inner
+    len: u32,
+    // Lanes that share a row.
+    team: u32,
+    // Rows that a lane takes one after the other.
+    steps: u32,
+    // Workgroups that share a row.
+    slabs: u32,
+    // Partial sums of a gradient in a record: one for each column, and one more wherever a slab ends inside of one.
+    pieces: u32,
+    // Values of a record: the partial sums of one chunk of rows.
+    record: u32,
+    dbeta_at: u32,
+    dalpha_at: u32,
+    dshift_at: u32,
+    chunks: u32,
+    flags: u32,
+    eps: f32,
+    x_start: u32,
+    dy_start: u32,
+    // Of y or dx.
+    out_start: u32,
+    gamma_start: u32,
+    beta_start: u32,
+    alpha_start: u32,
+    shift_start: u32,
+    mean_start: u32,
+    rstd_start: u32,
+    sums_start: u32,
+    dgamma_start: u32,
+    dbeta_start: u32,
+    dalpha_start: u32,
+    dshift_start: u32,
+    unused: u32,
+}
+
+const UNBIASED: u32 = 1u;
+const HAS_GAMMA: u32 = 2u;
+const HAS_BETA: u32 = 4u;
+const HAS_MEAN: u32 = 8u;
+const HAS_RSTD: u32 = 16u;
+const HAS_DX: u32 = 32u;
+const HAS_DGAMMA: u32 = 64u;
+const HAS_DBETA: u32 = 128u;
+const HAS_DALPHA: u32 = 256u;
+const HAS_DSHIFT: u32 = 512u;
+const ACCUMULATE: u32 = 1024u;
+// gamma and beta are f32, whatever x is.
+const PARAMETERS_F32: u32 = 2048u;
+
+fn has(flag: u32) -> bool {
+    return (params.flags & flag) != 0u;
+}

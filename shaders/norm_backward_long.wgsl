@@ -1,0 +1,91 @@
+// The backward of a norm whose rows are longer than registers hold: a workgroup takes `steps` rows, one after the
+// other, and adds what each gives to dgamma and dbeta to the partial sums of its chunk.
+
+fn long_slope(row: u32, x_begin: u32, dy_begin: u32, index: u32) -> Slope {
+    var m = 0.0;
+    if CENTER {
+        if has(HAS_MEAN) {
+            m = mean[params.mean_start + row];
+        } else {
+            m = long_origin(x_begin, index);
+        }
+    }
+    let blocks = params.cols / WIDTH;
+    var cascade = Cascade();
+    for (var tile = 0u; tile < blocks; tile += COUNT * 256u) {
+        var of_x: array<Block, COUNT>;
+        var of_dy: array<Block, COUNT>;
+        for (var i = 0u; i < COUNT; i++) {
+            let at = tile + i * 256u + index;
+            if at < blocks {
+                of_x[i] = x_block(x_begin + at * WIDTH);
+                of_dy[i] = dy_block(dy_begin + at * WIDTH);
+            }
+        }
+        var part = vec4<f32>();
+        for (var i = 0u; i < COUNT; i++) {
+            let at = tile + i * 256u + index;
+            if at < blocks {
+                part += terms_of(unpack(of_x[i]), unpack(of_dy[i]), at * WIDTH, m);
+            }
+        }
+        add_to_cascade(&cascade, part);
+    }
+    return slope_of(m, team_sum(cascade_sum(cascade), index, 256u), row, true);
+}
+
+// Adds to a partial sum, or begins it.
+fn add_to_sum(at: u32, term: f32, begins: bool) {
+    if begins {
+        sums[at] = term;
+    } else {
+        sums[at] += term;
+    }
+}
+
+fn add_to_sums(chunk: u32, column: u32, of_gamma: Values, of_beta: Values, begins: bool) {
+    let at = sums_of_chunk(chunk) + column;
+    for (var k = 0u; k < WIDTH; k++) {
+        if has(HAS_DGAMMA) {
+            add_to_sum(at + k, of_gamma[k], begins);
+        }
+        if has(HAS_DBETA) {
+            add_to_sum(at + params.dbeta_at + k, of_beta[k], begins);
+        }
+    }
+}
+
+fn run(workgroup: u32, index: u32) {
+    let reads_x = has(HAS_DX) || has(HAS_DGAMMA);
+    let begin_row = workgroup * params.steps;
+    let end_row = min(params.rows, begin_row + params.steps);
+    let blocks = params.cols / WIDTH;
+    for (var row = begin_row; row < end_row; row++) {
+        let x_begin = params.x_start + row * params.row_stride;
+        let dy_begin = params.dy_start + row * params.row_stride;
+        let dx_begin = params.out_start + row * params.row_stride;
+        var slope = Slope(Affine(0.0, 0.0, 0.0, 0.0), 0.0, 0.0);
+        if reads_x {
+            slope = long_slope(row, x_begin, dy_begin, index);
+        }
+        for (var at = index; at < blocks; at += 256u) {
+            let dy = unpack(dy_block(dy_begin + at * WIDTH));
+            var x: Values;
+            if reads_x {
+                x = unpack(x_block(x_begin + at * WIDTH));
+            }
+            let of_gamma = gamma_at(at * WIDTH);
+            var products: Values;
+            var dx: Values;
+            for (var k = 0u; k < WIDTH; k++) {
+                let x_hat = x_hat_of(slope.affine, x[k]);
+                products[k] = dy[k] * x_hat;
+                dx[k] = dx_of(slope, dy[k] * of_gamma[k], x_hat);
+            }
+            add_to_sums(workgroup, at * WIDTH, products, dy, row == begin_row);
+            if has(HAS_DX) {
+                store(dx_begin + at * WIDTH, dx);
+            }
+        }
+    }
+}

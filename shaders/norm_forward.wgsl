@@ -1,0 +1,75 @@
+// The forward of a norm whose rows stay in the registers of their lanes: a team of lanes for each row, several teams in
+// a workgroup where rows are short.
+
+// The origin of deviations: the first value of the row, and the mean of what the others differ from it, so that the
+// mean of equal values is exact.
+fn origin_of(kept: ptr<function, array<Block, COUNT>>, first: f32, end: u32, lane: u32, index: u32) -> f32 {
+    var sum = 0.0;
+    for (var i = 0u; i < COUNT; i++) {
+        if i * params.team + lane < end {
+            let v = unpack((*kept)[i]);
+            var part = 0.0;
+            for (var k = 0u; k < WIDTH; k++) {
+                part += v[k] - first;
+            }
+            sum += part;
+        }
+    }
+    return first + average(team_sum(vec4<f32>(sum, 0.0, 0.0, 0.0), index, params.team).x);
+}
+
+// The sums of d^2 and d.
+fn deviations_of(kept: ptr<function, array<Block, COUNT>>, m: f32, end: u32, lane: u32, index: u32) -> vec4<f32> {
+    var sums = vec2<f32>();
+    for (var i = 0u; i < COUNT; i++) {
+        if i * params.team + lane < end {
+            let v = unpack((*kept)[i]);
+            var part = vec2<f32>();
+            for (var k = 0u; k < WIDTH; k++) {
+                let d = v[k] - m;
+                part += vec2<f32>(d * d, d);
+            }
+            sums += part;
+        }
+    }
+    return team_sum(vec4<f32>(sums, 0.0, 0.0), index, params.team);
+}
+
+fn run(workgroup: u32, index: u32) {
+    let team = params.team;
+    let lane = index % team;
+    let row = workgroup * (256u / team) + index / team;
+    // A row that is not there has no blocks, but takes part in the sums.
+    let end = select(0u, params.cols / WIDTH, row < params.rows);
+    let begin = params.x_start + row * params.row_stride;
+    var kept: array<Block, COUNT>;
+    var first = 0.0;
+    if end > 0u {
+        for (var i = 0u; i < COUNT; i++) {
+            let at = i * team + lane;
+            if at < end {
+                kept[i] = x_block(begin + at * WIDTH);
+            }
+        }
+        first = unpack(x_block(begin))[0];
+    }
+    var m = 0.0;
+    if CENTER {
+        m = origin_of(&kept, first, end, lane, index);
+    }
+    let affine = affine_of(m, deviations_of(&kept, m, end, lane, index));
+    if end == 0u {
+        return;
+    }
+    if lane == 0u {
+        save_statistics(row, affine);
+    }
+    let target_begin = params.out_start + row * params.row_stride;
+    for (var i = 0u; i < COUNT; i++) {
+        let at = i * team + lane;
+        if at < end {
+            let column = at * WIDTH;
+            store(target_begin + column, normalized(unpack(kept[i]), affine, column));
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! The arguments of a call by their buffers.
+
+use ::wgpu::Buffer;
+
+use super::plan;
+use crate::view::{Place, View, ViewMut};
+use crate::{Argument, Backward, Forward};
+
+/// One argument that is there.
+#[derive(Clone, Copy, Debug)]
+struct Located<'a> {
+    argument: Argument,
+    buffer: &'a Buffer,
+    /// Where the first element begins in the buffer, in bytes.
+    offset: u64,
+    written: bool,
+}
+
+/// The arguments of a call that are there. They have been checked: each is a view of a wgpu buffer.
+#[derive(Debug, Default)]
+pub(super) struct Arguments<'a>(Vec<Located<'a>>);
+
+impl<'a> Arguments<'a> {
+    pub(super) fn forward(call: &Forward<'a>) -> Self {
+        let mut all = Self::default();
+        all.read(Argument::X, call.x.as_ref());
+        all.read(Argument::Alpha, call.alpha.as_ref());
+        all.read(Argument::Shift, call.shift.as_ref());
+        all.read(Argument::Gamma, call.gamma.as_ref());
+        all.read(Argument::Beta, call.beta.as_ref());
+        all.write(Argument::Y, Some(&call.y));
+        all.write(Argument::Mean, call.mean.as_ref());
+        all.write(Argument::Rstd, call.rstd.as_ref());
+        all
+    }
+
+    pub(super) fn backward(call: &Backward<'a>, workspace: &ViewMut<'a>) -> Self {
+        let mut all = Self::default();
+        all.read(Argument::Dy, call.dy.as_ref());
+        all.read(Argument::X, Some(&call.x));
+        all.read(Argument::Alpha, call.alpha.as_ref());
+        all.read(Argument::Shift, call.shift.as_ref());
+        all.read(Argument::Gamma, call.gamma.as_ref());
+        all.read(Argument::Mean, call.mean.as_ref());
+        all.read(Argument::Rstd, call.rstd.as_ref());
+        all.write(Argument::Dx, call.dx.as_ref());
+        all.write(Argument::Dalpha, call.dalpha.as_ref());
+        all.write(Argument::Dshift, call.dshift.as_ref());
+        all.write(Argument::Dgamma, call.dgamma.as_ref());
+        all.write(Argument::Dbeta, call.dbeta.as_ref());
+        all.write(Argument::Workspace, Some(workspace));
+        all
+    }
+
+    /// The buffer that an argument lies in, if it is there.
+    pub(super) fn buffer(&self, argument: Argument) -> Option<&'a Buffer> {
+        self.get(argument).map(|located| located.buffer)
+    }
+
+    /// What the plan has to know.
+    pub(super) fn for_plan(&self) -> plan::Arguments {
+        let mut known = plan::Arguments::default();
+        let partner = self.in_place_input();
+        let all = || self.0.iter().filter(|located| Some(located.argument) != partner);
+        for located in all() {
+            known.set(located.argument, located.offset);
+        }
+        known.in_place = partner.is_some();
+        // wgpu lets no dispatch read a buffer by one binding and write it by another, unless both may write. The first
+        // stage of a backward writes no gradient of a parameter, and the second reads the workspace alone.
+        let first = || all().filter(|located| !is_parameter_gradient(located.argument));
+        let clash = |a: &Located<'_>, b: &Located<'_>| a.written != b.written && a.buffer == b.buffer;
+        known.within_one_buffer = first().any(|a| first().any(|b| clash(a, b)));
+        known.folds_within_one_buffer = self.get(Argument::Workspace).is_some_and(|workspace| {
+            all().any(|located| is_parameter_gradient(located.argument) && located.buffer == workspace.buffer)
+        });
+        known
+    }
+
+    /// The input whose place the output takes, element by element: x of a forward, dy of a backward.
+    fn in_place_input(&self) -> Option<Argument> {
+        let (input, output) = match self.get(Argument::Y) {
+            Some(y) => (Argument::X, y),
+            None => (Argument::Dy, self.get(Argument::Dx)?),
+        };
+        let in_place = self
+            .get(input)
+            .is_none_or(|input| (input.buffer, input.offset) == (output.buffer, output.offset));
+        in_place.then_some(input)
+    }
+
+    fn get(&self, argument: Argument) -> Option<&Located<'a>> {
+        self.0.iter().find(|located| located.argument == argument)
+    }
+
+    fn read(&mut self, argument: Argument, view: Option<&View<'a>>) {
+        if let Some(view) = view {
+            self.add(argument, view.place(), view.as_ptr().addr(), false);
+        }
+    }
+
+    fn write(&mut self, argument: Argument, view: Option<&ViewMut<'a>>) {
+        if let Some(view) = view {
+            self.add(argument, view.place(), view.address().addr(), true);
+        }
+    }
+
+    fn add(&mut self, argument: Argument, place: Place<'a>, offset: usize, written: bool) {
+        // A workspace of which nothing is needed may be anything; no kernel is bound to it.
+        if let Place::Wgpu(buffer) = place {
+            self.0.push(Located { argument, buffer, offset: offset as u64, written });
+        }
+    }
+}
+
+const fn is_parameter_gradient(argument: Argument) -> bool {
+    matches!(argument, Argument::Dalpha | Argument::Dshift | Argument::Dgamma | Argument::Dbeta)
+}

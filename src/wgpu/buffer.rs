@@ -1,0 +1,128 @@
+//! Device memory: allocation, and copies from and to the host.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, OnceLock};
+
+use ::wgpu::{
+    Buffer, BufferDescriptor, BufferUsages, CommandEncoderDescriptor, Device, MapMode, PollType, Queue,
+};
+
+use super::error::{lost, scoped};
+use crate::{Error, Result};
+
+/// Bytes that are copied at once, so that the memory of a copy in between stays small beside the tensor.
+const CHUNK: usize = 64 << 20;
+/// Every buffer has a multiple of this many bytes: what the widest access takes at once.
+const GRANULE: u64 = 16;
+
+/// Bytes of a buffer for so many bytes of elements; there are no empty ones.
+const fn padded(bytes: u64) -> u64 {
+    if bytes == 0 { GRANULE } else { bytes.next_multiple_of(GRANULE) }
+}
+
+/// Allocates zeros.
+pub(super) fn allocate(device: &Device, bytes: usize) -> Result<Buffer> {
+    let size = padded(bytes as u64);
+    if size > device.limits().max_buffer_size {
+        return Err(Error::OutOfMemory { bytes });
+    }
+    scoped(device, size, || {
+        device.create_buffer(&BufferDescriptor {
+            label: Some("dyt"),
+            size,
+            usage: BufferUsages::STORAGE | BufferUsages::COPY_SRC | BufferUsages::COPY_DST,
+            mapped_at_creation: false,
+        })
+    })
+}
+
+/// Copies to the beginning of a buffer.
+pub(super) fn write(device: &Device, queue: &Queue, buffer: &Buffer, bytes: &[u8]) -> Result<()> {
+    let (words, rest) = bytes.split_at(bytes.len() / 4 * 4);
+    let chunks = words.chunks(CHUNK);
+    let last = chunks.len();
+    for (i, chunk) in chunks.enumerate() {
+        scoped(device, chunk.len() as u64, || {
+            queue.write_buffer(buffer, (i * CHUNK) as u64, chunk);
+            // What is written waits in memory of the host's until it is submitted and done.
+            if i + 1 < last {
+                queue.submit([]);
+            }
+        })?;
+        if i + 1 < last {
+            wait(device)?;
+        }
+    }
+    if rest.is_empty() {
+        return Ok(());
+    }
+    let mut word = [0; 4];
+    word[..rest.len()].copy_from_slice(rest);
+    scoped(device, 4, || queue.write_buffer(buffer, words.len() as u64, &word))
+}
+
+/// Copies from the beginning of a buffer, after everything that was submitted before.
+pub(super) fn read(device: &Device, queue: &Queue, buffer: &Buffer, bytes: &mut [u8]) -> Result<()> {
+    if bytes.is_empty() {
+        return Ok(());
+    }
+    let size = padded(bytes.len().min(CHUNK) as u64);
+    let staging = scoped(device, size, || {
+        device.create_buffer(&BufferDescriptor {
+            label: Some("dyt readback"),
+            size,
+            usage: BufferUsages::MAP_READ | BufferUsages::COPY_DST,
+            mapped_at_creation: false,
+        })
+    })?;
+    for (i, chunk) in bytes.chunks_mut(CHUNK).enumerate() {
+        read_chunk(device, queue, (buffer, (i * CHUNK) as u64), &staging, chunk)?;
+    }
+    Ok(())
+}
+
+fn read_chunk(
+    device: &Device,
+    queue: &Queue,
+    (buffer, offset): (&Buffer, u64),
+    staging: &Buffer,
+    chunk: &mut [u8],
+) -> Result<()> {
+    let size = (chunk.len() as u64).next_multiple_of(4);
+    let outcome = Arc::new(OnceLock::new());
+    let slot = Arc::clone(&outcome);
+    scoped(device, size, || {
+        let mut encoder =
+            device.create_command_encoder(&CommandEncoderDescriptor { label: Some("dyt readback") });
+        encoder.copy_buffer_to_buffer(buffer, offset, staging, 0, size);
+        queue.submit([encoder.finish()]);
+        staging.map_async(MapMode::Read, ..size, move |result| {
+            let _ = slot.set(result.is_ok());
+        });
+    })?;
+    wait(device)?;
+    if outcome.get() != Some(&true) {
+        return Err(lost("a buffer could not be mapped"));
+    }
+    let view = staging.get_mapped_range(..size).map_err(|error| lost(error.to_string()))?;
+    chunk.copy_from_slice(&view[..chunk.len()]);
+    drop(view);
+    staging.unmap();
+    Ok(())
+}
+
+/// Waits for everything that was submitted.
+pub(super) fn wait(device: &Device) -> Result<()> {
+    poll(device, PollType::wait_indefinitely())
+}
+
+/// Lets wgpu do what has become possible, and call back.
+pub(super) fn poll(device: &Device, what: PollType) -> Result<()> {
+    // wgpu panics, instead of returning an error, if the device is lost while it waits. Nothing of ours is borrowed
+    // by the call, and a lost device is not used again.
+    match catch_unwind(AssertUnwindSafe(|| device.poll(what))) {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(error)) => Err(lost(error.to_string())),
+        Err(_) => Err(lost("the driver gave up while its work was waited for")),
+    }
+}

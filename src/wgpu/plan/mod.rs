@@ -1,0 +1,424 @@
+//! From a problem to dispatches: pure functions, tested without a device.
+//!
+//! What decides bits (the form, the chunks of rows whose partial sums are kept apart) follows from the problem, the
+//! alignment of its buffers and the limits of the device. Tensors beyond what may be bound at once are cut at rows, in
+//! a backward at chunks of rows, and each dispatch is bound to its own part.
+#![expect(clippy::cast_possible_truncation, reason = "whatever is bound at once has less than 2^31 bytes")]
+
+mod fold;
+mod norm;
+mod params;
+mod parts;
+mod pointwise;
+
+pub(super) use params::Params;
+
+use super::compose::{Body, Form, Kernel, Slot, Storage};
+use crate::{Argument, DType, Op, Pass, Problem, Result, Std};
+use params::flag;
+use parts::Parts;
+
+/// The geometry that both families share.
+mod geometry {
+    use crate::DType;
+
+    /// Lanes of a workgroup.
+    pub(super) const LANES: u64 = 256;
+
+    /// Elements of `dtype` in 16 bytes.
+    pub(super) const fn vector(dtype: DType) -> u64 {
+        16 / dtype.size() as u64
+    }
+
+    /// The largest power of two that is at most `n`, at least 1.
+    pub(super) const fn floor_power(n: u64) -> u64 {
+        if n < 2 { 1 } else { 1 << (63 - n.leading_zeros()) }
+    }
+}
+
+/// What a device allows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Limits {
+    /// Of the beginning of a binding: `min_storage_buffer_offset_alignment`.
+    pub(super) alignment: u64,
+    /// Bytes of a binding: `max_storage_buffer_binding_size`, and less than 2^31.
+    pub(super) binding: u64,
+    /// Workgroups along a dimension: `max_compute_workgroups_per_dimension`.
+    pub(super) workgroups: u64,
+    /// Whether it has subgroup operations.
+    pub(super) subgroups: bool,
+}
+
+impl Limits {
+    /// Bytes of an argument that can be bound wherever it begins.
+    const fn budget(&self) -> u64 {
+        self.binding.saturating_sub(self.alignment + 4)
+    }
+
+    /// Bytes that the rows of a chunk may span, so that every device of usual limits cuts the same chunks.
+    const fn chunk_bytes(&self) -> u64 {
+        let half = self.binding / 2;
+        if half < 64 << 20 { half } else { 64 << 20 }
+    }
+}
+
+/// Where the arguments of a call begin.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Arguments {
+    offsets: [Option<u64>; 15],
+    /// Whether y holds x, or dx holds dy.
+    pub(super) in_place: bool,
+    /// Whether an output lies in the same buffer as an input that is not its in-place partner.
+    pub(super) within_one_buffer: bool,
+    /// The same of the workspace and the gradients of parameters.
+    pub(super) folds_within_one_buffer: bool,
+}
+
+impl Arguments {
+    /// In bytes.
+    pub(super) const fn offset(&self, argument: Argument) -> Option<u64> {
+        self.offsets[argument as usize]
+    }
+
+    pub(super) const fn set(&mut self, argument: Argument, offset: u64) {
+        self.offsets[argument as usize] = Some(offset);
+    }
+
+    const fn has(&self, argument: Argument) -> bool {
+        self.offset(argument).is_some()
+    }
+}
+
+/// A range of a buffer that a kernel reaches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Binding {
+    pub(super) slot: Slot,
+    pub(super) argument: Argument,
+    /// In bytes, a multiple of the alignment.
+    pub(super) start: u64,
+    pub(super) bytes: u64,
+}
+
+/// One dispatch of a kernel. A slot of the kernel without a binding is of no use to it.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Dispatch {
+    pub(super) kernel: Kernel,
+    pub(super) workgroups: [u32; 3],
+    pub(super) params: Params,
+    pub(super) bindings: Vec<Binding>,
+}
+
+/// Where the partial sums of a chunk of rows are: a record of the workspace, with those of dgamma first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Layout {
+    record: u64,
+    pieces: u64,
+    /// Partial sums of dalpha, and as many of dshift; 0 for the norms.
+    scalars: u64,
+    /// Positions of a slab at whose ends columns are cut; 0 if none is.
+    slab: u64,
+}
+
+impl Layout {
+    fn params(&self) -> Params {
+        let (pieces, scalars) = (self.pieces as u32, self.scalars as u32);
+        Params {
+            pieces,
+            record: self.record as u32,
+            dbeta_at: pieces,
+            dalpha_at: 2 * pieces,
+            dshift_at: 2 * pieces + scalars,
+            ..Params::default()
+        }
+    }
+}
+
+/// How the first stage goes over rows.
+#[derive(Clone, Copy, Debug)]
+enum Tiling {
+    Pointwise(pointwise::Tiling),
+    Norm(norm::Tiling),
+}
+
+impl Tiling {
+    fn forward(problem: &Problem, wide: bool) -> Self {
+        match problem.op().is_pointwise() {
+            true => Self::Pointwise(pointwise::Tiling::forward(problem, wide)),
+            false => Self::Norm(norm::Tiling::forward(problem, wide)),
+        }
+    }
+
+    fn backward(problem: &Problem, wide: bool, limits: &Limits) -> Self {
+        let chunk_bytes = limits.chunk_bytes();
+        match problem.op().is_pointwise() {
+            true => Self::Pointwise(pointwise::Tiling::backward(problem, wide, chunk_bytes)),
+            false => Self::Norm(norm::Tiling::backward(problem, wide, chunk_bytes)),
+        }
+    }
+
+    /// Whole rows of a chunk; 0 where a row has several chunks.
+    fn chunk_rows(&self, problem: &Problem) -> u64 {
+        match self {
+            Self::Pointwise(tiling) => tiling.chunk_rows(),
+            Self::Norm(tiling) => tiling.chunk_rows(problem),
+        }
+    }
+
+    /// Chunks of so many rows of a backward.
+    fn chunks(&self, problem: &Problem, rows: u64) -> u64 {
+        match self {
+            Self::Pointwise(tiling) => rows.div_ceil(tiling.chunk_rows()),
+            Self::Norm(tiling) => tiling.chunks_of(problem, rows),
+        }
+    }
+
+    fn workgroups(&self, problem: &Problem, pass: Pass, rows: u64) -> u64 {
+        match (self, pass) {
+            (Self::Pointwise(tiling), _) => tiling.slabs * rows.div_ceil(tiling.chunk_rows()),
+            (Self::Norm(tiling), Pass::Forward) => tiling.workgroups(problem, rows),
+            (Self::Norm(tiling), Pass::Backward) => tiling.chunks_of(problem, rows),
+        }
+    }
+
+    fn layout(&self, problem: &Problem) -> Layout {
+        match self {
+            Self::Pointwise(tiling) => {
+                let (pieces, scalars) = (tiling.pieces(problem), tiling.slabs);
+                let slab = if problem.inner() == 1 { 0 } else { tiling.slab() };
+                Layout { record: 2 * (pieces + scalars), pieces, scalars, slab }
+            }
+            Self::Norm(_) => {
+                let record = norm::slot(problem);
+                Layout { record, pieces: record / 2, scalars: 0, slab: 0 }
+            }
+        }
+    }
+
+    fn params(&self) -> Params {
+        let (team, steps, slabs) = match self {
+            Self::Pointwise(tiling) => (tiling.team, tiling.steps, tiling.slabs),
+            Self::Norm(tiling) => (tiling.team, tiling.steps, tiling.slabs),
+        };
+        Params { team: team as u32, steps: steps as u32, slabs: slabs as u32, ..Params::default() }
+    }
+
+    fn body(&self, problem: &Problem, pass: Pass, limits: &Limits) -> Body {
+        let backward = pass == Pass::Backward;
+        match self {
+            Self::Pointwise(_) => Body::Pointwise { derf: problem.op() == Op::Derf, backward },
+            Self::Norm(tiling) => Body::Norm {
+                center: problem.op().has_mean(),
+                backward,
+                form: tiling.form,
+                // Only where the lanes of a row are a whole workgroup do subgroups not cross rows.
+                subgroups: limits.subgroups && tiling.form != Form::First && tiling.team == geometry::LANES,
+            },
+        }
+    }
+}
+
+/// The dispatches of a forward, to be recorded one behind the other.
+pub(super) fn forward(problem: &Problem, at: &Arguments, limits: &Limits) -> Result<Vec<Dispatch>> {
+    let wide = is_wide(problem, at, &[Argument::X, Argument::Y]);
+    let tiling = Tiling::forward(problem, wide);
+    let mut dispatches = Vec::new();
+    let rows = problem.rows() as u64;
+    let most = most_rows(problem, at, limits, 0, 0);
+    let mut first = 0;
+    while first < rows {
+        let count = most.min(rows - first);
+        let params = Params {
+            flags: common_flags(problem, at) | present(at, FORWARD_FLAGS),
+            ..part_params(problem, &tiling, count)
+        };
+        let mut parts = Parts::new(at, limits, params);
+        bind_rows(&mut parts, problem, first, count, &[(Slot::X, Argument::X), (Slot::Out, Argument::Y)])?;
+        bind_columns(&mut parts, problem)?;
+        bind_statistics(&mut parts, problem, first, count)?;
+        let kernel = kernel(problem, &tiling, Pass::Forward, at, limits, wide);
+        dispatches.push(parts.dispatch(kernel, tiling.workgroups(problem, Pass::Forward, count)));
+        first += count;
+    }
+    Ok(dispatches)
+}
+
+/// The dispatches of a backward, to be recorded one behind the other.
+pub(super) fn backward(problem: &Problem, at: &Arguments, limits: &Limits) -> Result<Vec<Dispatch>> {
+    let wide = is_wide(problem, at, &[Argument::Dy, Argument::X, Argument::Dx]);
+    let tiling = Tiling::backward(problem, wide, limits);
+    let layout = tiling.layout(problem);
+    let mut dispatches = Vec::new();
+    let rows = problem.rows() as u64;
+    let chunk_rows = tiling.chunk_rows(problem);
+    let each = chunk_rows.max(1);
+    let records = layout.record * tiling.chunks(problem, each);
+    let most = most_rows(problem, at, limits, records, each) / each * each;
+    let most = most.max(each);
+    let mut first = 0;
+    while first < rows {
+        let count = most.min(rows - first);
+        let params = part_params(problem, &tiling, count);
+        let params = Params {
+            flags: common_flags(problem, at) | present(at, BACKWARD_FLAGS),
+            record: layout.record as u32,
+            ..merge(params, layout.params())
+        };
+        let mut parts = Parts::new(at, limits, params);
+        let tensors = [(Slot::Dy, Argument::Dy), (Slot::X, Argument::X), (Slot::Out, Argument::Dx)];
+        bind_rows(&mut parts, problem, first, count, &tensors)?;
+        bind_columns(&mut parts, problem)?;
+        bind_statistics(&mut parts, problem, first, count)?;
+        let (before, chunks) = (tiling.chunks(problem, first), tiling.chunks(problem, count));
+        if wanted(at) & !flag::DX != 0 {
+            let (begin, len) = (before * layout.record, chunks * layout.record);
+            parts.bind(Slot::Sums, Argument::Workspace, 4, begin, len)?;
+        }
+        let kernel = kernel(problem, &tiling, Pass::Backward, at, limits, wide);
+        dispatches.push(parts.dispatch(kernel, tiling.workgroups(problem, Pass::Backward, count)));
+        first += count;
+    }
+    fold::push(problem, at, limits, &layout, tiling.chunks(problem, rows), &mut dispatches)?;
+    Ok(dispatches)
+}
+
+/// Bytes of workspace that a call needs, whatever gradients it asks for and wherever its buffers begin.
+pub(super) fn workspace_bytes(problem: &Problem, pass: Pass, limits: &Limits) -> usize {
+    if pass == Pass::Forward {
+        return 0;
+    }
+    let bytes = |wide| {
+        let tiling = Tiling::backward(problem, wide, limits);
+        let chunks = tiling.chunks(problem, problem.rows() as u64);
+        usize::try_from(chunks.saturating_mul(tiling.layout(problem).record).saturating_mul(4))
+            .unwrap_or(usize::MAX)
+    };
+    if may_be_wide(problem) { bytes(false).max(bytes(true)) } else { bytes(false) }
+}
+
+/// Whether rows are whole blocks of 16 bytes apart from where the tensors begin.
+const fn may_be_wide(problem: &Problem) -> bool {
+    let v = geometry::vector(problem.dtype()) as usize;
+    let strided = problem.rows() < 2 || problem.row_stride().is_multiple_of(v);
+    // The norms go over channels-first data by elements.
+    let inner = problem.inner() == 1 || problem.op().is_pointwise();
+    strided && inner && problem.row_len().is_multiple_of(v)
+}
+
+fn is_wide(problem: &Problem, at: &Arguments, tensors: &[Argument]) -> bool {
+    may_be_wide(problem)
+        && tensors.iter().all(|&tensor| at.offset(tensor).is_none_or(|offset| offset.is_multiple_of(16)))
+}
+
+fn kernel(
+    problem: &Problem,
+    tiling: &Tiling,
+    pass: Pass,
+    at: &Arguments,
+    limits: &Limits,
+    wide: bool,
+) -> Kernel {
+    let storage = match problem.dtype() {
+        DType::F32 => Storage::F32,
+        DType::F16 => Storage::F16,
+        DType::Bf16 => Storage::Bf16,
+    };
+    let body = tiling.body(problem, pass, limits);
+    Kernel { body, storage, wide, in_place: at.in_place, shared: at.within_one_buffer }
+}
+
+/// Rows that can be bound at once; `records` f32 values of the workspace go with `each` rows.
+fn most_rows(problem: &Problem, at: &Arguments, limits: &Limits, records: u64, each: u64) -> u64 {
+    let budget = limits.budget();
+    let size = problem.dtype().size() as u64;
+    let (row, stride) = (problem.row_len() as u64 * size, problem.row_stride() as u64 * size);
+    let mut most = budget.saturating_sub(row) / stride + 1;
+    if at.has(Argument::Mean) || at.has(Argument::Rstd) {
+        most = most.min(budget / (4 * problem.inner() as u64));
+    }
+    if records > 0 {
+        most = most.min((budget / (4 * records)).saturating_mul(each));
+    }
+    most.max(1)
+}
+
+const FORWARD_FLAGS: &[(Argument, u32)] = &[(Argument::Beta, flag::BETA)];
+const BACKWARD_FLAGS: &[(Argument, u32)] = &[
+    (Argument::Dx, flag::DX),
+    (Argument::Dgamma, flag::DGAMMA),
+    (Argument::Dbeta, flag::DBETA),
+    (Argument::Dalpha, flag::DALPHA),
+    (Argument::Dshift, flag::DSHIFT),
+];
+
+fn present(at: &Arguments, flags: &[(Argument, u32)]) -> u32 {
+    flags.iter().filter(|(argument, _)| at.has(*argument)).map(|(_, bit)| bit).sum()
+}
+
+/// Which gradients are asked for.
+fn wanted(at: &Arguments) -> u32 {
+    present(at, BACKWARD_FLAGS)
+}
+
+fn common_flags(problem: &Problem, at: &Arguments) -> u32 {
+    let mut flags = present(
+        at,
+        &[(Argument::Gamma, flag::GAMMA), (Argument::Mean, flag::MEAN), (Argument::Rstd, flag::RSTD)],
+    );
+    if problem.std() == Std::Unbiased {
+        flags |= flag::UNBIASED;
+    }
+    if problem.param_dtype() == DType::F32 {
+        flags |= flag::PARAMETERS_F32;
+    }
+    flags
+}
+
+fn part_params(problem: &Problem, tiling: &Tiling, rows: u64) -> Params {
+    Params {
+        rows: rows as u32,
+        cols: problem.cols() as u32,
+        inner: problem.inner() as u32,
+        // A single row has no next one.
+        row_stride: if rows > 1 { problem.row_stride() as u32 } else { 0 },
+        len: problem.row_len() as u32,
+        eps: problem.eps(),
+        ..tiling.params()
+    }
+}
+
+fn merge(params: Params, layout: Params) -> Params {
+    Params {
+        pieces: layout.pieces,
+        dbeta_at: layout.dbeta_at,
+        dalpha_at: layout.dalpha_at,
+        dshift_at: layout.dshift_at,
+        ..params
+    }
+}
+
+fn bind_rows(
+    parts: &mut Parts<'_>,
+    problem: &Problem,
+    first: u64,
+    rows: u64,
+    tensors: &[(Slot, Argument)],
+) -> Result<()> {
+    let (size, stride) = (problem.dtype().size() as u64, problem.row_stride() as u64);
+    let len = (rows - 1) * stride + problem.row_len() as u64;
+    tensors.iter().try_for_each(|&(slot, argument)| parts.bind(slot, argument, size, first * stride, len))
+}
+
+/// gamma and beta, alpha and shift.
+fn bind_columns(parts: &mut Parts<'_>, problem: &Problem) -> Result<()> {
+    let (size, cols) = (problem.param_dtype().size() as u64, problem.cols() as u64);
+    parts.bind(Slot::Gamma, Argument::Gamma, size, 0, cols)?;
+    parts.bind(Slot::Beta, Argument::Beta, size, 0, cols)?;
+    parts.bind(Slot::Alpha, Argument::Alpha, 4, 0, 1)?;
+    parts.bind(Slot::Shift, Argument::Shift, 4, 0, 1)
+}
+
+fn bind_statistics(parts: &mut Parts<'_>, problem: &Problem, first: u64, rows: u64) -> Result<()> {
+    let inner = problem.inner() as u64;
+    parts.bind(Slot::Mean, Argument::Mean, 4, first * inner, rows * inner)?;
+    parts.bind(Slot::Rstd, Argument::Rstd, 4, first * inner, rows * inner)
+}

@@ -1,0 +1,136 @@
+//! LayerNorm and RMSNorm. A row stays in the registers of its lanes where it fits.
+
+use super::super::compose::Form;
+use super::geometry::{LANES, vector};
+use crate::{DType, Pass, Problem};
+
+/// Positions along `inner` that a workgroup has of channels-first data.
+pub(super) const ALONG: u64 = 32;
+/// Chunks of rows of a large problem.
+const CHUNKS: u64 = 256;
+/// Rows that add to one sum of a lane.
+const MOST_STEPS: u64 = 32;
+/// Tiles of channels-first data that add to one sum.
+const MOST_TILES: u64 = 16;
+/// Workgroups of a channels-first backward that keep a large GPU busy.
+const FIRST_CHUNKS: u64 = 1024;
+
+/// How workgroups lie over rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Tiling {
+    pub(super) form: Form,
+    /// Lanes of a row, a power of two; channels-first: all.
+    pub(super) team: u64,
+    /// Rows of a team in a backward, or tiles of a workgroup; 1 in a forward.
+    pub(super) steps: u64,
+    /// Workgroups of a row of channels-first data in a backward; 0 where a workgroup has whole rows.
+    pub(super) slabs: u64,
+}
+
+/// Blocks that a lane keeps in registers; the same as `COUNT` of the kernels.
+const fn kept(pass: Pass, dtype: DType, vectors: bool) -> u64 {
+    match (pass, vectors, dtype) {
+        // Each column of a backward has two sums beside its two values.
+        (Pass::Backward, true, DType::F16 | DType::Bf16) => 2,
+        _ => 4,
+    }
+}
+
+/// Tiles of positions in a row of channels-first data.
+pub(super) const fn tiles(problem: &Problem) -> u64 {
+    (problem.inner() as u64).div_ceil(ALONG)
+}
+
+/// Bytes from a row to the next.
+const fn stride_bytes(problem: &Problem) -> u64 {
+    (problem.row_stride() as u64).saturating_mul(problem.dtype().size() as u64)
+}
+
+/// Rows that one chunk may have, so that it can be bound as a whole.
+fn most_rows(problem: &Problem, chunk_bytes: u64) -> u64 {
+    (chunk_bytes / stride_bytes(problem).max(1)).max(1)
+}
+
+impl Tiling {
+    pub(super) fn forward(problem: &Problem, vectors: bool) -> Self {
+        Self::of(problem, Pass::Forward, vectors, u64::MAX)
+    }
+
+    /// Of the problem alone: what is added up in which order depends on nothing else.
+    pub(super) fn backward(problem: &Problem, vectors: bool, chunk_bytes: u64) -> Self {
+        let tiling = Self::of(problem, Pass::Backward, vectors, chunk_bytes);
+        let rows = problem.rows() as u64;
+        if tiling.form == Form::First {
+            return tiling.channels_first(problem, chunk_bytes);
+        }
+        let lines = rows.div_ceil(tiling.teams());
+        let most = (most_rows(problem, chunk_bytes) / tiling.teams()).clamp(1, MOST_STEPS);
+        Self { steps: lines.div_ceil(CHUNKS).clamp(1, most), ..tiling }
+    }
+
+    fn of(problem: &Problem, pass: Pass, vectors: bool, chunk_bytes: u64) -> Self {
+        if problem.inner() > 1 {
+            return Self { form: Form::First, team: LANES, steps: 1, slabs: 0 };
+        }
+        let width = if vectors { vector(problem.dtype()) } else { 1 };
+        let columns = width * kept(pass, problem.dtype(), vectors);
+        let team = (problem.cols() as u64).div_ceil(columns).next_power_of_two();
+        if team > LANES {
+            return Self { form: Form::Long, team: LANES, steps: 1, slabs: 0 };
+        }
+        // Where rows lie far apart, a workgroup has fewer of them.
+        let fewer = (LANES / most_rows(problem, chunk_bytes).min(LANES)).next_power_of_two();
+        let team = if pass == Pass::Backward { team.max(fewer) } else { team };
+        Self { form: Form::Kept, team, steps: 1, slabs: 0 }
+    }
+
+    fn channels_first(self, problem: &Problem, chunk_bytes: u64) -> Self {
+        let tiles = tiles(problem);
+        let all = (problem.rows() as u64).saturating_mul(tiles);
+        let steps = all.div_ceil(FIRST_CHUNKS).clamp(1, MOST_TILES);
+        if steps <= tiles {
+            return Self { steps, slabs: tiles.div_ceil(steps), ..self };
+        }
+        // Whole rows, so that none is cut between two bindings.
+        let rows = (steps / tiles).min(most_rows(problem, chunk_bytes));
+        Self { steps: rows * tiles, ..self }
+    }
+
+    /// Rows of a workgroup that are gone through side by side.
+    pub(super) const fn teams(&self) -> u64 {
+        match self.form {
+            Form::Kept => LANES / self.team,
+            _ => 1,
+        }
+    }
+
+    /// Whole rows of a chunk of a backward; 0 where a row has several chunks.
+    pub(super) fn chunk_rows(&self, problem: &Problem) -> u64 {
+        match self.form {
+            Form::First if self.slabs > 0 => 0,
+            Form::First => self.steps / tiles(problem),
+            _ => self.teams() * self.steps,
+        }
+    }
+
+    /// Chunks of the first `rows` rows of a backward, the last perhaps shorter.
+    pub(super) fn chunks_of(&self, problem: &Problem, rows: u64) -> u64 {
+        match self.chunk_rows(problem) {
+            0 => rows * self.slabs,
+            each => rows.div_ceil(each),
+        }
+    }
+
+    /// Workgroups of a forward of `rows` rows.
+    pub(super) fn workgroups(&self, problem: &Problem, rows: u64) -> u64 {
+        match self.form {
+            Form::First => rows * tiles(problem),
+            _ => rows.div_ceil(self.teams()),
+        }
+    }
+}
+
+/// f32 values that a chunk leaves: dgamma, and behind it dbeta.
+pub(super) const fn slot(problem: &Problem) -> u64 {
+    2 * problem.cols() as u64
+}

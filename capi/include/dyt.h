@@ -193,7 +193,7 @@ int dyt_forward(const struct dyt_device *device,
                 const struct dyt_forward_args *args,
                 void *workspace,
                 size_t workspace_bytes,
-                void *_stream);
+                void *stream);
 
 // Runs a backward: the gradients that are asked for. Nothing is allocated or kept.
 //
@@ -207,7 +207,7 @@ int dyt_backward(const struct dyt_device *device,
                  const struct dyt_backward_args *args,
                  void *workspace,
                  size_t workspace_bytes,
-                 void *_stream);
+                 void *stream);
 
 // Opens the device of that name: "auto", "cpu", "cpu:LEVEL", "cuda", "cuda:N", "wgpu" or "wgpu:NAME". dyt_device_close
 // closes it. On failure *out is NULL.

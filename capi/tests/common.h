@@ -49,10 +49,10 @@ static inline void *memory(size_t bytes) {
     return p;
 }
 
-/* Numbers in [-3, 3), the same ones for the same seed. */
+/* Numbers in [-3, 3), the same ones for the same seed, 0 or normal numbers of each type. */
 static inline float number(uint32_t *seed) {
     *seed = *seed * 1664525u + 1013904223u;
-    return (float)(*seed >> 8) / 16777216.0f * 6.0f - 3.0f;
+    return (float)(*seed >> 16) / 65536.0f * 6.0f - 3.0f;
 }
 
 static inline float half_to_float(uint16_t h) {

@@ -70,7 +70,8 @@ fn status_of(error: &dyt::Error) -> dyt_status {
         | E::UnknownLevel { .. } => dyt_status::DYT_INVALID_ARGUMENT,
         E::BackendUnavailable { .. } | E::LevelUnavailable { .. } => dyt_status::DYT_NO_DEVICE,
         E::OutOfMemory { .. } => dyt_status::DYT_OUT_OF_MEMORY,
-        // The error of a later version of the library.
+        E::RowTooLarge { .. } => dyt_status::DYT_UNSUPPORTED,
+        // What a driver reports, and the errors of later versions of the library.
         _ => dyt_status::DYT_DEVICE_ERROR,
     }
 }

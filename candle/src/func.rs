@@ -1,10 +1,11 @@
 //! The ops as functions of tensors.
 
-use candle_core::{DType, Error, Layout, Result, StorageRef, Tensor, bail};
-use dyt::{Op, Problem, Std, View};
+use candle_core::{DType, Error, Result, Tensor, bail};
+use dyt::{Op, Problem, Std};
 
-use crate::cpu::{self, Parameters};
-use crate::fused::{Fused, host, tensor};
+use crate::call::{self, Parameters};
+use crate::fused::Fused;
+use crate::place::{Guards, Source, dtype, tensor};
 
 /// gamma and beta: one value for each channel. Absent, they are 1 and 0.
 #[derive(Clone, Copy, Debug, Default)]
@@ -160,8 +161,8 @@ impl<'a> Call<'a> {
         let mut problem = Problem::new(self.op, rows, dims[axis])
             .inner(inner)
             .std(self.std)
-            .dtype(cpu::dtype(x.dtype())?)
-            .param_dtype(cpu::dtype(parameters)?);
+            .dtype(dtype(x.dtype())?)
+            .param_dtype(dtype(parameters)?);
         if let Some(eps) = self.eps {
             problem = problem.eps(eps as f32);
         }
@@ -176,14 +177,6 @@ fn moved(rank: usize, from: usize, to: usize) -> Vec<usize> {
     order
 }
 
-/// A tensor's storage, held for reading, and its layout.
-type Held<'a> = (StorageRef<'a>, &'a Layout);
-
-/// What a tensor on the CPU holds.
-fn view<'a>(held: &'a Held<'_>) -> Result<View<'a>> {
-    cpu::view(host(&held.0)?, held.1)
-}
-
 /// The forward where nothing asks for gradients: every tensor is read where it lies.
 fn direct(
     problem: &Problem,
@@ -192,9 +185,18 @@ fn direct(
     gamma: Option<&Tensor>,
     beta: Option<&Tensor>,
 ) -> Result<Tensor> {
+    let (storage, layout) = x.storage_and_layout();
+    let place = Source::of(&storage)?.place()?;
     let held = [scalars.first(), scalars.get(1), gamma, beta].map(|t| t.map(Tensor::storage_and_layout));
-    let [alpha, shift, gamma, beta] = held.each_ref().map(|held| held.as_ref().map(view).transpose());
-    let parameters = Parameters { alpha: alpha?, shift: shift?, gamma: gamma?, beta: beta? };
-    let (y, _) = cpu::forward(problem, view(&x.storage_and_layout())?, &parameters, false)?;
-    tensor(y, x)
+    let mut guards = Guards::default();
+    let mut views = [None; 4];
+    for (view, held) in views.iter_mut().zip(&held) {
+        if let Some((storage, layout)) = held {
+            *view = Some(Source::of(storage)?.view(layout, &place, &mut guards)?);
+        }
+    }
+    let [alpha, shift, gamma, beta] = views;
+    let view = Source::of(&storage)?.view(layout, &place, &mut guards)?;
+    let (y, _) = call::forward(problem, &place, view, &Parameters { alpha, shift, gamma, beta }, false)?;
+    Ok(tensor(y, x.shape()))
 }

@@ -6,12 +6,15 @@
 
 use std::sync::OnceLock;
 
+#[cfg(feature = "cuda")]
+use candle_core::CudaStorage;
 use candle_core::{
     CpuStorage, CustomOp1, CustomOp2, CustomOp3, Layout, Result, Shape, Storage, Tensor, bail,
 };
-use dyt::{Problem, View};
+use dyt::Problem;
 
-use crate::cpu::{self, Gradients, Parameters, Statistics};
+use crate::call::{self, Parameters, Read, Statistics, Wanted};
+use crate::place::{Guards, Place, Source, tensor};
 
 /// One call of an op in the graph: the arguments are x, then gamma if there is one, then the rest if there is one.
 pub(crate) struct Fused {
@@ -25,9 +28,6 @@ pub(crate) struct Fused {
     /// What the forward saved.
     statistics: OnceLock<Statistics>,
 }
-
-/// An argument as candle hands it over.
-type Argument<'a> = (&'a CpuStorage, &'a Layout);
 
 impl Fused {
     /// The node for `problem`. `rest` is the vector of alpha, shift and beta as far as the op has them, or beta alone.
@@ -54,35 +54,36 @@ impl Fused {
     }
 
     /// The parameters among the arguments behind x.
-    fn parameters<'a>(&self, arguments: &[Argument<'a>]) -> Result<Parameters<'a>> {
-        let mut arguments = arguments.iter();
-        let mut next = || match arguments.next() {
-            Some(argument) => Ok(*argument),
-            None => bail!("{}: an argument is missing", self.problem.op()),
-        };
+    fn parameters<'a>(
+        &self,
+        place: &'a Place,
+        arguments: &[Read<'a>],
+        guards: &mut Guards<'a>,
+    ) -> Result<Parameters<'a>> {
         let mut parameters = Parameters::default();
+        let mut arguments = arguments.iter();
         if self.gamma {
-            let (storage, layout) = next()?;
-            parameters.gamma = Some(cpu::view(storage, layout)?);
+            let Some((source, layout)) = arguments.next() else { bail!("gamma is missing") };
+            parameters.gamma = Some(source.view(layout, place, guards)?);
         }
         if self.has_rest() {
-            let (storage, layout) = next()?;
-            if self.scalars > 0 {
-                let (scalars, beta) = cpu::floats(storage, layout)?.split_at(self.scalars);
-                parameters.alpha = scalars.first().map(View::from);
-                parameters.shift = scalars.get(1).map(View::from);
-                parameters.beta = self.beta.then(|| View::from(beta));
-            } else {
-                parameters.beta = Some(cpu::view(storage, layout)?);
-            }
+            let Some((source, layout)) = arguments.next() else { bail!("a parameter is missing") };
+            let mut part = |begin, len| source.view(&layout.narrow(0, begin, len)?, place, guards);
+            parameters.alpha = (self.scalars > 0).then(|| part(0, 1)).transpose()?;
+            parameters.shift = (self.scalars > 1).then(|| part(1, 1)).transpose()?;
+            parameters.beta =
+                self.beta.then(|| part(self.scalars, layout.dims()[0] - self.scalars)).transpose()?;
         }
         Ok(parameters)
     }
 
-    fn forward(&self, arguments: &[Argument<'_>]) -> Result<(CpuStorage, Shape)> {
-        let [(storage, layout), rest @ ..] = arguments else { bail!("x is missing") };
-        let parameters = self.parameters(rest)?;
-        let (y, kept) = cpu::forward(&self.problem, cpu::view(storage, layout)?, &parameters, true)?;
+    fn forward(&self, arguments: &[Read<'_>]) -> Result<(Storage, Shape)> {
+        let [(x, layout), rest @ ..] = arguments else { bail!("x is missing") };
+        let place = x.place()?;
+        let mut guards = Guards::default();
+        let parameters = self.parameters(&place, rest, &mut guards)?;
+        let x = x.view(layout, &place, &mut guards)?;
+        let (y, kept) = call::forward(&self.problem, &place, x, &parameters, true)?;
         if let Some(kept) = kept {
             // A node's forward runs once; were it run again on the same x, the statistics would be the same.
             let _ = self.statistics.set(kept);
@@ -95,61 +96,50 @@ impl Fused {
         let dy = dy.contiguous()?;
         let (dy_storage, dy_layout) = dy.storage_and_layout();
         let held = arguments.map(Tensor::storage_and_layout);
-        let mut slices = Vec::with_capacity(N);
+        let mut reads = Vec::with_capacity(N);
         for (storage, layout) in &held {
-            slices.push((host(storage)?, *layout));
+            reads.push((Source::of(storage)?, *layout));
         }
-        let x = cpu::view(slices[0].0, slices[0].1)?;
-        let parameters = self.parameters(&slices[1..])?;
+        let place = reads[0].0.place()?;
+        let mut guards = Guards::default();
+        let parameters = self.parameters(&place, &reads[1..], &mut guards)?;
+        let x = reads[0].0.view(reads[0].1, &place, &mut guards)?;
+        let dy = Source::of(&dy_storage)?.view(dy_layout, &place, &mut guards)?;
 
-        let wanted = arguments.map(Tensor::track_op);
-        let second = if self.gamma { 1 } else { 0 };
-        let rest = second + 1;
-        let (cols, problem) = (self.problem.cols(), &self.problem);
-        let wants = |i: usize| wanted.get(i).copied().unwrap_or(false);
-        let mut dx = wants(0).then(|| cpu::zeros(problem.dtype(), problem.elements()));
-        let mut dgamma = (self.gamma && wants(1)).then(|| vec![0.0_f32; cols]);
-        let tail = if self.beta { cols } else { 0 };
-        let mut drest = (self.has_rest() && wants(rest)).then(|| vec![0.0_f32; self.scalars + tail]);
-        let mut gradients =
-            Gradients { dx: dx.as_mut(), dgamma: dgamma.as_deref_mut(), ..Gradients::default() };
-        if let Some(drest) = drest.as_deref_mut() {
-            let (scalars, dbeta) = drest.split_at_mut(self.scalars);
-            let mut scalars = scalars.iter_mut();
-            (gradients.dalpha, gradients.dshift) = (scalars.next(), scalars.next());
-            gradients.dbeta = self.beta.then_some(dbeta);
-        }
-        let dy = cpu::view(host(&dy_storage)?, dy_layout)?;
-        cpu::backward(problem, dy, x, &parameters, self.statistics.get(), gradients)?;
-
+        let rest_at = 1 + usize::from(self.gamma);
+        let wants = |i: usize| arguments.get(i).is_some_and(|argument| argument.track_op());
+        let wanted = Wanted {
+            dx: wants(0),
+            dgamma: self.gamma && wants(1),
+            rest: (self.has_rest() && wants(rest_at)).then_some((self.scalars, self.beta)),
+        };
+        let gradients =
+            call::backward(&self.problem, &place, (dy, x), &parameters, self.statistics.get(), wanted)?;
         let mut results = [const { None }; N];
-        results[0] = dx.map(|dx| tensor(dx, arguments[0])).transpose()?;
-        for (place, gradient) in [(1, dgamma), (rest, drest)] {
+        for (at, gradient) in [0, 1, rest_at].into_iter().zip(gradients) {
             if let Some(gradient) = gradient {
-                let like = arguments[place];
-                results[place] = Some(tensor(CpuStorage::F32(gradient), like)?.to_dtype(like.dtype())?);
+                let like = arguments[at];
+                results[at] = Some(tensor(gradient, like.shape()).to_dtype(like.dtype())?);
             }
         }
         Ok(results)
     }
 }
 
-/// What lies on the CPU.
-pub(crate) fn host(storage: &Storage) -> Result<&CpuStorage> {
+/// The storage of an op's result on the CPU.
+fn on_cpu((storage, shape): (Storage, Shape)) -> Result<(CpuStorage, Shape)> {
     match storage {
-        Storage::Cpu(storage) => Ok(storage),
-        Storage::Cuda(_) | Storage::Metal(_) => bail!("dyt-candle runs on the CPU in this version"),
+        Storage::Cpu(storage) => Ok((storage, shape)),
+        Storage::Cuda(_) | Storage::Metal(_) => bail!("a result of the CPU that lies elsewhere"),
     }
 }
 
-/// Storage as a tensor of the shape of another, outside of any graph. Nothing is copied.
-pub(crate) fn tensor(storage: CpuStorage, like: &Tensor) -> Result<Tensor> {
-    let (shape, device) = (like.shape().clone(), like.device());
+/// The storage of an op's result on a GPU.
+#[cfg(feature = "cuda")]
+fn on_cuda((storage, shape): (Storage, Shape)) -> Result<(CudaStorage, Shape)> {
     match storage {
-        CpuStorage::F32(v) => Tensor::from_vec(v, shape, device),
-        CpuStorage::F16(v) => Tensor::from_vec(v, shape, device),
-        CpuStorage::BF16(v) => Tensor::from_vec(v, shape, device),
-        _ => bail!("dyt makes tensors of f32, f16 and bf16"),
+        Storage::Cuda(storage) => Ok((storage, shape)),
+        Storage::Cpu(_) | Storage::Metal(_) => bail!("a result of the GPU that lies elsewhere"),
     }
 }
 
@@ -158,7 +148,11 @@ impl CustomOp1 for Fused {
         self.problem.op().name()
     }
     fn cpu_fwd(&self, x: &CpuStorage, lx: &Layout) -> Result<(CpuStorage, Shape)> {
-        self.forward(&[(x, lx)])
+        on_cpu(self.forward(&[(Source::Cpu(x), lx)])?)
+    }
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(&self, x: &CudaStorage, lx: &Layout) -> Result<(CudaStorage, Shape)> {
+        on_cuda(self.forward(&[(Source::Cuda(x), lx)])?)
     }
     fn bwd(&self, x: &Tensor, _: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {
         let [dx] = self.backward([x], dy)?;
@@ -177,7 +171,17 @@ impl CustomOp2 for Fused {
         p: &CpuStorage,
         lp: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        self.forward(&[(x, lx), (p, lp)])
+        on_cpu(self.forward(&[(Source::Cpu(x), lx), (Source::Cpu(p), lp)])?)
+    }
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        x: &CudaStorage,
+        lx: &Layout,
+        p: &CudaStorage,
+        lp: &Layout,
+    ) -> Result<(CudaStorage, Shape)> {
+        on_cuda(self.forward(&[(Source::Cuda(x), lx), (Source::Cuda(p), lp)])?)
     }
     fn bwd(
         &self,
@@ -204,7 +208,19 @@ impl CustomOp3 for Fused {
         q: &CpuStorage,
         lq: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        self.forward(&[(x, lx), (p, lp), (q, lq)])
+        on_cpu(self.forward(&[(Source::Cpu(x), lx), (Source::Cpu(p), lp), (Source::Cpu(q), lq)])?)
+    }
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        x: &CudaStorage,
+        lx: &Layout,
+        p: &CudaStorage,
+        lp: &Layout,
+        q: &CudaStorage,
+        lq: &Layout,
+    ) -> Result<(CudaStorage, Shape)> {
+        on_cuda(self.forward(&[(Source::Cuda(x), lx), (Source::Cuda(p), lp), (Source::Cuda(q), lq)])?)
     }
     fn bwd(
         &self,

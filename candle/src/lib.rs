@@ -10,18 +10,21 @@
 //! [`NormKind`] describes one of them in a model's configuration and builds a [`Norm`]; [`convert_norms`] turns the
 //! weights of a model with one kind into those of another.
 //!
-//! Tensors are f32, f16 or bf16 on the CPU, and candle's storage is read where it lies: contiguous tensors with any
+//! Tensors are f32, f16 or bf16, on the CPU or, with the feature `cuda`, on an NVIDIA GPU, and candle's storage is read where it lies: contiguous tensors with any
 //! offset, and channels-last views of channels-first data. Other layouts are made contiguous first. One backward call
 //! gathers every gradient in a single pass, and only those that the graph asks for. Gradients of gradients are not
 //! there.
 
 mod alpha;
+mod call;
 mod convert;
-mod cpu;
+#[cfg(feature = "cuda")]
+mod cuda;
 mod func;
 mod fused;
 mod modules;
 mod norm;
+mod place;
 
 pub use alpha::{DEFAULT_ALPHA, Position, llama_alpha};
 pub use convert::{convert_norms, convert_var_map, is_norm_name};

@@ -31,7 +31,7 @@ use crate::train::{Plan, Run, evaluate, train};
 /// The grid of learning rates, the same for each norm.
 const RATES: [f64; 3] = [4e-3, 8e-3, 16e-3];
 const SEEDS: u64 = 5;
-const EPOCHS: usize = 120;
+const EPOCHS: usize = 80;
 const QUICK_EPOCHS: usize = 20;
 
 #[derive(Parser)]

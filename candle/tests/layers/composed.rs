@@ -62,14 +62,19 @@ impl Case {
 
     /// The same values as f64.
     pub(crate) fn exact(&self) -> Result<Self> {
-        let wide = |v: &Var| Var::from_tensor(&v.as_tensor().to_dtype(DType::F64)?);
+        self.map(|t| t.to_dtype(DType::F64))
+    }
+
+    /// New variables, each made of the tensor of one of these.
+    pub(crate) fn map(&self, f: impl Fn(&Tensor) -> Result<Tensor>) -> Result<Self> {
+        let map = |v: &Var| Var::from_tensor(&f(v)?);
         Ok(Self {
             op: self.op,
-            x: wide(&self.x)?,
-            alpha: wide(&self.alpha)?,
-            shift: wide(&self.shift)?,
-            gamma: self.gamma.as_ref().map(wide).transpose()?,
-            beta: self.beta.as_ref().map(wide).transpose()?,
+            x: map(&self.x)?,
+            alpha: map(&self.alpha)?,
+            shift: map(&self.shift)?,
+            gamma: self.gamma.as_ref().map(map).transpose()?,
+            beta: self.beta.as_ref().map(map).transpose()?,
             channels: self.channels,
         })
     }

@@ -110,28 +110,34 @@ impl Truth {
         &self,
         arithmetic: Arithmetic,
         which: usize,
-        term: fn(&Self, Place) -> Term,
+        term: fn(&Self, Arithmetic, Place) -> Term,
     ) -> Vec<(usize, Expected)> {
         let mut sums = vec![Sum::default(); self.case.problem.cols()];
         for place in places(&self.case.problem) {
-            sums[place.column].add(term(self, place));
+            sums[place.column].add(term(self, arithmetic, place));
         }
         let priors = &self.prior_columns[which];
         sums.iter().zip(priors).map(|(sum, &prior)| sum.expected(arithmetic, prior)).enumerate().collect()
     }
 
     /// A gradient of one parameter.
-    fn single(&self, arithmetic: Arithmetic, which: usize, term: fn(&Self, Place) -> Term) -> Expected {
+    fn single(
+        &self,
+        arithmetic: Arithmetic,
+        which: usize,
+        term: fn(&Self, Arithmetic, Place) -> Term,
+    ) -> Expected {
         let mut sum = Sum::default();
         for place in places(&self.case.problem) {
-            sum.add(term(self, place));
+            sum.add(term(self, arithmetic, place));
         }
         sum.expected(arithmetic, self.prior_sums[which])
     }
 
-    fn dbeta(&self, place: Place) -> Term {
+    fn dbeta(&self, arithmetic: Arithmetic, place: Place) -> Term {
         let value = self.dy[place.at];
-        Term { value, magnitude: value.abs(), partial: value.abs(), ..Term::default() }
+        let lost = arithmetic.lost(value);
+        Term { value, magnitude: value.abs(), partial: value.abs(), lost, ..Term::default() }
     }
 }
 
@@ -145,6 +151,9 @@ struct Term {
     partial: f64,
     /// What underflow of the partial products can cost.
     underflow: f64,
+    /// What the backend's arithmetic may take besides: an error of u beyond its one rounding, from
+    /// [`tolerance::unfused`], or a subnormal that is flushed.
+    lost: f64,
     /// The table promises nothing of this term.
     open: bool,
 }
@@ -156,6 +165,7 @@ struct Sum {
     magnitude: f64,
     partial: f64,
     underflow: f64,
+    lost: f64,
     open: bool,
     nan: bool,
 }
@@ -164,6 +174,7 @@ impl Sum {
     fn add(&mut self, term: Term) {
         self.value += term.value;
         self.underflow += term.underflow;
+        self.lost += term.lost;
         self.open |= term.open;
         self.nan |= term.value.is_nan() && !term.open;
         if term.value.is_finite() {
@@ -182,7 +193,7 @@ impl Sum {
             Expected::Near { value: prior, bound: 0.0 }
         } else {
             let magnitude = self.magnitude + prior.abs();
-            tolerance::sum(arithmetic, self.value + prior, magnitude, self.underflow)
+            tolerance::sum(arithmetic, self.value + prior, magnitude, self.underflow).widened(self.lost)
         }
     }
 }

@@ -49,10 +49,26 @@ impl Arithmetic {
         }
     }
 
+    /// What `loss`, the cost of underflow where subnormals are kept, is where they may be 0. Each of n − 1 roundings then
+    /// errs by 2⁻¹²⁶ and not by 2⁻¹⁵⁰, and each of n factors by as much before: (2n − 1)/((n − 1)/2) ≤ 6 times 2²³.
+    fn underflow(self, loss: f64) -> f64 {
+        if self.flushes { 6.0 / ULP * loss } else { loss }
+    }
+
+    /// What is lost of an input that may be flushed.
+    #[must_use]
+    pub fn lost(self, input: f64) -> f64 {
+        if self.flushes && is_subnormal(input) { input.abs() } else { 0.0 }
+    }
+
+    /// `bound` of a result near `value`, which may itself be 0 where subnormals are.
+    fn or_zero(self, value: f64, bound: f64) -> f64 {
+        if self.flushes && value.abs() - bound < SMALLEST_NORMAL { bound.max(value.abs()) } else { bound }
+    }
+
     /// `bound` of a result near `value`, with the backend's factor, and `value` itself where it may be flushed to 0.
     fn relax(self, value: f64, bound: f64) -> f64 {
-        let bound = self.factor * bound;
-        if self.flushes && value.abs() - bound < SMALLEST_NORMAL { bound.max(value.abs()) } else { bound }
+        self.or_zero(value, self.factor * bound)
     }
 }
 
@@ -98,10 +114,15 @@ pub const fn is_subnormal(value: f64) -> bool {
     value != 0.0 && value.abs() < SMALLEST_NORMAL
 }
 
-/// The error of u that rounding alpha·x and shift apart costs, where the backend may do so: 2⁻²³·(|alpha·x| + |shift|).
+/// The error of u that rounding alpha·x and shift apart costs, where the backend may do so: 2⁻²³·(|alpha·x| + |shift|);
+/// and all of alpha·x where it, or x, is subnormal and may be 0.
 #[must_use]
-pub fn unfused(arithmetic: Arithmetic, op: Op, scaled: f64, shift: f64) -> f64 {
-    if arithmetic.unfused && op.has_shift() { ULP * (scaled.abs() + shift.abs()) } else { 0.0 }
+pub fn unfused(arithmetic: Arithmetic, op: Op, x: f64, alpha: f64, shift: f64) -> f64 {
+    let scaled = alpha * x;
+    let rounding =
+        if arithmetic.unfused && op.has_shift() { ULP * (scaled.abs() + shift.abs()) } else { 0.0 };
+    let lost = arithmetic.lost(scaled).max(alpha.abs() * arithmetic.lost(x));
+    rounding + lost
 }
 
 /// One element of a pointwise op, forward and backward, as the reference has it.
@@ -133,12 +154,17 @@ pub fn pointwise_y(arithmetic: Arithmetic, dtype: DType, y: f64, at: &Pointwise)
     // A subnormal f errs by two steps, its u by half a step (times f′ ≤ 1.13), their product by half a step.
     let f = if is_subnormal(at.f) { 2.6 * at.gamma.abs() } else { 0.0 };
     let product = if is_subnormal(at.gamma * at.f) { 0.5 } else { 0.0 };
-    let single = arithmetic.y_ulps * ULP * larger + SMALLEST_SUBNORMAL * (f + product);
+    let underflow = arithmetic.underflow(SMALLEST_SUBNORMAL * (f + product));
+    let single = arithmetic.y_ulps * ULP * larger + underflow;
     let bound = match dtype {
         DType::F32 => arithmetic.relax(y, single),
-        DType::F16 | DType::Bf16 => stored(dtype, y, larger, term_ulp(dtype, larger) / 2.0),
+        DType::F16 | DType::Bf16 => {
+            let rest = if arithmetic.flushes { underflow } else { 0.0 };
+            arithmetic.or_zero(y, stored(dtype, y, larger, term_ulp(dtype, larger) / 2.0 + rest))
+        }
     };
-    Expected::Near { value: y, bound: bound + at.gamma.abs() * at.slope * at.unfused }
+    let lost = at.f.abs() * arithmetic.lost(at.gamma) + arithmetic.lost(at.beta);
+    Expected::Near { value: y, bound: bound + at.gamma.abs() * at.slope * at.unfused + lost }
 }
 
 /// The bound of y in 16-bit storage, from that of what is rounded.
@@ -189,7 +215,7 @@ pub fn pointwise_dx(arithmetic: Arithmetic, op: Op, dtype: DType, dx: f64, at: &
         false => slope_ulps(op, at.u) * ULP,
     };
     let relative = if dx == 0.0 { 0.0 } else { relative * dx.abs() };
-    let bound = arithmetic.relax(dx, relative + underflow) + rounding(dtype, dx);
+    let bound = arithmetic.relax(dx, relative + arithmetic.underflow(underflow)) + rounding(dtype, dx);
     Expected::Near { value: dx, bound }
 }
 
@@ -272,14 +298,17 @@ pub struct NormY {
     pub gamma: f64,
     /// beta of the column.
     pub beta: f64,
+    /// What is lost of x̂ if x is flushed, from [`Arithmetic::lost`].
+    pub lost: f64,
 }
 
 /// y of the norms, x̂·gamma + beta.
 #[must_use]
 pub fn norm_y(arithmetic: Arithmetic, op: Op, dtype: DType, at: &NormY) -> Expected {
     let scaled = (at.x_hat * at.gamma).abs();
-    let underflow = if is_subnormal(scaled) { SMALLEST_SUBNORMAL } else { 0.0 };
-    let rest = ULP * at.beta.abs() + underflow;
+    let underflow = if is_subnormal(scaled) { arithmetic.underflow(SMALLEST_SUBNORMAL) } else { 0.0 };
+    let lost = at.lost * at.gamma.abs() + at.x_hat.abs() * arithmetic.lost(at.gamma);
+    let rest = ULP * at.beta.abs() + underflow + lost + arithmetic.lost(at.beta);
     let single = 1e-6 * (1.0 + at.x_hat.abs()) * at.gamma.abs() + rest;
     let single = match (dtype, op.has_mean()) {
         (DType::F32, _) | (_, true) => single,
@@ -289,7 +318,9 @@ pub fn norm_y(arithmetic: Arithmetic, op: Op, dtype: DType, at: &NormY) -> Expec
     let single = arithmetic.relax(at.y, single);
     let bound = match dtype {
         DType::F32 => single,
-        DType::F16 | DType::Bf16 => stored(dtype, at.y, scaled.max(at.beta.abs()), single),
+        DType::F16 | DType::Bf16 => {
+            arithmetic.or_zero(at.y, stored(dtype, at.y, scaled.max(at.beta.abs()), single))
+        }
     };
     Expected::Near { value: at.y, bound }
 }
@@ -311,14 +342,15 @@ pub fn norm_dx(
     }
     let tiny = largest_h.min(rstd * largest_h) < 2.0_f64.powi(-100);
     let underflow = if tiny { 4.0 * SMALLEST_SUBNORMAL * rstd.max(1.0) * spread * spread } else { 0.0 };
-    let single = arithmetic.relax(value, 4e-6 * rstd * largest_h * spread + underflow);
+    let single = arithmetic.relax(value, 4e-6 * rstd * largest_h * spread + arithmetic.underflow(underflow));
     Expected::Near { value, bound: single + rounding(dtype, value) }
 }
 
 /// The mean of a row, with the largest |x| of it.
 #[must_use]
 pub fn mean(arithmetic: Arithmetic, value: f64, largest_x: f64) -> Expected {
-    let underflow = if largest_x < 2.0_f64.powi(-100) { SMALLEST_SUBNORMAL } else { 0.0 };
+    let small = largest_x < 2.0_f64.powi(-100);
+    let underflow = if small { arithmetic.underflow(SMALLEST_SUBNORMAL) } else { 0.0 };
     let bound = 1e-6 * (value.abs() + largest_x) + if largest_x == 0.0 { 0.0 } else { underflow };
     Expected::Near { value, bound: arithmetic.relax(value, bound) }
 }
@@ -333,8 +365,13 @@ pub fn rstd(arithmetic: Arithmetic, value: f64) -> Expected {
 /// the terms can cost.
 #[must_use]
 pub fn sum(arithmetic: Arithmetic, value: f64, magnitude: f64, underflow: f64) -> Expected {
-    let bound = if value.is_finite() { arithmetic.relax(value, 1e-6 * magnitude + underflow) } else { 0.0 };
-    Expected::Near { value, bound }
+    if !value.is_finite() {
+        return Expected::Near { value, bound: 0.0 };
+    }
+    Expected::Near {
+        value,
+        bound: arithmetic.relax(value, 1e-6 * magnitude + arithmetic.underflow(underflow)),
+    }
 }
 
 #[cfg(test)]

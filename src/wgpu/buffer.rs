@@ -1,7 +1,8 @@
 //! Device memory: allocation, and copies from and to the host.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, OnceLock};
+use std::sync::mpsc;
+use std::time::Duration;
 
 use ::wgpu::{
     Buffer, BufferDescriptor, BufferUsages, CommandEncoderDescriptor, Device, MapMode, PollType, Queue,
@@ -12,6 +13,8 @@ use crate::{Error, Result};
 
 /// Bytes that are copied at once, so that the memory of a copy in between stays small beside the tensor.
 const CHUNK: usize = 64 << 20;
+/// How long a callback may be on its way in another thread, once its work is done.
+const CALLBACK: Duration = Duration::from_secs(30);
 /// Every buffer has a multiple of this many bytes: what the widest access takes at once.
 const GRANULE: u64 = 16;
 
@@ -129,19 +132,19 @@ fn read_chunk(
     chunk: &mut [u8],
 ) -> Result<()> {
     let size = (chunk.len() as u64).next_multiple_of(4);
-    let outcome = Arc::new(OnceLock::new());
-    let slot = Arc::clone(&outcome);
+    let (sender, receiver) = mpsc::channel();
     scoped(device, size, || {
         let mut encoder =
             device.create_command_encoder(&CommandEncoderDescriptor { label: Some("dyt readback") });
         encoder.copy_buffer_to_buffer(buffer, offset, staging, 0, size);
         queue.submit([encoder.finish()]);
         staging.map_async(MapMode::Read, ..size, move |result| {
-            let _ = slot.set(result.is_ok());
+            let _ = sender.send(result.is_ok());
         });
     })?;
     wait(device)?;
-    if outcome.get() != Some(&true) {
+    // Another thread's wait may have taken the callback, and not have called it yet.
+    if receiver.recv_timeout(CALLBACK) != Ok(true) {
         return Err(lost("a buffer could not be mapped"));
     }
     let view = staging.get_mapped_range(..size).map_err(|error| lost(error.to_string()))?;
@@ -149,6 +152,20 @@ fn read_chunk(
     drop(view);
     staging.unmap();
     Ok(())
+}
+
+/// Says whether a device is lost that nobody has told us of: it makes buffers without an error, of which nothing can be
+/// mapped.
+pub(super) fn alive(device: &Device) -> Result<()> {
+    let buffer = scoped(device, GRANULE, || {
+        device.create_buffer(&BufferDescriptor {
+            label: Some("dyt probe"),
+            size: GRANULE,
+            usage: BufferUsages::COPY_SRC,
+            mapped_at_creation: true,
+        })
+    })?;
+    buffer.get_mapped_range(..).map(drop).map_err(|error| lost(error.to_string()))
 }
 
 /// Waits for everything that was submitted.

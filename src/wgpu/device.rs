@@ -93,6 +93,18 @@ impl Wgpu {
         self.inner.reports.check()
     }
 
+    /// An outcome, but the loss of the device where that is the reason behind it.
+    fn settle<T>(&self, outcome: Result<T>) -> Result<T> {
+        self.check()?;
+        if outcome.is_err() {
+            // Some drivers tell of a loss only when what was submitted before has ended.
+            buffer::wait(self.device())?;
+            self.check()?;
+            buffer::alive(self.device())?;
+        }
+        outcome
+    }
+
     pub(crate) fn zeros(&self, dtype: DType, len: usize) -> Result<Buffer> {
         let memory = buffer::allocate(self.device(), Buffer::size_of(dtype, len)?)?;
         // A device that is lost makes buffers without an error.
@@ -127,7 +139,7 @@ impl Wgpu {
         };
         let outcome = buffer::read(self.device(), self.queue(), (memory, 0), bytes);
         // That the device is lost is the reason behind whatever else is reported.
-        self.check().and(outcome)
+        self.settle(outcome)
     }
 
     /// Copies host memory to memory of the device of as many bytes.
@@ -139,7 +151,7 @@ impl Wgpu {
         let bytes =
             unsafe { core::slice::from_raw_parts(source.as_ptr(), source.len() * source.dtype().size()) };
         let outcome = buffer::write_at(self.device(), self.queue(), (memory, offset), bytes);
-        self.check().and(outcome)
+        self.settle(outcome)
     }
 
     /// Copies memory of the device to host memory of as many bytes.
@@ -153,7 +165,7 @@ impl Wgpu {
             core::slice::from_raw_parts_mut(target.address(), source.len() * source.dtype().size())
         };
         let outcome = buffer::read(self.device(), self.queue(), (memory, offset), bytes);
-        self.check().and(outcome)
+        self.settle(outcome)
     }
 
     pub(crate) fn synchronize(&self) -> Result<()> {

@@ -78,7 +78,8 @@ impl Truth {
             Kind::Equal => self.stored(self.beta_at(column)),
             Kind::Ordinary => {
                 let (gamma, beta) = (self.gamma_at(column), self.beta_at(column));
-                let result = NormY { y: self.forward.y[at], x_hat: self.forward.f[at], gamma, beta };
+                let lost = self.forward.rstd[statistic] * arithmetic.lost(self.x[at]);
+                let result = NormY { y: self.forward.y[at], x_hat: self.forward.f[at], gamma, beta, lost };
                 tolerance::norm_y(arithmetic, problem.op(), problem.dtype(), &result)
             }
         }
@@ -120,7 +121,7 @@ impl Truth {
     }
 
     /// dy·x̂.
-    pub(super) fn norm_dgamma(&self, place: Place) -> Term {
+    pub(super) fn norm_dgamma(&self, _: Arithmetic, place: Place) -> Term {
         let Place { at, statistic, .. } = place;
         let dy = self.dy[at];
         let x_hat = match self.rows[statistic].kind {
@@ -142,6 +143,7 @@ impl Truth {
             },
             // The sign of an x̂ within its error of 0 is open.
             open: dy.is_infinite() && x_hat.abs() < 1e-5 && x_hat != 0.0,
+            lost: 0.0,
         }
     }
 }

@@ -25,7 +25,8 @@ impl Truth {
             unfused: tolerance::unfused(
                 arithmetic,
                 self.case.problem.op(),
-                self.alpha * self.x[at],
+                self.x[at],
+                self.alpha,
                 self.shift,
             ),
         }
@@ -52,7 +53,7 @@ impl Truth {
     }
 
     /// dy·f.
-    pub(super) fn pointwise_dgamma(&self, place: Place) -> Term {
+    pub(super) fn pointwise_dgamma(&self, arithmetic: Arithmetic, place: Place) -> Term {
         let (dy, f) = (self.dy[place.at], self.forward.f[place.at]);
         let value = dy * f;
         // As in `tolerance::pointwise_y`.
@@ -63,21 +64,30 @@ impl Truth {
             magnitude: value.abs(),
             partial: value.abs(),
             underflow: if steps > 0.0 && steps.is_finite() { steps * SMALLEST_SUBNORMAL } else { 0.0 },
+            lost: self.lost(arithmetic, place, dy * self.backward.slope[place.at]),
             // An f that may be 0 makes NaN of an infinity.
             open: dy.is_infinite() && is_subnormal(f),
         }
     }
 
     pub(super) fn pointwise_dalpha(&self, arithmetic: Arithmetic) -> Expected {
-        self.single(arithmetic, 0, |truth, place| truth.slope_term(place, truth.x[place.at]))
+        self.single(arithmetic, 0, |truth, arithmetic, place| {
+            truth.slope_term(arithmetic, place, truth.x[place.at])
+        })
     }
 
     pub(super) fn pointwise_dshift(&self, arithmetic: Arithmetic) -> Expected {
-        self.single(arithmetic, 1, |truth, place| truth.slope_term(place, 1.0))
+        self.single(arithmetic, 1, |truth, arithmetic, place| truth.slope_term(arithmetic, place, 1.0))
+    }
+
+    /// The cost of what u errs by beyond its one rounding, for a term that changes by `rate` with it.
+    fn lost(&self, arithmetic: Arithmetic, place: Place, rate: f64) -> f64 {
+        let cost = rate.abs() * self.pointwise(arithmetic, place).unfused;
+        if cost.is_finite() { cost } else { 0.0 }
     }
 
     /// dy·gamma·f′·`last`, where `last` is x of dalpha and 1 of dshift.
-    fn slope_term(&self, place: Place, last: f64) -> Term {
+    fn slope_term(&self, arithmetic: Arithmetic, place: Place, last: f64) -> Term {
         let (dy, gamma, slope) =
             (self.dy[place.at], self.gamma_at(place.column), self.backward.slope[place.at]);
         let value = self.backward.h[place.at] * slope * last;
@@ -102,6 +112,8 @@ impl Truth {
             magnitude: (1.0 + steep) * value.abs(),
             partial,
             underflow: if small { underflow } else { 0.0 },
+            // f″ = −2u·f′ of erf; of tanh it is −2f·f′, and less than that for |u|.
+            lost: self.lost(arithmetic, place, 2.0 * self.forward.u[place.at] * value),
             open: partial > LARGEST,
         }
     }

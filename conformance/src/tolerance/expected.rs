@@ -51,6 +51,15 @@ impl Expected {
         Self::Near { value: f64::NAN, bound: 0.0 }
     }
 
+    /// The same, with `extra` on top of the bound.
+    #[must_use]
+    pub fn widened(self, extra: f64) -> Self {
+        match self {
+            Self::Near { value, bound } if value.is_finite() => Self::Near { value, bound: bound + extra },
+            other => other,
+        }
+    }
+
     /// The value and the bound, for messages; NaN as the bound where nothing is promised.
     #[must_use]
     pub fn parts(&self) -> (f64, f64) {

@@ -87,7 +87,7 @@ fn where_bits_are_due_the_sign_of_zero_counts() {
 
 #[test]
 fn an_absolute_error_is_allowed_where_the_table_has_one() {
-    let at = NormY { y: 0.0, x_hat: 0.0, gamma: 2.0, beta: 0.0 };
+    let at = NormY { y: 0.0, x_hat: 0.0, gamma: 2.0, beta: 0.0, lost: 0.0 };
     let expected = norm_y(CPU, Op::LayerNorm, DType::F32, &at);
     assert!(accepts(expected, 1.9e-6) && accepts(expected, -1.9e-6) && !accepts(expected, 2.1e-6));
     // RMSNorm subtracts nothing: 16 bits of an exact zero are a zero.
@@ -167,7 +167,7 @@ fn what_overflows_on_the_way_is_open() {
 
 #[test]
 fn norms_have_the_bounds_of_the_table() {
-    let at = NormY { y: 3.5, x_hat: 1.5, gamma: 2.0, beta: 0.5 };
+    let at = NormY { y: 3.5, x_hat: 1.5, gamma: 2.0, beta: 0.5, lost: 0.0 };
     let single = 1e-6 * 2.5 * 2.0 + 0.5 * ULP;
     assert_eq!(norm_y(CPU, Op::LayerNorm, DType::F32, &at).parts(), (3.5, single));
     assert_eq!(norm_y(CPU, Op::LayerNorm, DType::F16, &at).parts(), (3.5, 1.0 / 512.0));
@@ -181,7 +181,7 @@ fn norms_have_the_bounds_of_the_table() {
 
 #[test]
 fn a_layer_norm_deviation_keeps_the_error_of_the_mean() {
-    let at = NormY { y: 1e-7, x_hat: 1e-7, gamma: 1.0, beta: 0.0 };
+    let at = NormY { y: 1e-7, x_hat: 1e-7, gamma: 1.0, beta: 0.0, lost: 0.0 };
     let layer = norm_y(CPU, Op::LayerNorm, DType::Bf16, &at).parts().1;
     let rms = norm_y(CPU, Op::RmsNorm, DType::Bf16, &at).parts().1;
     assert!(layer > 1e-6 && layer < 1.1e-6 && rms == storage_ulp(DType::Bf16, 1e-7), "{layer:e} {rms:e}");
@@ -224,7 +224,13 @@ fn a_backend_that_flushes_may_lose_a_subnormal() {
     let tiny = f64::from(f32::from_bits(77));
     assert!(accepts(rstd(wgpu, tiny), 0.0) && !accepts(rstd(CPU, tiny), 0.0));
     assert!(!accepts(rstd(wgpu, 1e-30), 0.0));
-    assert_eq!(unfused(wgpu, Op::Derf, -3.0, 1.0), 4.0 * ULP);
-    assert_eq!(unfused(wgpu, Op::Dyt, -3.0, 1.0), 0.0);
-    assert_eq!(unfused(CPU, Op::Derf, -3.0, 1.0), 0.0);
+    assert_eq!(unfused(wgpu, Op::Derf, -1.5, 2.0, 1.0), 4.0 * ULP);
+    assert_eq!(unfused(wgpu, Op::Dyt, -1.5, 2.0, 1.0), 0.0);
+    // A subnormal x may count as 0 there, and nowhere else.
+    let x = SMALLEST_NORMAL / 4.0;
+    assert_eq!(unfused(wgpu, Op::Dyt, x, 2.0, 0.0), 2.0 * x);
+    assert_eq!(unfused(CPU, Op::Dyt, x, 2.0, 0.0), 0.0);
+    assert_eq!(CPU.underflow(SMALLEST_SUBNORMAL), SMALLEST_SUBNORMAL);
+    assert_eq!(wgpu.underflow(SMALLEST_SUBNORMAL), 6.0 * SMALLEST_NORMAL);
+    assert_eq!(unfused(CPU, Op::Derf, -1.5, 2.0, 1.0), 0.0);
 }

@@ -10,9 +10,20 @@ mod wgsl;
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     // Only what is named by the parts below makes this script run again.
     println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rustc-check-cfg=cfg(has_cuda, has_wgpu)");
+    // WebAssembly has no driver that could be loaded.
+    if std::env::var("CARGO_CFG_TARGET_ARCH").is_ok_and(|architecture| architecture == "wasm32") {
+        return Ok(());
+    }
     #[cfg(feature = "cuda")]
-    cuda::build()?;
+    {
+        cuda::build()?;
+        println!("cargo::rustc-cfg=has_cuda");
+    }
     #[cfg(feature = "wgpu")]
-    wgsl::build()?;
+    {
+        wgsl::build()?;
+        println!("cargo::rustc-cfg=has_wgpu");
+    }
     Ok(())
 }

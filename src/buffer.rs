@@ -24,9 +24,9 @@ pub struct Buffer {
 #[derive(Debug)]
 enum Memory {
     Host(Vec<Line>),
-    #[cfg(feature = "cuda")]
+    #[cfg(has_cuda)]
     Cuda(crate::cuda::CudaMemory),
-    #[cfg(feature = "wgpu")]
+    #[cfg(has_wgpu)]
     Wgpu(::wgpu::Buffer),
 }
 
@@ -40,13 +40,13 @@ impl Buffer {
     }
 
     /// `len` elements in memory of a GPU, which is large enough.
-    #[cfg(feature = "cuda")]
+    #[cfg(has_cuda)]
     pub(crate) const fn from_cuda(memory: crate::cuda::CudaMemory, dtype: DType, len: usize) -> Self {
         Self { memory: Memory::Cuda(memory), len, dtype }
     }
 
     /// `len` elements at the beginning of a wgpu buffer, which is large enough.
-    #[cfg(feature = "wgpu")]
+    #[cfg(has_wgpu)]
     pub(crate) const fn from_wgpu(buffer: ::wgpu::Buffer, dtype: DType, len: usize) -> Self {
         Self { memory: Memory::Wgpu(buffer), len, dtype }
     }
@@ -103,9 +103,9 @@ impl Buffer {
         let bytes = self.len * self.dtype.size();
         match &self.memory {
             Memory::Host(lines) => Some(&bytemuck::must_cast_slice(lines)[..bytes]),
-            #[cfg(feature = "cuda")]
+            #[cfg(has_cuda)]
             Memory::Cuda(_) => None,
-            #[cfg(feature = "wgpu")]
+            #[cfg(has_wgpu)]
             Memory::Wgpu(_) => None,
         }
     }
@@ -114,20 +114,20 @@ impl Buffer {
         let bytes = self.len * self.dtype.size();
         match &mut self.memory {
             Memory::Host(lines) => Some(&mut bytemuck::must_cast_slice_mut(lines)[..bytes]),
-            #[cfg(feature = "cuda")]
+            #[cfg(has_cuda)]
             Memory::Cuda(_) => None,
-            #[cfg(feature = "wgpu")]
+            #[cfg(has_wgpu)]
             Memory::Wgpu(_) => None,
         }
     }
 
     /// The memory, if it is a GPU's by CUDA.
-    #[cfg(feature = "cuda")]
+    #[cfg(has_cuda)]
     pub(crate) const fn cuda(&self) -> Option<&crate::cuda::CudaMemory> {
         if let Memory::Cuda(memory) = &self.memory { Some(memory) } else { None }
     }
     /// The memory, if it is a GPU's by CUDA.
-    #[cfg(feature = "cuda")]
+    #[cfg(has_cuda)]
     pub(crate) const fn cuda_mut(&mut self) -> Option<&mut crate::cuda::CudaMemory> {
         if let Memory::Cuda(memory) = &mut self.memory { Some(memory) } else { None }
     }
@@ -136,11 +136,11 @@ impl Buffer {
     pub(crate) fn place(&self) -> (Place<'_>, *const u8) {
         match &self.memory {
             Memory::Host(lines) => (Place::Host, lines.as_ptr().cast()),
-            #[cfg(feature = "cuda")]
+            #[cfg(has_cuda)]
             Memory::Cuda(memory) => {
                 (Place::Cuda(memory.ordinal()), core::ptr::without_provenance(memory.address() as usize))
             }
-            #[cfg(feature = "wgpu")]
+            #[cfg(has_wgpu)]
             Memory::Wgpu(buffer) => (Place::Wgpu(buffer), core::ptr::null()),
         }
     }
@@ -148,11 +148,11 @@ impl Buffer {
     pub(crate) fn place_mut(&mut self) -> (Place<'_>, *mut u8) {
         match &mut self.memory {
             Memory::Host(lines) => (Place::Host, lines.as_mut_ptr().cast()),
-            #[cfg(feature = "cuda")]
+            #[cfg(has_cuda)]
             Memory::Cuda(memory) => {
                 (Place::Cuda(memory.ordinal()), core::ptr::without_provenance_mut(memory.address() as usize))
             }
-            #[cfg(feature = "wgpu")]
+            #[cfg(has_wgpu)]
             Memory::Wgpu(buffer) => (Place::Wgpu(buffer), core::ptr::null_mut()),
         }
     }

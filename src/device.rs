@@ -4,13 +4,13 @@ use core::fmt;
 use std::time::{Duration, Instant};
 
 use crate::cpu::Cpu;
-#[cfg(feature = "cuda")]
+#[cfg(has_cuda)]
 use crate::cuda::Cuda;
-#[cfg(not(all(feature = "cuda", feature = "wgpu")))]
+#[cfg(not(all(has_cuda, has_wgpu)))]
 use crate::error::Refusal;
 use crate::ops::{Backward, Forward, Memory};
 use crate::view::{View, ViewMut};
-#[cfg(feature = "wgpu")]
+#[cfg(has_wgpu)]
 use crate::wgpu::{Wgpu, WgpuKernels};
 use crate::{Argument, Buffer, DType, Error, Level, Pass, Problem, Result};
 
@@ -85,9 +85,9 @@ pub struct Device {
 #[derive(Clone, Debug)]
 enum Inner {
     Cpu(Cpu),
-    #[cfg(feature = "cuda")]
+    #[cfg(has_cuda)]
     Cuda(Cuda),
-    #[cfg(feature = "wgpu")]
+    #[cfg(has_wgpu)]
     Wgpu(Wgpu),
 }
 
@@ -148,39 +148,39 @@ impl Device {
     }
 
     /// The GPU of that number.
-    #[cfg(feature = "cuda")]
+    #[cfg(has_cuda)]
     fn cuda(ordinal: usize) -> Result<Self> {
         Cuda::open(ordinal).map(|cuda| Self { inner: Inner::Cuda(cuda) })
     }
 
     /// The GPU of that number.
-    #[cfg(not(feature = "cuda"))]
+    #[cfg(not(has_cuda))]
     fn cuda(_ordinal: usize) -> Result<Self> {
         Err(not_built(Backend::Cuda))
     }
 
     /// The best hardware adapter, or the adapter whose name contains `name`.
-    #[cfg(feature = "wgpu")]
+    #[cfg(has_wgpu)]
     fn wgpu(name: Option<&str>) -> Result<Self> {
         Wgpu::open(name).map(|wgpu| Self { inner: Inner::Wgpu(wgpu) })
     }
 
     /// The best hardware adapter, or the adapter whose name contains `name`.
-    #[cfg(not(feature = "wgpu"))]
+    #[cfg(not(has_wgpu))]
     fn wgpu(_name: Option<&str>) -> Result<Self> {
         Err(not_built(Backend::Wgpu))
     }
 
     /// A device that submits what it records with `kernels` to their queue, at once: for a wgpu device that someone else
     /// owns, and whose callbacks stay as they are.
-    #[cfg(feature = "wgpu")]
+    #[cfg(has_wgpu)]
     #[must_use]
     pub fn from_wgpu(kernels: &WgpuKernels) -> Self {
         Self { inner: Inner::Wgpu(Wgpu::from_kernels(kernels.clone())) }
     }
 
     /// The kernels of this device, if it is a wgpu adapter: to record into encoders of its own wgpu device.
-    #[cfg(feature = "wgpu")]
+    #[cfg(has_wgpu)]
     #[must_use]
     pub fn wgpu_kernels(&self) -> Option<&WgpuKernels> {
         if let Inner::Wgpu(wgpu) = &self.inner { Some(wgpu.kernels()) } else { None }
@@ -189,13 +189,13 @@ impl Device {
     /// Every device that could be meant, in order of preference, and why those that are absent are absent.
     #[must_use]
     pub fn candidates() -> Vec<Candidate> {
-        #[cfg(feature = "cuda")]
+        #[cfg(has_cuda)]
         let cuda = crate::cuda::names();
-        #[cfg(not(feature = "cuda"))]
+        #[cfg(not(has_cuda))]
         let cuda = vec!["cuda".to_owned()];
-        #[cfg(feature = "wgpu")]
+        #[cfg(has_wgpu)]
         let software = crate::wgpu::software_names().into_iter().map(|name| format!("wgpu:{name}"));
-        #[cfg(not(feature = "wgpu"))]
+        #[cfg(not(has_wgpu))]
         let software = core::iter::empty();
         let gpus = cuda.into_iter().chain(["wgpu".to_owned()]).chain(software);
         let levels = Level::ALL.into_iter().map(|level| format!("cpu:{level}"));
@@ -207,9 +207,9 @@ impl Device {
     pub fn name(&self) -> String {
         match &self.inner {
             Inner::Cpu(cpu) => format!("cpu:{}", cpu.level()),
-            #[cfg(feature = "cuda")]
+            #[cfg(has_cuda)]
             Inner::Cuda(cuda) => cuda.name(),
-            #[cfg(feature = "wgpu")]
+            #[cfg(has_wgpu)]
             Inner::Wgpu(wgpu) => format!("wgpu:{}", wgpu.name()),
         }
     }
@@ -219,9 +219,9 @@ impl Device {
     pub fn description(&self) -> String {
         match &self.inner {
             Inner::Cpu(cpu) => cpu.level().to_string(),
-            #[cfg(feature = "cuda")]
+            #[cfg(has_cuda)]
             Inner::Cuda(cuda) => cuda.description(),
-            #[cfg(feature = "wgpu")]
+            #[cfg(has_wgpu)]
             Inner::Wgpu(wgpu) => wgpu.description(),
         }
     }
@@ -231,9 +231,9 @@ impl Device {
     pub const fn backend(&self) -> Backend {
         match &self.inner {
             Inner::Cpu(_) => Backend::Cpu,
-            #[cfg(feature = "cuda")]
+            #[cfg(has_cuda)]
             Inner::Cuda(_) => Backend::Cuda,
-            #[cfg(feature = "wgpu")]
+            #[cfg(has_wgpu)]
             Inner::Wgpu(_) => Backend::Wgpu,
         }
     }
@@ -243,28 +243,28 @@ impl Device {
     pub const fn level(&self) -> Option<Level> {
         match &self.inner {
             Inner::Cpu(cpu) => Some(cpu.level()),
-            #[cfg(feature = "cuda")]
+            #[cfg(has_cuda)]
             Inner::Cuda(_) => None,
-            #[cfg(feature = "wgpu")]
+            #[cfg(has_wgpu)]
             Inner::Wgpu(_) => None,
         }
     }
 
     /// The number of the GPU, if this is a CUDA device.
-    #[cfg(feature = "cuda")]
+    #[cfg(has_cuda)]
     #[must_use]
     pub fn ordinal(&self) -> Option<usize> {
         self.cuda_kernels().map(crate::cuda::CudaKernels::ordinal)
     }
 
     /// The kernels of this device for calls on a stream of the caller's, if this is a CUDA device.
-    #[cfg(feature = "cuda")]
+    #[cfg(has_cuda)]
     #[must_use]
     pub fn cuda_kernels(&self) -> Option<&crate::cuda::CudaKernels> {
         match &self.inner {
             Inner::Cuda(cuda) => Some(cuda.kernels()),
             Inner::Cpu(_) => None,
-            #[cfg(feature = "wgpu")]
+            #[cfg(has_wgpu)]
             Inner::Wgpu(_) => None,
         }
     }
@@ -273,9 +273,9 @@ impl Device {
     fn memory(&self) -> Memory {
         match &self.inner {
             Inner::Cpu(_) => Memory::Host,
-            #[cfg(feature = "cuda")]
+            #[cfg(has_cuda)]
             Inner::Cuda(cuda) => cuda.memory(),
-            #[cfg(feature = "wgpu")]
+            #[cfg(has_wgpu)]
             Inner::Wgpu(_) => Memory::Wgpu,
         }
     }
@@ -287,9 +287,9 @@ impl Device {
     pub fn zeros(&self, dtype: DType, len: usize) -> Result<Buffer> {
         match &self.inner {
             Inner::Cpu(_) => Buffer::zeroed(dtype, len),
-            #[cfg(feature = "cuda")]
+            #[cfg(has_cuda)]
             Inner::Cuda(cuda) => cuda.zeros(dtype, len),
-            #[cfg(feature = "wgpu")]
+            #[cfg(has_wgpu)]
             Inner::Wgpu(wgpu) => wgpu.zeros(dtype, len),
         }
     }
@@ -311,9 +311,9 @@ impl Device {
                 unsafe { core::ptr::copy_nonoverlapping(source.as_ptr(), bytes.as_mut_ptr(), bytes.len()) };
                 Ok(buffer)
             }
-            #[cfg(feature = "cuda")]
+            #[cfg(has_cuda)]
             Inner::Cuda(cuda) => cuda.upload(source),
-            #[cfg(feature = "wgpu")]
+            #[cfg(has_wgpu)]
             Inner::Wgpu(wgpu) => wgpu.upload(&source),
         }
     }
@@ -345,9 +345,9 @@ impl Device {
                 unsafe { core::ptr::copy_nonoverlapping(bytes.as_ptr(), target.as_mut_ptr(), bytes.len()) };
                 Ok(())
             }
-            #[cfg(feature = "cuda")]
+            #[cfg(has_cuda)]
             Inner::Cuda(cuda) => cuda.download(buffer, target),
-            #[cfg(feature = "wgpu")]
+            #[cfg(has_wgpu)]
             Inner::Wgpu(wgpu) => wgpu.download(buffer, &mut target),
         }
     }
@@ -366,10 +366,10 @@ impl Device {
         match &self.inner {
             // SAFETY: views are valid for their elements, of which both have as many; `copy` minds no overlap.
             Inner::Cpu(_) => unsafe { copy_bytes(&source, &target) },
-            #[cfg(feature = "cuda")]
+            #[cfg(has_cuda)]
             // SAFETY: the target lies in this device's memory.
             Inner::Cuda(cuda) => unsafe { cuda.write(source, &target)? },
-            #[cfg(feature = "wgpu")]
+            #[cfg(has_wgpu)]
             Inner::Wgpu(wgpu) => wgpu.write(&source, &target)?,
         }
         Ok(())
@@ -388,10 +388,10 @@ impl Device {
         match &self.inner {
             // SAFETY: views are valid for their elements, of which both have as many; `copy` minds no overlap.
             Inner::Cpu(_) => unsafe { copy_bytes(&source, &target) },
-            #[cfg(feature = "cuda")]
+            #[cfg(has_cuda)]
             // SAFETY: the source lies in this device's memory.
             Inner::Cuda(cuda) => unsafe { cuda.read(source, &target)? },
-            #[cfg(feature = "wgpu")]
+            #[cfg(has_wgpu)]
             Inner::Wgpu(wgpu) => wgpu.read(&source, &target)?,
         }
         Ok(())
@@ -405,9 +405,9 @@ impl Device {
     pub fn synchronize(&self) -> Result<()> {
         match &self.inner {
             Inner::Cpu(_) => Ok(()),
-            #[cfg(feature = "cuda")]
+            #[cfg(has_cuda)]
             Inner::Cuda(cuda) => cuda.synchronize(),
-            #[cfg(feature = "wgpu")]
+            #[cfg(has_wgpu)]
             Inner::Wgpu(wgpu) => wgpu.synchronize(),
         }
     }
@@ -438,9 +438,9 @@ impl Device {
                 }
                 Ok(())
             }
-            #[cfg(feature = "cuda")]
+            #[cfg(has_cuda)]
             Inner::Cuda(cuda) => cuda.copy(source, target),
-            #[cfg(feature = "wgpu")]
+            #[cfg(has_wgpu)]
             Inner::Wgpu(wgpu) => wgpu.copy(source, target),
         }
     }
@@ -457,9 +457,9 @@ impl Device {
                 work()?;
                 Ok(begin.elapsed())
             }
-            #[cfg(feature = "cuda")]
+            #[cfg(has_cuda)]
             Inner::Cuda(cuda) => cuda.elapsed(work),
-            #[cfg(feature = "wgpu")]
+            #[cfg(has_wgpu)]
             Inner::Wgpu(wgpu) => wgpu.elapsed(work),
         }
     }
@@ -471,9 +471,9 @@ impl Device {
         match (&self.inner, pass) {
             (Inner::Cpu(_), Pass::Forward) => 0,
             (Inner::Cpu(cpu), Pass::Backward) => cpu.workspace_bytes(problem),
-            #[cfg(feature = "cuda")]
+            #[cfg(has_cuda)]
             (Inner::Cuda(_), pass) => crate::cuda::plan::workspace_bytes(problem, pass),
-            #[cfg(feature = "wgpu")]
+            #[cfg(has_wgpu)]
             (Inner::Wgpu(wgpu), pass) => wgpu.kernels().workspace_bytes(problem, pass),
         }
     }
@@ -490,10 +490,10 @@ impl Device {
         match &self.inner {
             // SAFETY: `check` has compared every place, length, dtype, alignment and overlap with the problem.
             Inner::Cpu(cpu) => unsafe { cpu.forward(problem, &pointers) },
-            #[cfg(feature = "cuda")]
+            #[cfg(has_cuda)]
             // SAFETY: as above.
             Inner::Cuda(cuda) => unsafe { cuda.forward(problem, &pointers)? },
-            #[cfg(feature = "wgpu")]
+            #[cfg(has_wgpu)]
             Inner::Wgpu(wgpu) => wgpu.forward(problem, &arguments)?,
         }
         Ok(())
@@ -530,10 +530,10 @@ impl Device {
             // SAFETY: `check` has compared every place, length, dtype, alignment and overlap with the problem; the
             // workspace is aligned, large enough and apart from every argument.
             Inner::Cpu(cpu) => unsafe { cpu.backward(problem, &pointers, workspace.address().cast()) },
-            #[cfg(feature = "cuda")]
+            #[cfg(has_cuda)]
             // SAFETY: as above.
             Inner::Cuda(cuda) => unsafe { cuda.backward(problem, &pointers, workspace.address())? },
-            #[cfg(feature = "wgpu")]
+            #[cfg(has_wgpu)]
             Inner::Wgpu(wgpu) => wgpu.backward(problem, &arguments, &workspace)?,
         }
         Ok(())
@@ -566,10 +566,17 @@ fn on_host(argument: Argument, actual: Backend) -> Result<()> {
     if actual == expected { Ok(()) } else { Err(Error::WrongDevice { argument, expected, actual }) }
 }
 
-/// A backend that the crate was built without.
-#[cfg(not(all(feature = "cuda", feature = "wgpu")))]
+/// A backend that the crate was built without: for want of the feature, or of a driver on this architecture.
+#[cfg(not(all(has_cuda, has_wgpu)))]
 const fn not_built(backend: Backend) -> Error {
-    Error::BackendUnavailable { backend, reason: Refusal::FeatureDisabled { feature: backend.name() } }
+    let built = match backend {
+        Backend::Cuda => cfg!(feature = "cuda"),
+        Backend::Wgpu => cfg!(feature = "wgpu"),
+        Backend::Cpu => true,
+    };
+    let feature = backend.name();
+    let reason = if built { Refusal::NotImplemented } else { Refusal::FeatureDisabled { feature } };
+    Error::BackendUnavailable { backend, reason }
 }
 
 /// A variable of the environment that is set and not empty. Bytes that are no UTF-8 name nothing that is known.

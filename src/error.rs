@@ -68,7 +68,7 @@ pub enum Refusal {
         /// The cargo feature that builds it.
         feature: &'static str,
     },
-    /// This version of the crate has no kernels for it yet.
+    /// This version of the crate does not run it on this architecture.
     NotImplemented,
     /// The level belongs to another processor architecture.
     OtherArchitecture {
@@ -166,7 +166,7 @@ impl core::fmt::Display for Refusal {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         match self {
             Self::FeatureDisabled { feature } => write!(f, "built without the cargo feature `{feature}`"),
-            Self::NotImplemented => f.write_str("this version of dyt has no kernels for it yet"),
+            Self::NotImplemented => f.write_str("this version of dyt does not run it on this architecture"),
             Self::OtherArchitecture { needed, actual } => {
                 write!(f, "it belongs to {needed}, and this program runs on {actual}")
             }

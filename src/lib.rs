@@ -21,7 +21,7 @@
 
 mod buffer;
 mod cpu;
-#[cfg(feature = "cuda")]
+#[cfg(has_cuda)]
 pub mod cuda;
 mod device;
 mod dtype;
@@ -31,7 +31,7 @@ mod problem;
 #[cfg(feature = "reference")]
 pub mod reference;
 mod view;
-#[cfg(feature = "wgpu")]
+#[cfg(has_wgpu)]
 pub mod wgpu;
 
 pub use buffer::Buffer;

@@ -5,7 +5,7 @@ use core::ops::Range;
 use core::ptr::NonNull;
 
 use crate::{Backend, Buffer, DType, Element};
-#[cfg(feature = "wgpu")]
+#[cfg(has_wgpu)]
 use crate::{Error, Result};
 
 /// A borrowed buffer that is read.
@@ -41,13 +41,13 @@ pub(crate) enum Place<'a> {
     /// Host memory: the address is a pointer.
     Host,
     /// The memory of a CUDA device, by its ordinal: the address is a device pointer.
-    #[cfg(feature = "cuda")]
+    #[cfg(has_cuda)]
     Cuda(usize),
     /// A wgpu buffer: the address is the offset in bytes.
-    #[cfg(feature = "wgpu")]
+    #[cfg(has_wgpu)]
     Wgpu(&'a ::wgpu::Buffer),
     /// Keeps the lifetime where no backend needs it.
-    #[cfg(not(feature = "wgpu"))]
+    #[cfg(not(has_wgpu))]
     #[expect(dead_code, reason = "never made: it has no value")]
     Never(core::convert::Infallible, PhantomData<&'a ()>),
 }
@@ -56,11 +56,11 @@ impl Place<'_> {
     pub(crate) const fn backend(self) -> Backend {
         match self {
             Self::Host => Backend::Cpu,
-            #[cfg(feature = "cuda")]
+            #[cfg(has_cuda)]
             Self::Cuda(_) => Backend::Cuda,
-            #[cfg(feature = "wgpu")]
+            #[cfg(has_wgpu)]
             Self::Wgpu(_) => Backend::Wgpu,
-            #[cfg(not(feature = "wgpu"))]
+            #[cfg(not(has_wgpu))]
             Self::Never(never, _) => match never {},
         }
     }
@@ -93,7 +93,7 @@ impl<'a> View<'a> {
     /// # Safety
     /// Until the work that a call enqueues has ended, `ptr` is valid on that device for reads of `len` elements, and no
     /// work that is not ordered by the call's stream writes there.
-    #[cfg(feature = "cuda")]
+    #[cfg(has_cuda)]
     #[must_use]
     pub const unsafe fn from_cuda(ordinal: usize, ptr: u64, len: usize, dtype: DType) -> Self {
         let ptr = core::ptr::without_provenance(ptr as usize);
@@ -103,7 +103,7 @@ impl<'a> View<'a> {
     ///
     /// # Errors
     /// [`Error::OutOfBuffer`], [`Error::NotStorage`].
-    #[cfg(feature = "wgpu")]
+    #[cfg(has_wgpu)]
     pub fn from_wgpu(buffer: &'a ::wgpu::Buffer, offset: u64, len: usize, dtype: DType) -> Result<Self> {
         let ptr = core::ptr::without_provenance(offset_in(buffer, offset, len, dtype)?);
         Ok(Self { place: Place::Wgpu(buffer), ptr, len, dtype, lifetime: PhantomData })
@@ -162,7 +162,7 @@ impl<'a> ViewMut<'a> {
     /// # Safety
     /// Until the work that a call enqueues has ended, `ptr` is valid on that device for reads and writes of `len`
     /// elements, and no work that is not ordered by the call's stream touches them.
-    #[cfg(feature = "cuda")]
+    #[cfg(has_cuda)]
     #[must_use]
     pub const unsafe fn from_cuda(ordinal: usize, ptr: u64, len: usize, dtype: DType) -> Self {
         let ptr = core::ptr::without_provenance_mut(ptr as usize);
@@ -174,7 +174,7 @@ impl<'a> ViewMut<'a> {
     ///
     /// # Errors
     /// [`Error::OutOfBuffer`], [`Error::NotStorage`].
-    #[cfg(feature = "wgpu")]
+    #[cfg(has_wgpu)]
     pub fn from_wgpu(buffer: &'a ::wgpu::Buffer, offset: u64, len: usize, dtype: DType) -> Result<Self> {
         let ptr = core::ptr::without_provenance_mut(offset_in(buffer, offset, len, dtype)?);
         Ok(Self { place: Place::Wgpu(buffer), ptr, len, dtype, lifetime: PhantomData })
@@ -234,7 +234,7 @@ fn part_len(range: &Range<usize>, len: usize) -> Option<usize> {
 }
 
 /// The offset as an address, once the elements are known to lie in the buffer and kernels may be bound to it.
-#[cfg(feature = "wgpu")]
+#[cfg(has_wgpu)]
 fn offset_in(buffer: &::wgpu::Buffer, offset: u64, len: usize, dtype: DType) -> Result<usize> {
     let size = buffer.size();
     let outside = Error::OutOfBuffer { offset, len, dtype, size };

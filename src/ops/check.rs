@@ -10,10 +10,10 @@ pub(crate) enum Memory {
     /// Host memory.
     Host,
     /// The memory of the CUDA device of this ordinal.
-    #[cfg(feature = "cuda")]
+    #[cfg(has_cuda)]
     Cuda(usize),
     /// Any wgpu buffer; wgpu itself refuses those of another device.
-    #[cfg(feature = "wgpu")]
+    #[cfg(has_wgpu)]
     Wgpu,
 }
 
@@ -21,9 +21,9 @@ impl Memory {
     const fn backend(self) -> Backend {
         match self {
             Self::Host => Backend::Cpu,
-            #[cfg(feature = "cuda")]
+            #[cfg(has_cuda)]
             Self::Cuda(_) => Backend::Cuda,
-            #[cfg(feature = "wgpu")]
+            #[cfg(has_wgpu)]
             Self::Wgpu => Backend::Wgpu,
         }
     }
@@ -38,7 +38,7 @@ impl Memory {
 
     /// Whether the device reaches a view in that place.
     fn holds(self, place: Place<'_>) -> bool {
-        #[cfg(feature = "cuda")]
+        #[cfg(has_cuda)]
         if let (Self::Cuda(device), Place::Cuda(other)) = (self, place) {
             return device == other;
         }

@@ -25,10 +25,17 @@ fn names_open_what_they_name() -> Result<()> {
 #[test]
 fn candidates_are_all_devices_in_order_of_preference() {
     let candidates = Device::candidates();
-    let names: Vec<&str> = candidates.iter().map(|candidate| candidate.name.as_str()).collect();
+    // Software adapters stand behind `wgpu`, where there are some; several GPUs have their numbers.
+    let names = candidates.iter().map(|candidate| candidate.name.as_str());
+    let mut names: Vec<&str> = names
+        .filter(|name| !name.starts_with("wgpu:"))
+        .map(|name| if name.starts_with("cuda:") { "cuda" } else { name })
+        .collect();
+    names.dedup();
     assert_eq!(names, ["cuda", "wgpu", "cpu:avx512", "cpu:avx2", "cpu:neon", "cpu:portable"]);
     for candidate in &candidates {
         match &candidate.device {
+            Ok(device) if candidate.name == "wgpu" => assert!(device.name().starts_with("wgpu:")),
             Ok(device) => assert_eq!(device.name(), candidate.name),
             Err(Error::BackendUnavailable { backend, .. }) => assert_eq!(backend.name(), candidate.name),
             Err(Error::LevelUnavailable { level, .. }) => assert_eq!(format!("cpu:{level}"), candidate.name),

@@ -10,6 +10,8 @@ mod norm;
 mod params;
 mod parts;
 mod pointwise;
+#[cfg(test)]
+mod tests;
 
 pub(super) use params::Params;
 

@@ -79,7 +79,7 @@ impl Tiling {
             return Self { form: Form::Long, team: LANES, steps: 1, slabs: 0 };
         }
         // Where rows lie far apart, a workgroup has fewer of them.
-        let fewer = (LANES / most_rows(problem, chunk_bytes).min(LANES)).next_power_of_two();
+        let fewer = LANES.div_ceil(most_rows(problem, chunk_bytes).min(LANES)).next_power_of_two();
         let team = if pass == Pass::Backward { team.max(fewer) } else { team };
         Self { form: Form::Kept, team, steps: 1, slabs: 0 }
     }

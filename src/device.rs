@@ -326,30 +326,7 @@ impl Device {
     /// device, [`Error::WrongDevice`]; the argument named is [`Argument::Y`] for the target and [`Argument::X`] for the
     /// buffer. On a GPU what its driver reports.
     pub fn download<'a>(&self, buffer: &Buffer, target: impl Into<ViewMut<'a>>) -> Result<()> {
-        let mut target = target.into();
-        let argument = Argument::Y;
-        on_host(argument, target.backend())?;
-        if target.dtype() != buffer.dtype() {
-            return Err(Error::WrongDtype { argument, expected: buffer.dtype(), actual: target.dtype() });
-        }
-        if target.len() != buffer.len() {
-            return Err(Error::WrongLength { argument, expected: buffer.len(), actual: target.len() });
-        }
-        match &self.inner {
-            Inner::Cpu(_) => {
-                let Some(bytes) = buffer.bytes() else {
-                    return on_host(Argument::X, buffer.backend());
-                };
-                // SAFETY: the view is host memory valid for writes of its elements, as many bytes as the buffer has,
-                // and exclusive.
-                unsafe { core::ptr::copy_nonoverlapping(bytes.as_ptr(), target.as_mut_ptr(), bytes.len()) };
-                Ok(())
-            }
-            #[cfg(has_cuda)]
-            Inner::Cuda(cuda) => cuda.download(buffer, target),
-            #[cfg(has_wgpu)]
-            Inner::Wgpu(wgpu) => wgpu.download(buffer, &mut target),
-        }
+        self.read(buffer, target)
     }
 
     /// Copies from host memory to memory of this device that is there already, of the same dtype and length. On a GPU it
@@ -418,13 +395,7 @@ impl Device {
     /// [`Error::WrongDtype`], [`Error::WrongLength`] and, for a buffer of another backend, [`Error::WrongDevice`]; the
     /// argument named is [`Argument::X`] for the source and [`Argument::Y`] for the target.
     pub fn copy(&self, source: &Buffer, target: &mut Buffer) -> Result<()> {
-        let argument = Argument::Y;
-        if target.dtype() != source.dtype() {
-            return Err(Error::WrongDtype { argument, expected: source.dtype(), actual: target.dtype() });
-        }
-        if target.len() != source.len() {
-            return Err(Error::WrongLength { argument, expected: source.len(), actual: target.len() });
-        }
+        check_copy(&source.into(), &ViewMut::from(&mut *target))?;
         let expected = self.backend();
         for (argument, actual) in [(Argument::X, source.backend()), (Argument::Y, target.backend())] {
             if actual != expected {

@@ -60,13 +60,6 @@ impl CudaMemory {
         unsafe { write(&self.stream, self.address, source) }
     }
 
-    /// Copies to host memory, and waits until that is done.
-    pub(super) fn read(&self, target: &mut [u8]) -> Result<()> {
-        debug_assert_eq!(target.len(), self.bytes);
-        // SAFETY: the memory has as many bytes, and is touched in the order of the stream alone.
-        unsafe { read(&self.stream, self.address, target) }
-    }
-
     /// Enqueues a copy from other memory of the same length.
     pub(super) fn copy(&mut self, source: &Self) -> Result<()> {
         self.stream.context().bind_to_thread().map_err(call)?;

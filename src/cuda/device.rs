@@ -99,15 +99,6 @@ impl Cuda {
         Ok(Buffer::from_cuda(memory, dtype, len))
     }
 
-    /// To host memory of as many elements.
-    pub(crate) fn download(&self, buffer: &Buffer, mut target: ViewMut<'_>) -> Result<()> {
-        let memory = self.own(Argument::X, buffer)?;
-        let bytes = Buffer::size_of(buffer.dtype(), buffer.len())?;
-        // SAFETY: a view of host memory is exclusive and valid for writes of its elements, which are initialised and as
-        // many bytes as the buffer has.
-        memory.read(unsafe { core::slice::from_raw_parts_mut(target.as_mut_ptr(), bytes) })
-    }
-
     /// From host memory to device memory of as many elements.
     ///
     /// # Safety

@@ -10,7 +10,7 @@ use super::timer::Timer;
 use super::{WgpuKernels, adapter, buffer};
 use crate::error::Refusal;
 use crate::view::{Place, View, ViewMut};
-use crate::{Argument, Backend, Backward, Buffer, DType, Error, Forward, Problem, Result};
+use crate::{Argument, Backward, Buffer, DType, Error, Forward, Problem, Result};
 
 /// A wgpu device that runs problems by itself.
 #[derive(Clone, Debug)]
@@ -125,23 +125,6 @@ impl Wgpu {
         Ok(target)
     }
 
-    /// Copies a buffer to host memory of as many bytes.
-    pub(crate) fn download(&self, source: &Buffer, target: &mut ViewMut<'_>) -> Result<()> {
-        let (Place::Wgpu(memory), _) = source.place() else {
-            let (argument, expected, actual) = (Argument::X, Backend::Wgpu, source.backend());
-            return Err(Error::WrongDevice { argument, expected, actual });
-        };
-        self.flush()?;
-        // SAFETY: the caller has checked that the view is host memory of the buffer's length and dtype; it is valid
-        // for writes of its elements, and exclusive.
-        let bytes = unsafe {
-            core::slice::from_raw_parts_mut(target.as_mut_ptr(), source.len() * source.dtype().size())
-        };
-        let outcome = buffer::read(self.device(), self.queue(), (memory, 0), bytes);
-        // That the device is lost is the reason behind whatever else is reported.
-        self.settle(outcome)
-    }
-
     /// Copies host memory to memory of the device of as many bytes.
     pub(crate) fn write(&self, source: &View<'_>, target: &ViewMut<'_>) -> Result<()> {
         let Place::Wgpu(memory) = target.place() else { return Ok(()) };
@@ -165,6 +148,7 @@ impl Wgpu {
             core::slice::from_raw_parts_mut(target.address(), source.len() * source.dtype().size())
         };
         let outcome = buffer::read(self.device(), self.queue(), (memory, offset), bytes);
+        // That the device is lost is the reason behind whatever else is reported.
         self.settle(outcome)
     }
 

@@ -37,20 +37,23 @@ use crate::{Backward, Forward, Pass, Problem, Result, ViewMut};
 /// ```no_run
 /// use dyt::wgpu::{WgpuKernels, wgpu};
 /// use dyt::{DType, Forward, Op, Problem, View, ViewMut};
-/// # fn main() -> Result<(), dyt::Error> {
-/// # let (device, queue): (wgpu::Device, wgpu::Queue) = unimplemented!();
-/// # let (buffer, alpha): (wgpu::Buffer, wgpu::Buffer) = unimplemented!();
-/// let kernels = WgpuKernels::new(&device, &queue)?;
-/// let problem = Problem::new(Op::Dyt, 4096, 1024).build()?;
-/// let n = 4096 * 1024;
-/// let x = View::from_wgpu(&buffer, 0, n, DType::F32)?;
-/// let y = ViewMut::from_wgpu(&buffer, 4 * n as u64, n, DType::F32)?;
-/// let alpha = View::from_wgpu(&alpha, 0, 1, DType::F32)?;
-/// let mut encoder = device.create_command_encoder(&Default::default());
-/// kernels.forward(&mut encoder, &problem, Forward::new(x, y).alpha(alpha))?;
-/// queue.submit([encoder.finish()]);
-/// # Ok(())
-/// # }
+/// fn record(
+///     device: &wgpu::Device,
+///     queue: &wgpu::Queue,
+///     buffer: &wgpu::Buffer,
+///     alpha: &wgpu::Buffer,
+/// ) -> dyt::Result<()> {
+///     let kernels = WgpuKernels::new(device, queue)?;
+///     let problem = Problem::new(Op::Dyt, 4096, 1024).build()?;
+///     let n = 4096 * 1024;
+///     let x = View::from_wgpu(buffer, 0, n, DType::F32)?;
+///     let y = ViewMut::from_wgpu(buffer, 4 * n as u64, n, DType::F32)?;
+///     let alpha = View::from_wgpu(alpha, 0, 1, DType::F32)?;
+///     let mut encoder = device.create_command_encoder(&Default::default());
+///     kernels.forward(&mut encoder, &problem, Forward::new(x, y).alpha(alpha))?;
+///     queue.submit([encoder.finish()]);
+///     Ok(())
+/// }
 /// ```
 #[derive(Clone, Debug)]
 pub struct WgpuKernels {

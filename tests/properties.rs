@@ -228,8 +228,7 @@ fn a_row_alone_gives_what_it_gives_in_the_batch() {
 
 #[test]
 fn equal_values_through_layer_norm_give_beta() {
-    // On wgpu an eps so small that rstd is no longer finite with flushed subnormals gives NaN: not mended yet.
-    let devices = common::devices();
+    let devices = devices_under_test();
     let variants = [(Op::LayerNorm, Std::Biased), (Op::LayerNorm, Std::Unbiased)];
     // From where 1/eps is finite to where eps is larger than any deviation.
     let eps = (-38.5..38.5_f32).prop_map(|exponent| Some(10.0_f32.powf(exponent)));

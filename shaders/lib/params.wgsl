@@ -41,7 +41,8 @@ struct Params {
     dbeta_start: u32,
     dalpha_start: u32,
     dshift_start: u32,
-    unused: u32,
+    // That of a row whose variance is 0.
+    largest_rstd: f32,
 }
 
 const UNBIASED: u32 = 1u;

@@ -43,10 +43,14 @@ fn unbiased_std(variance: f32) -> f32 {
 }
 
 fn rstd_of(variance: f32) -> f32 {
+    var rstd: f32;
     if has(UNBIASED) {
-        return 1.0 / (unbiased_std(variance) + params.eps);
+        rstd = 1.0 / (unbiased_std(variance) + params.eps);
+    } else {
+        rstd = 1.0 / sqrt(variance + params.eps);
     }
-    return 1.0 / sqrt(variance + params.eps);
+    // An adapter may take a subnormal eps for 0; a row of equal values then had infinity for its rstd and NaN for y.
+    return select(rstd, params.largest_rstd, bitcast<u32>(rstd) == 0x7f800000u);
 }
 
 // The factor of x^ in dx/rstd from the sum of h x^; in the unbiased form 0 where std is, as its derivative is there.

@@ -17,7 +17,7 @@ pub(super) fn push(
     chunks: u64,
     dispatches: &mut Vec<Dispatch>,
 ) -> Result<()> {
-    let flags = super::wanted(at) & !flag::DX;
+    let flags = flag::gradients(at) & !flag::DX;
     let columns = flags & (flag::DGAMMA | flag::DBETA) != 0;
     let scalars = flags & (flag::DALPHA | flag::DSHIFT) != 0;
     let column_workgroups = if columns { (problem.cols() as u64).div_ceil(COLUMNS) } else { 0 };

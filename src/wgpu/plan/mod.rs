@@ -5,6 +5,7 @@
 //! a backward at chunks of rows, and each dispatch is bound to its own part.
 #![expect(clippy::cast_possible_truncation, reason = "whatever is bound at once has less than 2^31 bytes")]
 
+mod flag;
 mod fold;
 mod norm;
 mod params;
@@ -17,7 +18,6 @@ pub(super) use params::Params;
 
 use super::compose::{Body, Form, Kernel, Slot, Storage};
 use crate::{Argument, DType, Op, Pass, Problem, Result, Std};
-use params::flag;
 use parts::Parts;
 
 /// The geometry that both families share.
@@ -230,7 +230,7 @@ pub(super) fn forward(problem: &Problem, at: &Arguments, limits: &Limits) -> Res
     while first < rows {
         let count = most.min(rows - first);
         let params = Params {
-            flags: common_flags(problem, at) | present(at, FORWARD_FLAGS),
+            flags: flag::forward(problem, at),
             ..part_params(problem, &tiling, count)
         };
         let mut parts = Parts::new(at, limits, params);
@@ -261,7 +261,7 @@ pub(super) fn backward(problem: &Problem, at: &Arguments, limits: &Limits) -> Re
         let count = most.min(rows - first);
         let params = part_params(problem, &tiling, count);
         let params = Params {
-            flags: common_flags(problem, at) | present(at, BACKWARD_FLAGS),
+            flags: flag::backward(problem, at),
             record: layout.record as u32,
             ..merge(params, layout.params())
         };
@@ -271,7 +271,7 @@ pub(super) fn backward(problem: &Problem, at: &Arguments, limits: &Limits) -> Re
         bind_columns(&mut parts, problem)?;
         bind_statistics(&mut parts, problem, first, count)?;
         let (before, chunks) = (tiling.chunks(problem, first), tiling.chunks(problem, count));
-        if wanted(at) & !flag::DX != 0 {
+        if flag::gradients(at) & !flag::DX != 0 {
             let (begin, len) = (before * layout.record, chunks * layout.record);
             parts.bind(Slot::Sums, Argument::Workspace, 4, begin, len)?;
         }
@@ -343,38 +343,6 @@ fn most_rows(problem: &Problem, at: &Arguments, limits: &Limits, records: u64, e
     most.max(1)
 }
 
-const FORWARD_FLAGS: &[(Argument, u32)] = &[(Argument::Beta, flag::BETA)];
-const BACKWARD_FLAGS: &[(Argument, u32)] = &[
-    (Argument::Dx, flag::DX),
-    (Argument::Dgamma, flag::DGAMMA),
-    (Argument::Dbeta, flag::DBETA),
-    (Argument::Dalpha, flag::DALPHA),
-    (Argument::Dshift, flag::DSHIFT),
-];
-
-fn present(at: &Arguments, flags: &[(Argument, u32)]) -> u32 {
-    flags.iter().filter(|(argument, _)| at.has(*argument)).map(|(_, bit)| bit).sum()
-}
-
-/// Which gradients are asked for.
-fn wanted(at: &Arguments) -> u32 {
-    present(at, BACKWARD_FLAGS)
-}
-
-fn common_flags(problem: &Problem, at: &Arguments) -> u32 {
-    let mut flags = present(
-        at,
-        &[(Argument::Gamma, flag::GAMMA), (Argument::Mean, flag::MEAN), (Argument::Rstd, flag::RSTD)],
-    );
-    if problem.std() == Std::Unbiased {
-        flags |= flag::UNBIASED;
-    }
-    if problem.param_dtype() == DType::F32 {
-        flags |= flag::PARAMETERS_F32;
-    }
-    flags
-}
-
 fn part_params(problem: &Problem, tiling: &Tiling, rows: u64) -> Params {
     Params {
         rows: rows as u32,
@@ -384,7 +352,16 @@ fn part_params(problem: &Problem, tiling: &Tiling, rows: u64) -> Params {
         row_stride: if rows > 1 { problem.row_stride() as u32 } else { 0 },
         len: problem.row_len() as u32,
         eps: problem.eps(),
+        largest_rstd: largest_rstd(problem),
         ..tiling.params()
+    }
+}
+
+/// rstd where the variance is 0, infinite where eps is.
+fn largest_rstd(problem: &Problem) -> f32 {
+    match problem.std() {
+        Std::Biased => problem.eps().sqrt().recip(),
+        Std::Unbiased => problem.eps().recip(),
     }
 }
 

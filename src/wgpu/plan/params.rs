@@ -38,23 +38,7 @@ pub(crate) struct Params {
     pub(crate) dbeta_start: u32,
     pub(crate) dalpha_start: u32,
     pub(crate) dshift_start: u32,
-    pub(crate) unused: u32,
-}
-
-/// Bits of `flags`.
-pub(crate) mod flag {
-    pub(crate) const UNBIASED: u32 = 1;
-    pub(crate) const GAMMA: u32 = 2;
-    pub(crate) const BETA: u32 = 4;
-    pub(crate) const MEAN: u32 = 8;
-    pub(crate) const RSTD: u32 = 16;
-    pub(crate) const DX: u32 = 32;
-    pub(crate) const DGAMMA: u32 = 64;
-    pub(crate) const DBETA: u32 = 128;
-    pub(crate) const DALPHA: u32 = 256;
-    pub(crate) const DSHIFT: u32 = 512;
-    pub(crate) const ACCUMULATE: u32 = 1024;
-    pub(crate) const PARAMETERS_F32: u32 = 2048;
+    pub(crate) largest_rstd: f32,
 }
 
 #[cfg(test)]

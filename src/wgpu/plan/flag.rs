@@ -1,0 +1,54 @@
+//! The bits of `flags`, of which `shaders/lib/params.wgsl` has the twins.
+
+use super::Arguments;
+use crate::{Argument, DType, Problem, Std};
+
+const UNBIASED: u32 = 1;
+const GAMMA: u32 = 2;
+const BETA: u32 = 4;
+const MEAN: u32 = 8;
+const RSTD: u32 = 16;
+pub(super) const DX: u32 = 32;
+pub(super) const DGAMMA: u32 = 64;
+pub(super) const DBETA: u32 = 128;
+pub(super) const DALPHA: u32 = 256;
+pub(super) const DSHIFT: u32 = 512;
+pub(super) const ACCUMULATE: u32 = 1024;
+const PARAMETERS_F32: u32 = 2048;
+
+/// Those of a forward.
+pub(super) fn forward(problem: &Problem, at: &Arguments) -> u32 {
+    common(problem, at) | present(at, &[(Argument::Beta, BETA)])
+}
+
+/// Those of a backward.
+pub(super) fn backward(problem: &Problem, at: &Arguments) -> u32 {
+    common(problem, at) | gradients(at)
+}
+
+/// Which gradients are asked for.
+pub(super) fn gradients(at: &Arguments) -> u32 {
+    let gradients = [
+        (Argument::Dx, DX),
+        (Argument::Dgamma, DGAMMA),
+        (Argument::Dbeta, DBETA),
+        (Argument::Dalpha, DALPHA),
+        (Argument::Dshift, DSHIFT),
+    ];
+    present(at, &gradients)
+}
+
+fn common(problem: &Problem, at: &Arguments) -> u32 {
+    let mut flags = present(at, &[(Argument::Gamma, GAMMA), (Argument::Mean, MEAN), (Argument::Rstd, RSTD)]);
+    if problem.std() == Std::Unbiased {
+        flags |= UNBIASED;
+    }
+    if problem.param_dtype() == DType::F32 {
+        flags |= PARAMETERS_F32;
+    }
+    flags
+}
+
+fn present(at: &Arguments, flags: &[(Argument, u32)]) -> u32 {
+    flags.iter().filter(|(argument, _)| at.has(*argument)).map(|(_, bit)| bit).sum()
+}

@@ -74,7 +74,7 @@ impl Body {
 pub(crate) struct Kernel {
     pub(crate) body: Body,
     pub(crate) storage: Storage,
-    /// Whether lanes go by 16 bytes, or by elements.
+    /// Whether tensors are read and written by 16 bytes, or by elements.
     pub(crate) wide: bool,
     /// Whether the output holds what is read as x, or in a backward as dy.
     pub(crate) in_place: bool,
@@ -233,11 +233,7 @@ impl Kernel {
     pub(crate) const fn kept(self) -> u32 {
         match (self.body, self.storage) {
             // Each column of a backward has two sums beside its two values.
-            (Body::Norm { backward: true, form: Form::Kept, .. }, Storage::F16 | Storage::Bf16)
-                if self.wide =>
-            {
-                2
-            }
+            (Body::Norm { backward: true, form: Form::Kept, .. }, Storage::F16 | Storage::Bf16) => 2,
             _ => 4,
         }
     }
@@ -262,6 +258,9 @@ impl Kernel {
             }
             Body::Norm { backward, form, subgroups, .. } => {
                 pieces.extend(self.access());
+                if self.has_blocks() {
+                    pieces.extend(self.rows());
+                }
                 pieces.push(match subgroups {
                     false => piece!("lib/reduce.wgsl"),
                     true => piece!("lib/reduce_subgroup.wgsl"),
@@ -278,6 +277,30 @@ impl Kernel {
         pieces
     }
 
+    /// Whether lanes have 16 bytes of a row at once. Norms do wherever rows begin, and read and write them by elements
+    /// where they have to, so that the order of their sums is the same.
+    const fn has_blocks(self) -> bool {
+        self.wide || matches!(self.body, Body::Norm { form: Form::Kept | Form::Long, .. })
+    }
+
+    /// Reading and writing the blocks of a row.
+    fn rows(self) -> Vec<Piece> {
+        let mut pieces = if self.wide {
+            vec![piece!("lib/row_vector.wgsl")]
+        } else if self.storage == Storage::F32 {
+            vec![piece!("lib/row_element.wgsl"), piece!("lib/row_element_f32.wgsl")]
+        } else {
+            vec![piece!("lib/row_element.wgsl"), piece!("lib/row_element_16.wgsl")]
+        };
+        if self.body.is_backward() {
+            pieces.push(match self.wide {
+                true => piece!("lib/row_vector_dy.wgsl"),
+                false => piece!("lib/row_element_dy.wgsl"),
+            });
+        }
+        pieces
+    }
+
     /// Reading and writing elements.
     fn access(self) -> Vec<Piece> {
         let mut pieces = Vec::new();
@@ -287,11 +310,16 @@ impl Kernel {
             Storage::F16 => pieces.push(piece!("lib/f16.wgsl")),
             Storage::Bf16 => pieces.push(piece!("lib/bf16.wgsl")),
         }
+        pieces.push(match (self.has_blocks(), narrow) {
+            (true, false) => piece!("lib/block_f32.wgsl"),
+            (true, true) => piece!("lib/block_16.wgsl"),
+            (false, false) => piece!("lib/single_f32.wgsl"),
+            (false, true) => piece!("lib/single_16.wgsl"),
+        });
         pieces.push(match (self.wide, narrow) {
-            (true, false) => piece!("lib/wide_f32.wgsl"),
-            (true, true) => piece!("lib/wide_16.wgsl"),
-            (false, false) => piece!("lib/word_f32.wgsl"),
-            (false, true) => piece!("lib/word_16.wgsl"),
+            (true, _) => piece!("lib/vector.wgsl"),
+            (false, false) => piece!("lib/element_f32.wgsl"),
+            (false, true) => piece!("lib/element_16.wgsl"),
         });
         let backward = self.body.is_backward();
         pieces.push(match self.in_place && !backward {

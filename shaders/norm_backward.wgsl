@@ -14,7 +14,7 @@ fn origin_of(first: f32, end: u32, lane: u32, index: u32) -> f32 {
         if i * params.team + lane < end {
             let v = unpack(of_x[i]);
             var part = 0.0;
-            for (var k = 0u; k < WIDTH; k++) {
+            for (var k = 0u; k < width_of(i * params.team + lane); k++) {
                 part += v[k] - first;
             }
             sum += part;
@@ -28,7 +28,7 @@ fn sums_of(m: f32, end: u32, lane: u32, index: u32) -> vec4<f32> {
     for (var i = 0u; i < COUNT; i++) {
         let at = i * params.team + lane;
         if at < end {
-            sums += terms_of(unpack(of_x[i]), unpack(of_dy[i]), at * WIDTH, m);
+            sums += terms_of(unpack(of_x[i]), unpack(of_dy[i]), width_of(at), at * WIDTH, m);
         }
     }
     return team_sum(sums, index, params.team);
@@ -40,9 +40,9 @@ fn load_row(row: u32, end: u32, lane: u32, reads_x: bool) {
     for (var i = 0u; i < COUNT; i++) {
         let at = i * params.team + lane;
         if at < end {
-            of_dy[i] = dy_block(dy_begin + at * WIDTH);
+            of_dy[i] = row_dy(dy_begin, at);
             if reads_x {
-                of_x[i] = x_block(x_begin + at * WIDTH);
+                of_x[i] = row_x(x_begin, at);
             }
         }
     }
@@ -65,7 +65,7 @@ fn finish_row(slope: Slope, row: u32, end: u32, lane: u32) {
                 dx[k] = dx_of(slope, dy[k] * of_gamma[k], x_hat);
             }
             if has(HAS_DX) {
-                store(begin + at * WIDTH, dx);
+                store_row(begin, at, dx);
             }
         }
     }
@@ -98,7 +98,7 @@ fn run(workgroup: u32, index: u32) {
     for (var step = 0u; step < params.steps; step++) {
         let row = (workgroup * params.steps + step) * teams + index / team;
         // A row that is not there has no blocks, but takes part in the sums.
-        let end = select(0u, params.cols / WIDTH, row < params.rows);
+        let end = select(0u, row_blocks(), row < params.rows);
         load_row(row, end, lane, reads_x);
         var slope = Slope(Affine(0.0, 0.0, 0.0, 0.0), 0.0, 0.0);
         if reads_x {
@@ -111,7 +111,7 @@ fn run(workgroup: u32, index: u32) {
                 } else {
                     var first = 0.0;
                     if end > 0u {
-                        first = unpack(x_block(params.x_start + row * params.row_stride))[0];
+                        first = unpack(row_x(params.x_start + row * params.row_stride, 0u))[0];
                     }
                     m = origin_of(first, end, lane, index);
                 }

@@ -10,7 +10,7 @@ fn long_slope(row: u32, x_begin: u32, dy_begin: u32, index: u32) -> Slope {
             m = long_origin(x_begin, index);
         }
     }
-    let blocks = params.cols / WIDTH;
+    let blocks = row_blocks();
     var cascade = Cascade();
     for (var tile = 0u; tile < blocks; tile += COUNT * 256u) {
         var of_x: array<Block, COUNT>;
@@ -18,15 +18,15 @@ fn long_slope(row: u32, x_begin: u32, dy_begin: u32, index: u32) -> Slope {
         for (var i = 0u; i < COUNT; i++) {
             let at = tile + i * 256u + index;
             if at < blocks {
-                of_x[i] = x_block(x_begin + at * WIDTH);
-                of_dy[i] = dy_block(dy_begin + at * WIDTH);
+                of_x[i] = row_x(x_begin, at);
+                of_dy[i] = row_dy(dy_begin, at);
             }
         }
         var part = vec4<f32>();
         for (var i = 0u; i < COUNT; i++) {
             let at = tile + i * 256u + index;
             if at < blocks {
-                part += terms_of(unpack(of_x[i]), unpack(of_dy[i]), at * WIDTH, m);
+                part += terms_of(unpack(of_x[i]), unpack(of_dy[i]), width_of(at), at * WIDTH, m);
             }
         }
         add_to_cascade(&cascade, part);
@@ -43,9 +43,9 @@ fn add_to_sum(at: u32, term: f32, begins: bool) {
     }
 }
 
-fn add_to_sums(chunk: u32, column: u32, of_gamma: Values, of_beta: Values, begins: bool) {
-    let at = sums_of_chunk(chunk) + column;
-    for (var k = 0u; k < WIDTH; k++) {
+fn add_to_sums(chunk: u32, block: u32, of_gamma: Values, of_beta: Values, begins: bool) {
+    let at = sums_of_chunk(chunk) + block * WIDTH;
+    for (var k = 0u; k < width_of(block); k++) {
         if has(HAS_DGAMMA) {
             add_to_sum(at + k, of_gamma[k], begins);
         }
@@ -59,7 +59,7 @@ fn run(workgroup: u32, index: u32) {
     let reads_x = has(HAS_DX) || has(HAS_DGAMMA);
     let begin_row = workgroup * params.steps;
     let end_row = min(params.rows, begin_row + params.steps);
-    let blocks = params.cols / WIDTH;
+    let blocks = row_blocks();
     for (var row = begin_row; row < end_row; row++) {
         let x_begin = params.x_start + row * params.row_stride;
         let dy_begin = params.dy_start + row * params.row_stride;
@@ -69,10 +69,10 @@ fn run(workgroup: u32, index: u32) {
             slope = long_slope(row, x_begin, dy_begin, index);
         }
         for (var at = index; at < blocks; at += 256u) {
-            let dy = unpack(dy_block(dy_begin + at * WIDTH));
+            let dy = unpack(row_dy(dy_begin, at));
             var x: Values;
             if reads_x {
-                x = unpack(x_block(x_begin + at * WIDTH));
+                x = unpack(row_x(x_begin, at));
             }
             let of_gamma = gamma_at(at * WIDTH);
             var products: Values;
@@ -82,9 +82,9 @@ fn run(workgroup: u32, index: u32) {
                 products[k] = dy[k] * x_hat;
                 dx[k] = dx_of(slope, dy[k] * of_gamma[k], x_hat);
             }
-            add_to_sums(workgroup, at * WIDTH, products, dy, row == begin_row);
+            add_to_sums(workgroup, at, products, dy, row == begin_row);
             if has(HAS_DX) {
-                store(dx_begin + at * WIDTH, dx);
+                store_row(dx_begin, at, dx);
             }
         }
     }

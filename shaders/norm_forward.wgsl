@@ -9,7 +9,7 @@ fn origin_of(kept: ptr<function, array<Block, COUNT>>, first: f32, end: u32, lan
         if i * params.team + lane < end {
             let v = unpack((*kept)[i]);
             var part = 0.0;
-            for (var k = 0u; k < WIDTH; k++) {
+            for (var k = 0u; k < width_of(i * params.team + lane); k++) {
                 part += v[k] - first;
             }
             sum += part;
@@ -25,7 +25,7 @@ fn deviations_of(kept: ptr<function, array<Block, COUNT>>, m: f32, end: u32, lan
         if i * params.team + lane < end {
             let v = unpack((*kept)[i]);
             var part = vec2<f32>();
-            for (var k = 0u; k < WIDTH; k++) {
+            for (var k = 0u; k < width_of(i * params.team + lane); k++) {
                 let d = v[k] - m;
                 part += vec2<f32>(d * d, d);
             }
@@ -40,7 +40,7 @@ fn run(workgroup: u32, index: u32) {
     let lane = index % team;
     let row = workgroup * (256u / team) + index / team;
     // A row that is not there has no blocks, but takes part in the sums.
-    let end = select(0u, params.cols / WIDTH, row < params.rows);
+    let end = select(0u, row_blocks(), row < params.rows);
     let begin = params.x_start + row * params.row_stride;
     var kept: array<Block, COUNT>;
     var first = 0.0;
@@ -48,10 +48,10 @@ fn run(workgroup: u32, index: u32) {
         for (var i = 0u; i < COUNT; i++) {
             let at = i * team + lane;
             if at < end {
-                kept[i] = x_block(begin + at * WIDTH);
+                kept[i] = row_x(begin, at);
             }
         }
-        first = unpack(x_block(begin))[0];
+        first = unpack(row_x(begin, 0u))[0];
     }
     var m = 0.0;
     if CENTER {
@@ -68,8 +68,7 @@ fn run(workgroup: u32, index: u32) {
     for (var i = 0u; i < COUNT; i++) {
         let at = i * team + lane;
         if at < end {
-            let column = at * WIDTH;
-            store(target_begin + column, normalized(unpack(kept[i]), affine, column));
+            store_row(target_begin, at, normalized(unpack(kept[i]), affine, at * WIDTH));
         }
     }
 }

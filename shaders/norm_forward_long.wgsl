@@ -6,7 +6,7 @@ fn load_tile(begin: u32, tile: u32, blocks: u32, index: u32) -> array<Block, COU
     for (var i = 0u; i < COUNT; i++) {
         let at = tile + i * 256u + index;
         if at < blocks {
-            tile_blocks[i] = x_block(begin + at * WIDTH);
+            tile_blocks[i] = row_x(begin, at);
         }
     }
     return tile_blocks;
@@ -23,15 +23,16 @@ fn run(workgroup: u32, index: u32) {
     if CENTER {
         m = long_origin(begin, index);
     }
-    let blocks = params.cols / WIDTH;
+    let blocks = row_blocks();
     var cascade = Cascade();
     for (var tile = 0u; tile < blocks; tile += COUNT * 256u) {
         var tile_blocks = load_tile(begin, tile, blocks, index);
         var part = vec4<f32>();
         for (var i = 0u; i < COUNT; i++) {
-            if tile + i * 256u + index < blocks {
+            let at = tile + i * 256u + index;
+            if at < blocks {
                 let v = unpack(tile_blocks[i]);
-                for (var k = 0u; k < WIDTH; k++) {
+                for (var k = 0u; k < width_of(at); k++) {
                     let d = v[k] - m;
                     part += vec4<f32>(d * d, d, 0.0, 0.0);
                 }
@@ -49,13 +50,13 @@ fn run(workgroup: u32, index: u32) {
 // In place this overwrites x, of which every lane reads its own blocks alone; the first value was read before the last
 // barrier.
 fn write_row(begin: u32, target_begin: u32, affine: Affine, index: u32) {
-    let blocks = params.cols / WIDTH;
+    let blocks = row_blocks();
     for (var tile = 0u; tile < blocks; tile += COUNT * 256u) {
         var tile_blocks = load_tile(begin, tile, blocks, index);
         for (var i = 0u; i < COUNT; i++) {
             let at = tile + i * 256u + index;
             if at < blocks {
-                store(target_begin + at * WIDTH, normalized(unpack(tile_blocks[i]), affine, at * WIDTH));
+                store_row(target_begin, at, normalized(unpack(tile_blocks[i]), affine, at * WIDTH));
             }
         }
     }

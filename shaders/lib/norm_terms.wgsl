@@ -1,8 +1,8 @@
-// The terms of a block in the sums of a row that a backward of a norm needs.
-fn terms_of(x: Values, dy: Values, column: u32, m: f32) -> vec4<f32> {
+// The terms of the first `width` values of a block in the sums of a row that a backward of a norm needs.
+fn terms_of(x: Values, dy: Values, width: u32, column: u32, m: f32) -> vec4<f32> {
     let of_gamma = gamma_at(column);
     var sums = vec4<f32>();
-    for (var k = 0u; k < WIDTH; k++) {
+    for (var k = 0u; k < width; k++) {
         let d = x[k] - m;
         let h = dy[k] * of_gamma[k];
         sums += vec4<f32>(d * d, d, h * d, h);

@@ -1,3 +1,3 @@
-fn dy_block(at: u32) -> Block {
-    return block_of(dy[word_of(at)], at);
+fn dy_block(at: u32) -> Loaded {
+    return loaded_of(dy[word_of(at)], at);
 }

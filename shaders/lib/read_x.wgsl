@@ -1,3 +1,3 @@
-fn x_block(at: u32) -> Block {
-    return block_of(x[word_of(at)], at);
+fn x_block(at: u32) -> Loaded {
+    return loaded_of(x[word_of(at)], at);
 }

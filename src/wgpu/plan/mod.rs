@@ -146,7 +146,7 @@ impl Tiling {
     fn forward(problem: &Problem, wide: bool) -> Self {
         match problem.op().is_pointwise() {
             true => Self::Pointwise(pointwise::Tiling::forward(problem, wide)),
-            false => Self::Norm(norm::Tiling::forward(problem, wide)),
+            false => Self::Norm(norm::Tiling::forward(problem)),
         }
     }
 
@@ -154,7 +154,7 @@ impl Tiling {
         let chunk_bytes = limits.chunk_bytes();
         match problem.op().is_pointwise() {
             true => Self::Pointwise(pointwise::Tiling::backward(problem, wide, chunk_bytes)),
-            false => Self::Norm(norm::Tiling::backward(problem, wide, chunk_bytes)),
+            false => Self::Norm(norm::Tiling::backward(problem, chunk_bytes)),
         }
     }
 

@@ -28,10 +28,10 @@ pub(super) struct Tiling {
 }
 
 /// Blocks that a lane keeps in registers; the same as `COUNT` of the kernels.
-const fn kept(pass: Pass, dtype: DType, vectors: bool) -> u64 {
-    match (pass, vectors, dtype) {
+const fn kept(pass: Pass, dtype: DType) -> u64 {
+    match (pass, dtype) {
         // Each column of a backward has two sums beside its two values.
-        (Pass::Backward, true, DType::F16 | DType::Bf16) => 2,
+        (Pass::Backward, DType::F16 | DType::Bf16) => 2,
         _ => 4,
     }
 }
@@ -52,13 +52,13 @@ fn most_rows(problem: &Problem, chunk_bytes: u64) -> u64 {
 }
 
 impl Tiling {
-    pub(super) fn forward(problem: &Problem, vectors: bool) -> Self {
-        Self::of(problem, Pass::Forward, vectors, u64::MAX)
+    pub(super) fn forward(problem: &Problem) -> Self {
+        Self::of(problem, Pass::Forward, u64::MAX)
     }
 
     /// Of the problem alone: what is added up in which order depends on nothing else.
-    pub(super) fn backward(problem: &Problem, vectors: bool, chunk_bytes: u64) -> Self {
-        let tiling = Self::of(problem, Pass::Backward, vectors, chunk_bytes);
+    pub(super) fn backward(problem: &Problem, chunk_bytes: u64) -> Self {
+        let tiling = Self::of(problem, Pass::Backward, chunk_bytes);
         let rows = problem.rows() as u64;
         if tiling.form == Form::First {
             return tiling.channels_first(problem, chunk_bytes);
@@ -68,12 +68,12 @@ impl Tiling {
         Self { steps: lines.div_ceil(CHUNKS).clamp(1, most), ..tiling }
     }
 
-    fn of(problem: &Problem, pass: Pass, vectors: bool, chunk_bytes: u64) -> Self {
+    fn of(problem: &Problem, pass: Pass, chunk_bytes: u64) -> Self {
         if problem.inner() > 1 {
             return Self { form: Form::First, team: LANES, steps: 1, slabs: 0 };
         }
-        let width = if vectors { vector(problem.dtype()) } else { 1 };
-        let columns = width * kept(pass, problem.dtype(), vectors);
+        // Whether or not they are aligned: the order of the sums is the same.
+        let columns = vector(problem.dtype()) * kept(pass, problem.dtype());
         let team = (problem.cols() as u64).div_ceil(columns).next_power_of_two();
         if team > LANES {
             return Self { form: Form::Long, team: LANES, steps: 1, slabs: 0 };

@@ -1,17 +1,8 @@
-// 16-bit types by 16 bytes: every row begins at a multiple of them.
+// Eight values of a 16-bit type, 16 bytes.
 
 const WIDTH: u32 = 8u;
 alias Values = array<f32, WIDTH>;
 alias Block = vec4<u32>;
-
-// Where the word with element `at` is in a binding.
-fn word_of(at: u32) -> u32 {
-    return at / WIDTH;
-}
-
-fn block_of(word: vec4<u32>, at: u32) -> Block {
-    return word;
-}
 
 fn unpack(block: Block) -> Values {
     return Values(
@@ -22,12 +13,8 @@ fn unpack(block: Block) -> Values {
     );
 }
 
-fn out_word(word: u32) -> vec4<u32> {
-    return out[word];
-}
-
-fn store(at: u32, v: Values) {
-    out[at / WIDTH] = vec4<u32>(
+fn pack(v: Values) -> Block {
+    return vec4<u32>(
         narrow(v[0]) | (narrow(v[1]) << 16u),
         narrow(v[2]) | (narrow(v[3]) << 16u),
         narrow(v[4]) | (narrow(v[5]) << 16u),

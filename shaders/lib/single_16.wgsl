@@ -1,0 +1,13 @@
+// Blocks of one value, of a 16-bit type.
+
+const WIDTH: u32 = 1u;
+alias Values = array<f32, WIDTH>;
+alias Block = u32;
+
+fn unpack(block: Block) -> Values {
+    return Values(widen(block));
+}
+
+fn store(at: u32, v: Values) {
+    store_one(at, v[0]);
+}

@@ -7,7 +7,16 @@ mod cuda;
 #[path = "build/wgsl.rs"]
 mod wgsl;
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
+fn main() {
+    // The message of a broken shader has several lines, of which the first names the file and the line.
+    if let Err(error) = build() {
+        for line in error.to_string().lines() {
+            println!("cargo::error={line}");
+        }
+    }
+}
+
+fn build() -> std::io::Result<()> {
     // Only what is named by the parts below makes this script run again.
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rustc-check-cfg=cfg(has_cuda, has_wgpu)");

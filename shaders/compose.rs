@@ -279,7 +279,7 @@ impl Kernel {
 
     /// Whether lanes have 16 bytes of a row at once. Norms do wherever rows begin, and read and write them by elements
     /// where they have to, so that the order of their sums is the same.
-    const fn has_blocks(self) -> bool {
+    pub(crate) const fn has_blocks(self) -> bool {
         self.wide || matches!(self.body, Body::Norm { form: Form::Kept | Form::Long, .. })
     }
 

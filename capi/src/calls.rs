@@ -38,11 +38,11 @@ pub unsafe extern "C" fn dyt_workspace_size(
 
 /// Runs a forward: y, and the statistics that are asked for. Nothing is allocated or kept.
 ///
-/// Every pointer is one into the device's memory: on the CPU any host pointer that is aligned for its elements, on CUDA any
-/// device pointer, on wgpu a handle of dyt_alloc, at whose beginning the argument begins. y may be x itself; no other
-/// overlap is allowed. workspace has at least the bytes of dyt_workspace_size, and may be NULL if
-/// those are 0. On the CPU the call has done its work when it returns, and stream is ignored. On a GPU it has enqueued it;
-/// on CUDA stream is a CUstream, NULL for the device's own, and on wgpu it is NULL. On failure no output has been written.
+/// Every pointer is one into the device's memory: on the CPU any host pointer that is aligned for its elements, on CUDA
+/// any device pointer, on wgpu a handle of dyt_alloc, at whose beginning the argument begins. y may be x itself; no
+/// other overlap is allowed. workspace has at least the bytes of dyt_workspace_size, and may be NULL if those are 0. On
+/// the CPU the call has done its work when it returns, and stream is ignored. On a GPU it has enqueued it; on CUDA
+/// stream is a CUstream, NULL for the device's own, and on wgpu it is NULL. On failure no output has been written.
 ///
 /// # Safety
 /// device is open; problem and args have the bytes that their sizes say; the pointers of args and workspace have the
@@ -87,7 +87,7 @@ trait Arguments: Sized32 {
     fn reserved(&self) -> u32;
 
     /// Every pointer among them.
-    fn pointers(&self) -> Vec<*const c_void>;
+    fn pointers(&self) -> impl Iterator<Item = *const c_void>;
 
     /// Runs the direction.
     ///
@@ -114,9 +114,7 @@ unsafe fn call<A: Arguments>(
             unsafe { (self::device(device)?, self::problem(problem)?, read(args)?) };
         reserved(A::NAME, args.reserved())?;
         let stream = Stream::of(device.device(), stream)?;
-        let mut pointers = args.pointers();
-        pointers.push(workspace);
-        let memory = device.memory(&pointers);
+        let memory = device.memory(args.pointers().chain([workspace.cast_const()]));
         let buffers = Buffers { memory: &memory, problem };
         // SAFETY: by the contract.
         let workspace = unsafe { buffers.workspace(workspace, workspace_bytes)? };
@@ -143,9 +141,9 @@ impl Arguments for dyt_forward_args {
         self.reserved
     }
 
-    fn pointers(&self) -> Vec<*const c_void> {
+    fn pointers(&self) -> impl Iterator<Item = *const c_void> {
         let Self { x, alpha, shift, gamma, beta, y, mean, rstd, .. } = *self;
-        vec![x, alpha, shift, gamma, beta, y, mean, rstd]
+        [x, alpha, shift, gamma, beta, y, mean, rstd].into_iter()
     }
 
     unsafe fn run(&self, buffers: Buffers<'_>, _workspace: ViewMut<'_>, stream: Stream<'_>) -> Outcome {
@@ -176,9 +174,9 @@ impl Arguments for dyt_backward_args {
         self.reserved
     }
 
-    fn pointers(&self) -> Vec<*const c_void> {
+    fn pointers(&self) -> impl Iterator<Item = *const c_void> {
         let Self { dy, x, alpha, shift, gamma, mean, rstd, dx, dalpha, dshift, dgamma, dbeta, .. } = *self;
-        vec![dy, x, alpha, shift, gamma, mean, rstd, dx, dalpha, dshift, dgamma, dbeta]
+        [dy, x, alpha, shift, gamma, mean, rstd, dx, dalpha, dshift, dgamma, dbeta].into_iter()
     }
 
     unsafe fn run(&self, buffers: Buffers<'_>, workspace: ViewMut<'_>, stream: Stream<'_>) -> Outcome {

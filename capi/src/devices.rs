@@ -25,7 +25,7 @@ impl dyt_device {
     }
 
     /// The memory that a call with these arguments reaches.
-    pub(crate) fn memory(&self, arguments: &[*const c_void]) -> Memory {
+    pub(crate) fn memory(&self, arguments: impl Iterator<Item = *const c_void>) -> Memory {
         Memory::of(&self.device, &self.allocations, arguments)
     }
 }
@@ -180,7 +180,7 @@ unsafe fn copy_bytes(
         }
         let _current = Current::of(&device.device);
         // SAFETY: by the contract.
-        unsafe { copy(&device.device, &device.memory(&[dst, src]), dst, src, bytes) }
+        unsafe { copy(&device.device, &device.memory([dst.cast_const(), src].into_iter()), dst, src, bytes) }
     })
 }
 

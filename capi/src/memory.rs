@@ -62,10 +62,10 @@ impl Allocations {
     }
 
     /// The allocations among these handles.
-    fn hold(&self, handles: &[*const c_void]) -> Vec<(usize, Arc<Allocation>)> {
+    fn hold(&self, handles: impl Iterator<Item = *const c_void>) -> Vec<(usize, Arc<Allocation>)> {
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
-        let found = |handle: &*const c_void| Some((handle.addr(), Arc::clone(known.get(&handle.addr())?)));
-        handles.iter().filter_map(found).collect()
+        let found = |handle: *const c_void| Some((handle.addr(), Arc::clone(known.get(&handle.addr())?)));
+        handles.filter_map(found).collect()
     }
 }
 
@@ -112,7 +112,11 @@ pub(crate) struct Memory {
 
 impl Memory {
     /// For a call with these arguments: each handle that it will ask for is among them.
-    pub(crate) fn of(device: &Device, allocations: &Allocations, arguments: &[*const c_void]) -> Self {
+    pub(crate) fn of(
+        device: &Device,
+        allocations: &Allocations,
+        arguments: impl Iterator<Item = *const c_void>,
+    ) -> Self {
         let backend = device.backend();
         Self {
             backend,

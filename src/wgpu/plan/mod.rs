@@ -229,7 +229,10 @@ pub(super) fn forward(problem: &Problem, at: &Arguments, limits: &Limits) -> Res
     let mut first = 0;
     while first < rows {
         let count = most.min(rows - first);
-        let params = Params { flags: flag::forward(problem, at), ..part_params(problem, &tiling, count) };
+        let params = Params {
+            flags: flag::forward(problem, at),
+            ..part_params(problem, &tiling, count)
+        };
         let mut parts = Parts::new(at, limits, params);
         bind_rows(&mut parts, problem, first, count, &[(Slot::X, Argument::X), (Slot::Out, Argument::Y)])?;
         bind_columns(&mut parts, problem)?;

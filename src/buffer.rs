@@ -87,6 +87,13 @@ impl Buffer {
         if T::DTYPE == self.dtype { self.bytes_mut().map(bytemuck::cast_slice_mut) } else { None }
     }
 
+    /// The buffer of wgpu that the elements are at the beginning of, if they are in one. It may be longer than they are.
+    #[cfg(has_wgpu)]
+    #[must_use]
+    pub const fn as_wgpu(&self) -> Option<&::wgpu::Buffer> {
+        if let Memory::Wgpu(buffer) = &self.memory { Some(buffer) } else { None }
+    }
+
     /// A view of the elements of a range, or `None` if they do not all lie in the buffer.
     #[must_use]
     pub fn view(&self, range: Range<usize>) -> Option<View<'_>> {

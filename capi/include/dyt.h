@@ -180,10 +180,11 @@ int dyt_workspace_size(const struct dyt_device *device,
 
 // Runs a forward: y, and the statistics that are asked for. Nothing is allocated or kept.
 //
-// Every pointer is one into the device's memory: on the CPU any host pointer that is aligned for its elements. y may be
-// x itself; no other overlap is allowed. workspace has at least the bytes of dyt_workspace_size, and may be NULL if
-// those are 0. On the CPU the call has done its work when it returns, and stream is ignored. On CUDA stream is a
-// CUstream, NULL for the device's own. On wgpu it is NULL. On failure no output has been written.
+// Every pointer is one into the device's memory: on the CPU any host pointer that is aligned for its elements, on CUDA
+// any device pointer, on wgpu a handle of dyt_alloc, at whose beginning the argument begins. y may be x itself; no
+// other overlap is allowed. workspace has at least the bytes of dyt_workspace_size, and may be NULL if those are 0. On
+// the CPU the call has done its work when it returns, and stream is ignored. On a GPU it has enqueued it; on CUDA
+// stream is a CUstream, NULL for the device's own, and on wgpu it is NULL. On failure no output has been written.
 //
 // # Safety
 // device is open; problem and args have the bytes that their sizes say; the pointers of args and workspace have the
@@ -247,15 +248,19 @@ int dyt_alloc(const struct dyt_device *device,
 // Gives back what dyt_alloc gave on this device. Nothing happens for NULL; any other pointer is refused.
 //
 // # Safety
-// device is open, and no call is using the memory.
+// device is open, and no call is using the memory, unless it is a handle: those calls keep it until they are done.
 int dyt_free(const struct dyt_device *device,
              void *memory);
 
-// Copies bytes from host memory to memory of the device. src may be reused when it returns.
+// Copies bytes from host memory to memory of the device, any number of them, behind the work that was asked for before
+// on the device's own stream. src may be reused when it returns.
 //
 // # Safety
 // device is open; dst and src have that many bytes, each in its memory.
-int dyt_upload(const struct dyt_device *device, void *dst, const void *src, size_t bytes);
+int dyt_upload(const struct dyt_device *device,
+               void *dst,
+               const void *src,
+               size_t bytes);
 
 // Copies bytes from memory of the device to host memory, and waits for the work on the device's own stream that was
 // asked for before. The bytes are there when it returns.

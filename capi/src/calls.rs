@@ -6,19 +6,10 @@ use dyt::{Backward, DType, Forward, Pass, Problem, View, ViewMut};
 
 use crate::abi::{dyt_backward_args, dyt_forward_args, dyt_problem};
 use crate::devices::{device, dyt_device};
-use crate::memory::Reach;
+use crate::memory::Memory;
 use crate::problem::{Sized32, pass, problem, read, reserved};
 use crate::status::{Failure, Outcome, guard};
-use crate::stream::{self, Current};
-
-// SAFETY: integers and pointers, `size` first.
-unsafe impl Sized32 for dyt_forward_args {
-    const NAME: &'static str = "dyt_forward_args";
-}
-// SAFETY: as above.
-unsafe impl Sized32 for dyt_backward_args {
-    const NAME: &'static str = "dyt_backward_args";
-}
+use crate::stream::{Current, Stream};
 
 /// How many bytes of workspace a call needs, whatever gradients it asks for. pass is a dyt_pass. On failure *bytes is
 /// not written.
@@ -47,10 +38,11 @@ pub unsafe extern "C" fn dyt_workspace_size(
 
 /// Runs a forward: y, and the statistics that are asked for. Nothing is allocated or kept.
 ///
-/// Every pointer is one into the device's memory: on the CPU any host pointer that is aligned for its elements. y may be
-/// x itself; no other overlap is allowed. workspace has at least the bytes of dyt_workspace_size, and may be NULL if
-/// those are 0. On the CPU the call has done its work when it returns, and stream is ignored. On CUDA stream is a
-/// CUstream, NULL for the device's own. On wgpu it is NULL. On failure no output has been written.
+/// Every pointer is one into the device's memory: on the CPU any host pointer that is aligned for its elements, on CUDA
+/// any device pointer, on wgpu a handle of dyt_alloc, at whose beginning the argument begins. y may be x itself; no
+/// other overlap is allowed. workspace has at least the bytes of dyt_workspace_size, and may be NULL if those are 0. On
+/// the CPU the call has done its work when it returns, and stream is ignored. On a GPU it has enqueued it; on CUDA
+/// stream is a CUstream, NULL for the device's own, and on wgpu it is NULL. On failure no output has been written.
 ///
 /// # Safety
 /// device is open; problem and args have the bytes that their sizes say; the pointers of args and workspace have the
@@ -64,24 +56,8 @@ pub unsafe extern "C" fn dyt_forward(
     workspace_bytes: usize,
     stream: *mut c_void,
 ) -> c_int {
-    guard(|| {
-        // SAFETY: by the contract.
-        let (device, problem, args) =
-            unsafe { (self::device(device)?, self::problem(problem)?, read(args)?) };
-        reserved(dyt_forward_args::NAME, args.reserved)?;
-        let buffers = Buffers { reach: Reach::of(device.device()), problem };
-        // SAFETY: by the contract.
-        let (forward, workspace) =
-            unsafe { (buffers.forward(&args)?, buffers.workspace(workspace, workspace_bytes)?) };
-        let needed = device.device().workspace_bytes(&problem, Pass::Forward);
-        let actual = workspace.len() * DType::F32.size();
-        if actual < needed {
-            return Err(dyt::Error::WorkspaceTooSmall { needed, actual }.into());
-        }
-        let _current = Current::of(device.device());
-        // SAFETY: by the contract.
-        unsafe { stream::forward(device.device(), &problem, forward, stream) }
-    })
+    // SAFETY: by the contract.
+    unsafe { call(device, problem, args, workspace, workspace_bytes, stream) }
 }
 
 /// Runs a backward: the gradients that are asked for. Nothing is allocated or kept.
@@ -100,88 +76,161 @@ pub unsafe extern "C" fn dyt_backward(
     workspace_bytes: usize,
     stream: *mut c_void,
 ) -> c_int {
+    // SAFETY: by the contract.
+    unsafe { call(device, problem, args, workspace, workspace_bytes, stream) }
+}
+
+/// The buffers of one direction.
+trait Arguments: Sized32 {
+    const PASS: Pass;
+
+    fn reserved(&self) -> u32;
+
+    /// Every pointer among them.
+    fn pointers(&self) -> impl Iterator<Item = *const c_void>;
+
+    /// Runs the direction.
+    ///
+    /// # Safety
+    /// Every pointer is NULL, or means the elements that the problem says, until the work is done.
+    unsafe fn run(&self, buffers: Buffers<'_>, workspace: ViewMut<'_>, stream: Stream<'_>) -> Outcome;
+}
+
+/// What the two directions share.
+///
+/// # Safety
+/// As `dyt_forward`.
+unsafe fn call<A: Arguments>(
+    device: *const dyt_device,
+    problem: *const dyt_problem,
+    args: *const A,
+    workspace: *mut c_void,
+    workspace_bytes: usize,
+    stream: *mut c_void,
+) -> c_int {
     guard(|| {
         // SAFETY: by the contract.
         let (device, problem, args) =
             unsafe { (self::device(device)?, self::problem(problem)?, read(args)?) };
-        reserved(dyt_backward_args::NAME, args.reserved)?;
-        let buffers = Buffers { reach: Reach::of(device.device()), problem };
+        reserved(A::NAME, args.reserved())?;
+        let stream = Stream::of(device.device(), stream)?;
+        let memory = device.memory(args.pointers().chain([workspace.cast_const()]));
+        let buffers = Buffers { memory: &memory, problem };
         // SAFETY: by the contract.
-        let (backward, workspace) =
-            unsafe { (buffers.backward(&args)?, buffers.workspace(workspace, workspace_bytes)?) };
+        let workspace = unsafe { buffers.workspace(workspace, workspace_bytes)? };
+        let needed = device.device().workspace_bytes(&problem, A::PASS);
+        let actual = workspace.len() * DType::F32.size();
+        if actual < needed {
+            return Err(dyt::Error::WorkspaceTooSmall { needed, actual }.into());
+        }
         let _current = Current::of(device.device());
         // SAFETY: by the contract.
-        unsafe { stream::backward(device.device(), &problem, backward, workspace, stream) }
+        unsafe { args.run(buffers, workspace, stream) }
     })
 }
 
+// SAFETY: integers and pointers, `size` first.
+unsafe impl Sized32 for dyt_forward_args {
+    const NAME: &'static str = "dyt_forward_args";
+}
+
+impl Arguments for dyt_forward_args {
+    const PASS: Pass = Pass::Forward;
+
+    fn reserved(&self) -> u32 {
+        self.reserved
+    }
+
+    fn pointers(&self) -> impl Iterator<Item = *const c_void> {
+        let Self { x, alpha, shift, gamma, beta, y, mean, rstd, .. } = *self;
+        [x, alpha, shift, gamma, beta, y, mean, rstd].into_iter()
+    }
+
+    unsafe fn run(&self, buffers: Buffers<'_>, _workspace: ViewMut<'_>, stream: Stream<'_>) -> Outcome {
+        let statistics = buffers.problem.statistics();
+        // SAFETY: promised by the caller, for each.
+        unsafe {
+            let mut forward = Forward::new(buffers.tensor("x", self.x)?, buffers.tensor_mut("y", self.y)?);
+            forward.alpha = buffers.scalar("alpha", self.alpha)?;
+            forward.shift = buffers.scalar("shift", self.shift)?;
+            forward.gamma = buffers.parameter("gamma", self.gamma)?;
+            forward.beta = buffers.parameter("beta", self.beta)?;
+            forward.mean = buffers.output("mean", self.mean, statistics)?;
+            forward.rstd = buffers.output("rstd", self.rstd, statistics)?;
+            Ok(stream.forward(&buffers.problem, forward)?)
+        }
+    }
+}
+
+// SAFETY: as above.
+unsafe impl Sized32 for dyt_backward_args {
+    const NAME: &'static str = "dyt_backward_args";
+}
+
+impl Arguments for dyt_backward_args {
+    const PASS: Pass = Pass::Backward;
+
+    fn reserved(&self) -> u32 {
+        self.reserved
+    }
+
+    fn pointers(&self) -> impl Iterator<Item = *const c_void> {
+        let Self { dy, x, alpha, shift, gamma, mean, rstd, dx, dalpha, dshift, dgamma, dbeta, .. } = *self;
+        [dy, x, alpha, shift, gamma, mean, rstd, dx, dalpha, dshift, dgamma, dbeta].into_iter()
+    }
+
+    unsafe fn run(&self, buffers: Buffers<'_>, workspace: ViewMut<'_>, stream: Stream<'_>) -> Outcome {
+        let (statistics, cols) = (buffers.problem.statistics(), buffers.problem.cols());
+        // SAFETY: promised by the caller, for each.
+        unsafe {
+            let mut backward = Backward::new(buffers.tensor("dy", self.dy)?, buffers.tensor("x", self.x)?);
+            backward.alpha = buffers.scalar("alpha", self.alpha)?;
+            backward.shift = buffers.scalar("shift", self.shift)?;
+            backward.gamma = buffers.parameter("gamma", self.gamma)?;
+            backward.mean = buffers.optional("mean", self.mean, statistics, DType::F32)?;
+            backward.rstd = buffers.optional("rstd", self.rstd, statistics, DType::F32)?;
+            if !self.dx.is_null() {
+                backward.dx = Some(buffers.tensor_mut("dx", self.dx)?);
+            }
+            backward.dalpha = buffers.output("dalpha", self.dalpha, 1)?;
+            backward.dshift = buffers.output("dshift", self.dshift, 1)?;
+            backward.dgamma = buffers.output("dgamma", self.dgamma, cols)?;
+            backward.dbeta = buffers.output("dbeta", self.dbeta, cols)?;
+            Ok(stream.backward(&buffers.problem, backward, workspace)?)
+        }
+    }
+}
+
 /// Makes views of the caller's pointers, as long as the problem says. Lengths are those without the gap behind the last
-/// row, which is never touched.
+/// row, which is never touched. What each method needs is what [`Arguments::run`] promises.
 #[derive(Clone, Copy, Debug)]
-struct Buffers {
-    reach: Reach,
+struct Buffers<'a> {
+    memory: &'a Memory,
     problem: Problem,
 }
 
-impl Buffers {
-    /// # Safety
-    /// Every pointer is NULL, or means the elements that the problem says, for as long as the result is used.
-    unsafe fn forward<'a>(self, args: &dyt_forward_args) -> Outcome<Forward<'a>> {
-        // SAFETY: promised by the caller, for each.
-        unsafe {
-            let mut forward = Forward::new(self.tensor("x", args.x)?, self.tensor_mut("y", args.y)?);
-            forward.alpha = self.scalar("alpha", args.alpha)?;
-            forward.shift = self.scalar("shift", args.shift)?;
-            forward.gamma = self.parameter("gamma", args.gamma)?;
-            forward.beta = self.parameter("beta", args.beta)?;
-            forward.mean = self.output("mean", args.mean, self.problem.statistics())?;
-            forward.rstd = self.output("rstd", args.rstd, self.problem.statistics())?;
-            Ok(forward)
-        }
-    }
-
-    /// # Safety
-    /// As [`Self::forward`].
-    unsafe fn backward<'a>(self, args: &dyt_backward_args) -> Outcome<Backward<'a>> {
-        let (statistics, cols) = (self.problem.statistics(), self.problem.cols());
-        // SAFETY: promised by the caller, for each.
-        unsafe {
-            let mut backward = Backward::new(self.tensor("dy", args.dy)?, self.tensor("x", args.x)?);
-            backward.alpha = self.scalar("alpha", args.alpha)?;
-            backward.shift = self.scalar("shift", args.shift)?;
-            backward.gamma = self.parameter("gamma", args.gamma)?;
-            backward.mean = self.optional("mean", args.mean, statistics, DType::F32)?;
-            backward.rstd = self.optional("rstd", args.rstd, statistics, DType::F32)?;
-            backward.dx = if args.dx.is_null() { None } else { Some(self.tensor_mut("dx", args.dx)?) };
-            backward.dalpha = self.output("dalpha", args.dalpha, 1)?;
-            backward.dshift = self.output("dshift", args.dshift, 1)?;
-            backward.dgamma = self.output("dgamma", args.dgamma, cols)?;
-            backward.dbeta = self.output("dbeta", args.dbeta, cols)?;
-            Ok(backward)
-        }
-    }
-
-    unsafe fn tensor<'a>(self, name: &'static str, from: *const c_void) -> Outcome<View<'a>> {
+impl<'a> Buffers<'a> {
+    unsafe fn tensor(self, name: &'static str, from: *const c_void) -> Outcome<View<'a>> {
         // SAFETY: promised by the caller.
-        unsafe { self.reach.view(name, from, self.problem.span(), self.problem.dtype()) }
+        unsafe { self.memory.view(name, from, self.problem.span(), self.problem.dtype()) }
     }
 
-    unsafe fn tensor_mut<'a>(self, name: &'static str, to: *mut c_void) -> Outcome<ViewMut<'a>> {
+    unsafe fn tensor_mut(self, name: &'static str, to: *mut c_void) -> Outcome<ViewMut<'a>> {
         // SAFETY: promised by the caller.
-        unsafe { self.reach.view_mut(name, to, self.problem.span(), self.problem.dtype()) }
+        unsafe { self.memory.view_mut(name, to, self.problem.span(), self.problem.dtype()) }
     }
 
-    unsafe fn scalar<'a>(self, name: &'static str, from: *const c_void) -> Outcome<Option<View<'a>>> {
+    unsafe fn scalar(self, name: &'static str, from: *const c_void) -> Outcome<Option<View<'a>>> {
         // SAFETY: promised by the caller.
         unsafe { self.optional(name, from, 1, DType::F32) }
     }
 
-    unsafe fn parameter<'a>(self, name: &'static str, from: *const c_void) -> Outcome<Option<View<'a>>> {
+    unsafe fn parameter(self, name: &'static str, from: *const c_void) -> Outcome<Option<View<'a>>> {
         // SAFETY: promised by the caller.
         unsafe { self.optional(name, from, self.problem.cols(), self.problem.param_dtype()) }
     }
 
-    unsafe fn optional<'a>(
+    unsafe fn optional(
         self,
         name: &'static str,
         from: *const c_void,
@@ -192,27 +241,22 @@ impl Buffers {
             return Ok(None);
         }
         // SAFETY: promised by the caller.
-        unsafe { self.reach.view(name, from, len, dtype) }.map(Some)
+        unsafe { self.memory.view(name, from, len, dtype) }.map(Some)
     }
 
-    unsafe fn output<'a>(
-        self,
-        name: &'static str,
-        to: *mut c_void,
-        len: usize,
-    ) -> Outcome<Option<ViewMut<'a>>> {
+    unsafe fn output(self, name: &'static str, to: *mut c_void, len: usize) -> Outcome<Option<ViewMut<'a>>> {
         if to.is_null() {
             return Ok(None);
         }
         // SAFETY: promised by the caller.
-        unsafe { self.reach.view_mut(name, to, len, DType::F32) }.map(Some)
+        unsafe { self.memory.view_mut(name, to, len, DType::F32) }.map(Some)
     }
 
-    unsafe fn workspace<'a>(self, workspace: *mut c_void, bytes: usize) -> Outcome<ViewMut<'a>> {
+    unsafe fn workspace(self, workspace: *mut c_void, bytes: usize) -> Outcome<ViewMut<'a>> {
         if bytes > isize::MAX as usize {
             return Err(Failure::invalid(format!("workspace_bytes is {bytes}, more than memory has")));
         }
         // SAFETY: promised by the caller.
-        unsafe { self.reach.view_mut("workspace", workspace, bytes / DType::F32.size(), DType::F32) }
+        unsafe { self.memory.view_mut("workspace", workspace, bytes / DType::F32.size(), DType::F32) }
     }
 }

@@ -6,7 +6,8 @@ use core::ffi::{CStr, c_char, c_int, c_void};
 
 use dyt::Device;
 
-use crate::memory::{self, Allocations};
+use crate::copy;
+use crate::memory::{Allocations, Memory};
 use crate::status::{Failure, Outcome, guard};
 use crate::stream::Current;
 
@@ -21,6 +22,11 @@ pub struct dyt_device {
 impl dyt_device {
     pub(crate) const fn device(&self) -> &Device {
         &self.device
+    }
+
+    /// The memory that a call with these arguments reaches.
+    pub(crate) fn memory(&self, arguments: impl Iterator<Item = *const c_void>) -> Memory {
+        Memory::of(&self.device, &self.allocations, arguments)
     }
 }
 
@@ -54,8 +60,9 @@ pub unsafe extern "C" fn dyt_device_open(name: *const c_char, out: *mut *mut dyt
         // SAFETY: a string that ends in NUL, by the contract.
         let name =
             unsafe { CStr::from_ptr(name) }.to_str().map_err(|_| Failure::invalid("name is not UTF-8"))?;
+        let _current = Current::before(name);
         let device = Device::open(name)?;
-        let opened = dyt_device { name: device.name(), device, allocations: Allocations::default() };
+        let opened = dyt_device { name: device.name(), allocations: Allocations::of(&device)?, device };
         // SAFETY: as above.
         unsafe { out.write(Box::into_raw(Box::new(opened))) };
         Ok(())
@@ -71,7 +78,9 @@ pub unsafe extern "C" fn dyt_device_close(device: *mut dyt_device) {
     guard(|| {
         if !device.is_null() {
             // SAFETY: it is the box that `dyt_device_open` made, and nobody else has it, by the contract.
-            drop(unsafe { Box::from_raw(device) });
+            let device = unsafe { Box::from_raw(device) };
+            let _current = Current::of(&device.device);
+            drop(device);
         }
         Ok(())
     });
@@ -132,7 +141,7 @@ pub unsafe extern "C" fn dyt_alloc(device: *const dyt_device, bytes: usize, out:
 /// Gives back what dyt_alloc gave on this device. Nothing happens for NULL; any other pointer is refused.
 ///
 /// # Safety
-/// device is open, and no call is using the memory.
+/// device is open, and no call is using the memory, unless it is a handle: those calls keep it until they are done.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dyt_free(device: *const dyt_device, memory: *mut c_void) -> c_int {
     guard(|| {
@@ -143,19 +152,40 @@ pub unsafe extern "C" fn dyt_free(device: *const dyt_device, memory: *mut c_void
     })
 }
 
-/// Refuses NULL where there are bytes to copy.
-fn copyable(dst: *const c_void, src: *const c_void, bytes: usize) -> Outcome {
-    match () {
-        () if bytes > isize::MAX as usize => {
-            Err(Failure::invalid(format!("bytes is {bytes}, more than memory has")))
+/// What the two directions of a copy share.
+///
+/// # Safety
+/// device is open; dst and src have that many bytes, each in its memory.
+unsafe fn copy_bytes(
+    device: *const dyt_device,
+    dst: *mut c_void,
+    src: *const c_void,
+    bytes: usize,
+    copy: unsafe fn(&Device, &Memory, *mut c_void, *const c_void, usize) -> Outcome,
+) -> c_int {
+    guard(|| {
+        // SAFETY: by the contract.
+        let device = unsafe { self::device(device) }?;
+        if bytes > isize::MAX as usize {
+            return Err(Failure::invalid(format!("bytes is {bytes}, more than memory has")));
         }
-        () if bytes != 0 && dst.is_null() => Err(Failure::null("dst")),
-        () if bytes != 0 && src.is_null() => Err(Failure::null("src")),
-        () => Ok(()),
-    }
+        if bytes == 0 {
+            return Ok(());
+        }
+        if dst.is_null() {
+            return Err(Failure::null("dst"));
+        }
+        if src.is_null() {
+            return Err(Failure::null("src"));
+        }
+        let _current = Current::of(&device.device);
+        // SAFETY: by the contract.
+        unsafe { copy(&device.device, &device.memory([dst.cast_const(), src].into_iter()), dst, src, bytes) }
+    })
 }
 
-/// Copies bytes from host memory to memory of the device. src may be reused when it returns.
+/// Copies bytes from host memory to memory of the device, any number of them, behind the work that was asked for before
+/// on the device's own stream. src may be reused when it returns.
 ///
 /// # Safety
 /// device is open; dst and src have that many bytes, each in its memory.
@@ -166,17 +196,8 @@ pub unsafe extern "C" fn dyt_upload(
     src: *const c_void,
     bytes: usize,
 ) -> c_int {
-    guard(|| {
-        // SAFETY: by the contract.
-        let device = unsafe { self::device(device) }?;
-        copyable(dst, src, bytes)?;
-        if bytes == 0 {
-            return Ok(());
-        }
-        let _current = Current::of(&device.device);
-        // SAFETY: by the contract.
-        unsafe { memory::upload(&device.device, dst, src, bytes) }
-    })
+    // SAFETY: by the contract.
+    unsafe { copy_bytes(device, dst, src, bytes, copy::upload) }
 }
 
 /// Copies bytes from memory of the device to host memory, and waits for the work on the device's own stream that was
@@ -191,17 +212,8 @@ pub unsafe extern "C" fn dyt_download(
     src: *const c_void,
     bytes: usize,
 ) -> c_int {
-    guard(|| {
-        // SAFETY: by the contract.
-        let device = unsafe { self::device(device) }?;
-        copyable(dst, src, bytes)?;
-        if bytes == 0 {
-            return Ok(());
-        }
-        let _current = Current::of(&device.device);
-        // SAFETY: by the contract.
-        unsafe { memory::download(&device.device, dst, src, bytes) }
-    })
+    // SAFETY: by the contract.
+    unsafe { copy_bytes(device, dst, src, bytes, copy::download) }
 }
 
 /// Waits until everything that the device was asked for has been done. On the CPU it has when a call returns.

@@ -1,11 +1,12 @@
 //! The C ABI of `dyt`, declared in `include/dyt.h`.
 //!
 //! Every entry checks its arguments, catches panics and returns a [`dyt_status`]; what went wrong is in words in
-//! [`dyt_last_error`]. The types are those of [`abi`], in the layout that C sees; the one place where an address of the
-//! caller becomes a view of memory is [`memory`].
+//! [`dyt_last_error`]. The types are those of [`abi`], in the layout that C sees; the one place where an address or a handle
+//! of the caller becomes a view of memory is [`memory`].
 
 mod abi;
 mod calls;
+mod copy;
 mod devices;
 mod memory;
 mod problem;

@@ -32,6 +32,9 @@ impl Failure {
     pub(crate) fn unsupported(message: impl Into<Cow<'static, str>>) -> Self {
         Self { status: dyt_status::DYT_UNSUPPORTED, message: message.into() }
     }
+    pub(crate) fn device(message: impl Into<Cow<'static, str>>) -> Self {
+        Self { status: dyt_status::DYT_DEVICE_ERROR, message: message.into() }
+    }
     pub(crate) fn null(name: &'static str) -> Self {
         Self::invalid(format!("{name} is NULL"))
     }

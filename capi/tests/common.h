@@ -49,6 +49,47 @@ static inline void *memory(size_t bytes) {
     return p;
 }
 
+/* Whether the memory of the device under test is the host's. */
+static int on_host = 1;
+
+/* Opens the device that the command line names, or the CPU. */
+static inline dyt_device *open_device(int argc, char **argv) {
+    dyt_device *device = NULL;
+    const char *name = argc > 1 ? argv[1] : "cpu";
+    OK(dyt_device_open(name, &device));
+    if (device == NULL) exit(1);
+    on_host = strncmp(name, "cpu", 3) == 0;
+    return device;
+}
+
+/* Bytes of the device, and the same ones on the host: where both are one memory, exactly as long, from malloc. */
+typedef struct {
+    void *host, *there;
+    size_t bytes;
+} Mem;
+
+static inline Mem mem(const dyt_device *device, size_t bytes) {
+    Mem m = {memory(bytes), NULL, bytes};
+    if (on_host) m.there = m.host;
+    else OK(dyt_alloc(device, bytes, &m.there));
+    return m;
+}
+static inline void push(const dyt_device *device, const Mem *m) {
+    if (!on_host) OK(dyt_upload(device, m->there, m->host, m->bytes));
+}
+static inline void pull(const dyt_device *device, const Mem *m) {
+    if (!on_host) OK(dyt_download(device, m->host, m->there, m->bytes));
+}
+/* Copies what the host has of one to another. */
+static inline void fill(const dyt_device *device, const Mem *to, const Mem *from) {
+    memcpy(to->host, from->host, to->bytes);
+    push(device, to);
+}
+static inline void drop(const dyt_device *device, Mem *m) {
+    if (!on_host) OK(dyt_free(device, m->there));
+    free(m->host);
+}
+
 /* Numbers in [-3, 3), the same ones for the same seed, 0 or normal numbers of each type. */
 static inline float number(uint32_t *seed) {
     *seed = *seed * 1664525u + 1013904223u;

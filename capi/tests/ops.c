@@ -1,4 +1,5 @@
-/* Every op, both directions, against the formulas in double: storage types, strides, channels-first, in place. */
+/* Every op, both directions, against the formulas in double: storage types, strides, channels-first, in place. On the
+ * device that the command line names. */
 #include "common.h"
 
 #define PI 3.14159265358979323846
@@ -7,7 +8,7 @@ typedef struct {
     dyt_problem p;
     size_t rows, cols, inner, stride, tensor;
     float alpha, shift;
-    void *x, *dy, *gamma, *beta;
+    Mem x, dy, gamma, beta, alpha_there, shift_there, mean, rstd;
 } Case;
 
 static double f(const Case *c, double u) { return c->p.op == DYT_OP_DYT ? tanh(u) : erf(u); }
@@ -16,9 +17,9 @@ static double slope(const Case *c, double u) {
 }
 static size_t at(const Case *c, size_t n, size_t k, size_t s) { return n * c->stride + k * c->inner + s; }
 static int pointwise(const Case *c) { return c->p.op == DYT_OP_DYT || c->p.op == DYT_OP_DERF; }
-static double x_at(const Case *c, size_t n, size_t k, size_t s) { return get(c->x, c->p.dtype, at(c, n, k, s)); }
-static double dy_at(const Case *c, size_t n, size_t k, size_t s) { return get(c->dy, c->p.dtype, at(c, n, k, s)); }
-static double gamma_at(const Case *c, size_t k) { return get(c->gamma, c->p.param_dtype, k); }
+static double x_at(const Case *c, size_t n, size_t k, size_t s) { return get(c->x.host, c->p.dtype, at(c, n, k, s)); }
+static double dy_at(const Case *c, size_t n, size_t k, size_t s) { return get(c->dy.host, c->p.dtype, at(c, n, k, s)); }
+static double gamma_at(const Case *c, size_t k) { return get(c->gamma.host, c->p.param_dtype, k); }
 
 static void close_to(const char *what, const Case *c, double actual, double expected, double scale, uint32_t dtype) {
     double unit = dtype == DYT_F32 ? 4e-6 : dtype == DYT_F16 ? 1.5e-3 : 1e-2;
@@ -40,7 +41,8 @@ static void statistics(const Case *c, size_t n, size_t s, double *mean, double *
                                          : 1 / sqrt(squares / (double)c->cols + c->p.eps);
 }
 
-static void check_forward(const Case *c, const void *y, const float *mean, const float *rstd) {
+static void check_forward(const Case *c, const void *y) {
+    const float *mean = c->mean.host, *rstd = c->rstd.host;
     for (size_t n = 0; n < c->rows; n++)
         for (size_t s = 0; s < c->inner; s++) {
             double m = 0, r = 1;
@@ -52,7 +54,7 @@ static void check_forward(const Case *c, const void *y, const float *mean, const
             for (size_t k = 0; k < c->cols; k++) {
                 double x = x_at(c, n, k, s);
                 double z = pointwise(c) ? f(c, c->alpha * x + c->shift) : (x - m) * r;
-                double y0 = gamma_at(c, k) * z + get(c->beta, c->p.param_dtype, k);
+                double y0 = gamma_at(c, k) * z + get(c->beta.host, c->p.param_dtype, k);
                 close_to("y", c, get(y, c->p.dtype, at(c, n, k, s)), y0, 3, c->p.dtype);
             }
         }
@@ -86,129 +88,177 @@ static void check_row(const Case *c, size_t n, size_t s, const void *dx, Sums *s
     }
 }
 
-static void check_backward(const Case *c, const void *dx, const float *dgamma, const float *dbeta, float dalpha,
-                           float dshift, double before) {
+typedef struct {
+    Mem dx, dgamma, dbeta, dalpha, dshift;
+} Gradients;
+
+static void check_backward(const Case *c, const Gradients *g, double before) {
+    const float *dgamma = g->dgamma.host, *dbeta = g->dbeta.host;
     Sums sums = {memory(c->cols * sizeof(double)), memory(c->cols * sizeof(double)), before, before};
     for (size_t k = 0; k < c->cols; k++) sums.dgamma[k] = sums.dbeta[k] = before;
     for (size_t n = 0; n < c->rows; n++)
-        for (size_t s = 0; s < c->inner; s++) check_row(c, n, s, dx, &sums);
+        for (size_t s = 0; s < c->inner; s++) check_row(c, n, s, g->dx.host, &sums);
     double scale = 9 * (double)(c->rows * c->inner);
     for (size_t k = 0; k < c->cols; k++) {
         close_to("dgamma", c, dgamma[k], sums.dgamma[k], scale, DYT_F32);
         close_to("dbeta", c, dbeta[k], sums.dbeta[k], scale, DYT_F32);
     }
     scale *= 3 * (double)c->cols;
-    if (pointwise(c)) close_to("dalpha", c, dalpha, sums.dalpha, scale, DYT_F32);
-    if (c->p.op == DYT_OP_DERF) close_to("dshift", c, dshift, sums.dshift, scale, DYT_F32);
+    if (pointwise(c)) close_to("dalpha", c, *(float *)g->dalpha.host, sums.dalpha, scale, DYT_F32);
+    if (c->p.op == DYT_OP_DERF) close_to("dshift", c, *(float *)g->dshift.host, sums.dshift, scale, DYT_F32);
     free(sums.dgamma);
     free(sums.dbeta);
 }
 
-static void forward(const dyt_device *device, const Case *c, float *mean, float *rstd) {
-    size_t bytes = c->tensor * size_of(c->p.dtype);
-    char *y = memory(bytes), *in_place = memory(bytes);
-    memset(y, 0x5a, bytes);
-    memcpy(in_place, c->x, bytes);
+static void forward(const dyt_device *device, const Case *c) {
+    Mem y = mem(device, c->x.bytes), in_place = mem(device, c->x.bytes);
+    memset(y.host, 0x5a, y.bytes);
+    push(device, &y);
+    fill(device, &in_place, &c->x);
     dyt_forward_args a = forward_args();
-    a.x = c->x;
-    a.y = y;
-    a.gamma = c->gamma;
-    a.beta = c->beta;
-    if (pointwise(c)) a.alpha = &c->alpha;
-    if (c->p.op == DYT_OP_DERF) a.shift = &c->shift;
-    if (c->p.op == DYT_OP_LAYER_NORM) a.mean = mean;
-    if (!pointwise(c)) a.rstd = rstd;
+    a.x = c->x.there;
+    a.y = y.there;
+    a.gamma = c->gamma.there;
+    a.beta = c->beta.there;
+    if (pointwise(c)) a.alpha = c->alpha_there.there;
+    if (c->p.op == DYT_OP_DERF) a.shift = c->shift_there.there;
+    if (c->p.op == DYT_OP_LAYER_NORM) a.mean = c->mean.there;
+    if (!pointwise(c)) a.rstd = c->rstd.there;
     OK(dyt_forward(device, &c->p, &a, NULL, 0, NULL));
-    check_forward(c, y, mean, rstd);
+    pull(device, &y);
+    pull(device, &c->mean);
+    pull(device, &c->rstd);
+    check_forward(c, y.host);
     /* In place, and without the statistics: the same bits, and nothing in the gaps between the rows. */
-    a.x = a.y = in_place;
+    a.x = a.y = in_place.there;
     a.mean = a.rstd = NULL;
     OK(dyt_forward(device, &c->p, &a, NULL, 0, NULL));
+    pull(device, &in_place);
+    const char *one = y.host, *other = in_place.host;
     size_t row = c->cols * c->inner * size_of(c->p.dtype), stride = c->stride * size_of(c->p.dtype);
     for (size_t n = 0; n < c->rows; n++) {
-        CHECK(memcmp(y + n * stride, in_place + n * stride, row) == 0);
-        for (size_t i = n * stride + row; i < (n + 1) * stride && i < bytes; i++) CHECK(y[i] == 0x5a);
+        CHECK(memcmp(one + n * stride, other + n * stride, row) == 0);
+        for (size_t i = n * stride + row; i < (n + 1) * stride && i < y.bytes; i++) CHECK(one[i] == 0x5a);
     }
-    free(y);
-    free(in_place);
+    drop(device, &y);
+    drop(device, &in_place);
 }
 
-static void backward(const dyt_device *device, const Case *c, const float *mean, const float *rstd) {
-    size_t bytes = c->tensor * size_of(c->p.dtype), workspace_bytes = 0;
-    void *dx = memory(bytes);
-    float *dgamma = memory(c->cols * 4), *dbeta = memory(c->cols * 4), dalpha = 2, dshift = 2;
-    for (size_t k = 0; k < c->cols; k++) dgamma[k] = dbeta[k] = 2;
+static void backward(const dyt_device *device, const Case *c) {
+    size_t workspace_bytes = 0;
+    Gradients g = {mem(device, c->x.bytes), mem(device, c->cols * 4), mem(device, c->cols * 4), mem(device, 4),
+                   mem(device, 4)};
+    Mem *sums[] = {&g.dgamma, &g.dbeta, &g.dalpha, &g.dshift};
+    for (int i = 0; i < 4; i++) {
+        for (size_t k = 0; k < sums[i]->bytes / 4; k++) ((float *)sums[i]->host)[k] = 2;
+        push(device, sums[i]);
+    }
     OK(dyt_workspace_size(device, &c->p, DYT_BACKWARD, &workspace_bytes));
     void *workspace = NULL;
     OK(dyt_alloc(device, workspace_bytes, &workspace));
     dyt_backward_args a = backward_args();
-    a.dy = c->dy;
-    a.x = c->x;
-    a.gamma = c->gamma;
-    a.dx = dx;
-    a.dgamma = dgamma;
-    a.dbeta = dbeta;
+    a.dy = c->dy.there;
+    a.x = c->x.there;
+    a.gamma = c->gamma.there;
+    a.dx = g.dx.there;
+    a.dgamma = g.dgamma.there;
+    a.dbeta = g.dbeta.there;
     if (pointwise(c)) {
-        a.alpha = &c->alpha;
-        a.dalpha = &dalpha;
+        a.alpha = c->alpha_there.there;
+        a.dalpha = g.dalpha.there;
     }
     if (c->p.op == DYT_OP_DERF) {
-        a.shift = &c->shift;
-        a.dshift = &dshift;
+        a.shift = c->shift_there.there;
+        a.dshift = g.dshift.there;
     }
-    if (c->p.op == DYT_OP_LAYER_NORM) a.mean = mean;
-    if (!pointwise(c)) a.rstd = rstd;
+    if (c->p.op == DYT_OP_LAYER_NORM) a.mean = c->mean.there;
+    if (!pointwise(c)) a.rstd = c->rstd.there;
     OK(dyt_backward(device, &c->p, &a, workspace, workspace_bytes, NULL));
+    pull(device, &g.dx);
+    for (int i = 0; i < 4; i++) pull(device, sums[i]);
     double before = c->p.accumulate ? 2 : 0;
-    check_backward(c, dx, dgamma, dbeta, dalpha, dshift, before);
+    check_backward(c, &g, before);
     /* Without saved statistics, in place, and the input's gradient alone. */
-    memcpy(dx, c->dy, bytes);
-    a.dy = dx;
+    fill(device, &g.dx, &c->dy);
+    a.dy = g.dx.there;
     a.mean = a.rstd = NULL;
     a.dgamma = a.dbeta = a.dalpha = a.dshift = NULL;
     OK(dyt_backward(device, &c->p, &a, workspace, workspace_bytes, NULL));
-    check_backward(c, dx, dgamma, dbeta, dalpha, dshift, before);
+    pull(device, &g.dx);
+    check_backward(c, &g, before);
     OK(dyt_free(device, workspace));
-    free(dx);
-    free(dgamma);
-    free(dbeta);
+    drop(device, &g.dx);
+    for (int i = 0; i < 4; i++) drop(device, sums[i]);
+}
+
+/* Memory with such numbers. */
+static Mem numbers(const dyt_device *device, uint32_t dtype, size_t n, uint32_t *seed) {
+    Mem m = mem(device, n * size_of(dtype));
+    for (size_t i = 0; i < n; i++) put(m.host, dtype, i, number(seed));
+    push(device, &m);
+    return m;
+}
+
+static Mem one_float(const dyt_device *device, float value) {
+    Mem m = mem(device, 4);
+    memcpy(m.host, &value, 4);
+    push(device, &m);
+    return m;
 }
 
 static void run(const dyt_device *device, dyt_problem p) {
     uint32_t seed = p.op * 97 + p.dtype * 31 + 5;
-    Case c = {p, (size_t)p.rows, (size_t)p.cols, (size_t)p.inner, 0, 0, 0.6f, 0, NULL, NULL, NULL, NULL};
+    Case c;
+    memset(&c, 0, sizeof c);
+    c.p = p;
+    c.rows = (size_t)p.rows;
+    c.cols = (size_t)p.cols;
+    c.inner = (size_t)p.inner;
     c.stride = p.row_stride == 0 ? c.cols * c.inner : (size_t)p.row_stride;
     c.tensor = c.rows == 0 ? 0 : (c.rows - 1) * c.stride + c.cols * c.inner;
+    c.alpha = 0.6f;
     if (p.op == DYT_OP_DERF) c.shift = -0.3f;
-    c.x = memory(c.tensor * size_of(p.dtype));
-    c.dy = memory(c.tensor * size_of(p.dtype));
-    c.gamma = memory(c.cols * size_of(p.param_dtype));
-    c.beta = memory(c.cols * size_of(p.param_dtype));
-    for (size_t i = 0; i < c.tensor; i++) {
-        put(c.x, p.dtype, i, number(&seed));
-        put(c.dy, p.dtype, i, number(&seed));
+    c.x = numbers(device, p.dtype, c.tensor, &seed);
+    c.dy = numbers(device, p.dtype, c.tensor, &seed);
+    c.gamma = numbers(device, p.param_dtype, c.cols, &seed);
+    c.beta = numbers(device, p.param_dtype, c.cols, &seed);
+    c.alpha_there = one_float(device, c.alpha);
+    c.shift_there = one_float(device, c.shift);
+    c.mean = mem(device, c.rows * c.inner * 4);
+    c.rstd = mem(device, c.rows * c.inner * 4);
+    forward(device, &c);
+    backward(device, &c);
+    Mem *all[] = {&c.x, &c.dy, &c.gamma, &c.beta, &c.alpha_there, &c.shift_there, &c.mean, &c.rstd};
+    for (int i = 0; i < 8; i++) drop(device, all[i]);
+}
+
+/* Copies of any number of bytes, and of no others than those, from and to host memory that is not aligned. */
+static void copies(const dyt_device *device) {
+    unsigned char from[42], to[42], *source = from + 1, *target = to + 1;
+    size_t all = sizeof from - 1;
+    void *there = NULL;
+    OK(dyt_alloc(device, all, &there));
+    OK(dyt_download(device, target, there, all));
+    for (size_t i = 0; i < all; i++) CHECK(target[i] == 0);
+    for (size_t bytes = 0; bytes <= all; bytes++) {
+        memset(from, 0xee, sizeof from);
+        OK(dyt_upload(device, there, source, all));
+        for (size_t i = 0; i < all; i++) source[i] = (unsigned char)(i + 7);
+        OK(dyt_upload(device, there, source, bytes));
+        OK(dyt_download(device, target, there, all));
+        for (size_t i = 0; i < all; i++) CHECK(target[i] == (i < bytes ? source[i] : 0xee));
+        memset(to, 0xdd, sizeof to);
+        OK(dyt_download(device, target, there, bytes));
+        for (size_t i = 0; i < all; i++) CHECK(target[i] == (i < bytes ? source[i] : 0xdd));
     }
-    for (size_t k = 0; k < c.cols; k++) {
-        put(c.gamma, p.param_dtype, k, number(&seed));
-        put(c.beta, p.param_dtype, k, number(&seed));
-    }
-    float *mean = memory(c.rows * c.inner * 4), *rstd = memory(c.rows * c.inner * 4);
-    forward(device, &c, mean, rstd);
-    backward(device, &c, mean, rstd);
-    free(mean);
-    free(rstd);
-    free(c.x);
-    free(c.dy);
-    free(c.gamma);
-    free(c.beta);
+    OK(dyt_free(device, there));
 }
 
 int main(int argc, char **argv) {
-    dyt_device *device = NULL;
-    OK(dyt_device_open(argc > 1 ? argv[1] : "cpu", &device));
-    if (device == NULL) return 1;
-    char name[32] = "";
+    dyt_device *device = open_device(argc, argv);
+    char name[64] = "";
     OK(dyt_device_name(device, name, sizeof name));
+    copies(device);
     for (uint32_t op = DYT_OP_DYT; op <= DYT_OP_RMS_NORM; op++)
         for (uint32_t dtype = DYT_F32; dtype <= DYT_BF16; dtype++) {
             dyt_problem p = problem_of(op, dtype, 7, 33);

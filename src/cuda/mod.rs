@@ -20,6 +20,7 @@ mod view;
 
 pub use cudarc;
 pub use kernels::CudaKernels;
+pub use probe::driver;
 pub use view::{view, view_mut};
 
 pub(crate) use buffer::CudaMemory;

@@ -53,8 +53,12 @@ const SYMBOLS: [&str; 31] = [
     "cuEventDestroy_v2",
 ];
 
-/// Starts the driver, once.
-pub(super) fn driver() -> Result<()> {
+/// Starts the driver, once for all. Until it has succeeded no call of cudarc may be made: without a driver they panic.
+///
+/// # Errors
+/// [`Error::BackendUnavailable`](crate::Error::BackendUnavailable) with the reason: there is no driver, it is too old, or
+/// it does not start.
+pub fn driver() -> Result<()> {
     static DRIVER: OnceLock<core::result::Result<(), Refusal>> = OnceLock::new();
     DRIVER.get_or_init(start).clone().map_err(refused)
 }

@@ -20,7 +20,12 @@ const GRANULE: u64 = 16;
 
 /// Bytes of a buffer for so many bytes of elements; there are no empty ones.
 const fn padded(bytes: u64) -> u64 {
-    if bytes == 0 { GRANULE } else { bytes.next_multiple_of(GRANULE) }
+    match bytes.checked_next_multiple_of(GRANULE) {
+        Some(0) => GRANULE,
+        Some(bytes) => bytes,
+        // More than any device has.
+        None => u64::MAX,
+    }
 }
 
 /// Allocates zeros.

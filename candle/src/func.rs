@@ -130,6 +130,9 @@ impl<'a> Call<'a> {
         let (gamma, beta) = (ready(self.affine.weight)?, ready(self.affine.bias)?);
         let scalars = self.scalars.iter().map(|s| s.flatten_all()?.to_dtype(DType::F32)?.contiguous());
         let scalars = scalars.collect::<Result<Vec<_>>>()?;
+        if scalars.iter().any(|s| s.elem_count() != 1) {
+            bail!("{}: alpha and shift have one element each", self.op);
+        }
         let problem = self.problem(x, axis, dtype)?;
         if !tracked {
             return direct(&problem, x, &scalars, gamma.as_ref(), beta.as_ref());
@@ -140,9 +143,6 @@ impl<'a> Call<'a> {
             [one] => Some(one.clone()),
             _ => Some(Tensor::cat(&parts, 0)?),
         };
-        if scalars.iter().any(|s| s.elem_count() != 1) {
-            bail!("{}: alpha and shift have one element each", self.op);
-        }
         Fused::apply(problem, x, gamma.as_ref(), rest.as_ref(), beta.is_some())
     }
 

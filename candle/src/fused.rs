@@ -143,94 +143,34 @@ fn on_cuda((storage, shape): (Storage, Shape)) -> Result<(CudaStorage, Shape)> {
     }
 }
 
-impl CustomOp1 for Fused {
-    fn name(&self) -> &'static str {
-        self.problem.op().name()
-    }
-    fn cpu_fwd(&self, x: &CpuStorage, lx: &Layout) -> Result<(CpuStorage, Shape)> {
-        on_cpu(self.forward(&[(Source::Cpu(x), lx)])?)
-    }
-    #[cfg(feature = "cuda")]
-    fn cuda_fwd(&self, x: &CudaStorage, lx: &Layout) -> Result<(CudaStorage, Shape)> {
-        on_cuda(self.forward(&[(Source::Cuda(x), lx)])?)
-    }
-    fn bwd(&self, x: &Tensor, _: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {
-        let [dx] = self.backward([x], dy)?;
-        Ok(dx)
-    }
+/// One of candle's traits for an op of so many arguments; the storage and the layout of each is named.
+macro_rules! custom_op {
+    ($custom:ident: $($argument:ident $layout:ident),+ => $gradients:ty) => {
+        impl $custom for Fused {
+            fn name(&self) -> &'static str {
+                self.problem.op().name()
+            }
+            fn cpu_fwd(
+                &self,
+                $($argument: &CpuStorage, $layout: &Layout),+
+            ) -> Result<(CpuStorage, Shape)> {
+                on_cpu(self.forward(&[$((Source::Cpu($argument), $layout)),+])?)
+            }
+            #[cfg(feature = "cuda")]
+            fn cuda_fwd(
+                &self,
+                $($argument: &CudaStorage, $layout: &Layout),+
+            ) -> Result<(CudaStorage, Shape)> {
+                on_cuda(self.forward(&[$((Source::Cuda($argument), $layout)),+])?)
+            }
+            fn bwd(&self, $($argument: &Tensor),+, _: &Tensor, dy: &Tensor) -> Result<$gradients> {
+                let [$($argument),+] = self.backward([$($argument),+], dy)?;
+                Ok(($($argument),+))
+            }
+        }
+    };
 }
 
-impl CustomOp2 for Fused {
-    fn name(&self) -> &'static str {
-        self.problem.op().name()
-    }
-    fn cpu_fwd(
-        &self,
-        x: &CpuStorage,
-        lx: &Layout,
-        p: &CpuStorage,
-        lp: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        on_cpu(self.forward(&[(Source::Cpu(x), lx), (Source::Cpu(p), lp)])?)
-    }
-    #[cfg(feature = "cuda")]
-    fn cuda_fwd(
-        &self,
-        x: &CudaStorage,
-        lx: &Layout,
-        p: &CudaStorage,
-        lp: &Layout,
-    ) -> Result<(CudaStorage, Shape)> {
-        on_cuda(self.forward(&[(Source::Cuda(x), lx), (Source::Cuda(p), lp)])?)
-    }
-    fn bwd(
-        &self,
-        x: &Tensor,
-        p: &Tensor,
-        _: &Tensor,
-        dy: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let [dx, dp] = self.backward([x, p], dy)?;
-        Ok((dx, dp))
-    }
-}
-
-impl CustomOp3 for Fused {
-    fn name(&self) -> &'static str {
-        self.problem.op().name()
-    }
-    fn cpu_fwd(
-        &self,
-        x: &CpuStorage,
-        lx: &Layout,
-        p: &CpuStorage,
-        lp: &Layout,
-        q: &CpuStorage,
-        lq: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        on_cpu(self.forward(&[(Source::Cpu(x), lx), (Source::Cpu(p), lp), (Source::Cpu(q), lq)])?)
-    }
-    #[cfg(feature = "cuda")]
-    fn cuda_fwd(
-        &self,
-        x: &CudaStorage,
-        lx: &Layout,
-        p: &CudaStorage,
-        lp: &Layout,
-        q: &CudaStorage,
-        lq: &Layout,
-    ) -> Result<(CudaStorage, Shape)> {
-        on_cuda(self.forward(&[(Source::Cuda(x), lx), (Source::Cuda(p), lp), (Source::Cuda(q), lq)])?)
-    }
-    fn bwd(
-        &self,
-        x: &Tensor,
-        p: &Tensor,
-        q: &Tensor,
-        _: &Tensor,
-        dy: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let [dx, dp, dq] = self.backward([x, p, q], dy)?;
-        Ok((dx, dp, dq))
-    }
-}
+custom_op!(CustomOp1: x lx => Option<Tensor>);
+custom_op!(CustomOp2: x lx, p lp => (Option<Tensor>, Option<Tensor>));
+custom_op!(CustomOp3: x lx, p lp, q lq => (Option<Tensor>, Option<Tensor>, Option<Tensor>));

@@ -10,10 +10,10 @@
 //! [`NormKind`] describes one of them in a model's configuration and builds a [`Norm`]; [`convert_norms`] turns the
 //! weights of a model with one kind into those of another.
 //!
-//! Tensors are f32, f16 or bf16, on the CPU or, with the feature `cuda`, on an NVIDIA GPU, and candle's storage is read where it lies: contiguous tensors with any
-//! offset, and channels-last views of channels-first data. Other layouts are made contiguous first. One backward call
-//! gathers every gradient in a single pass, and only those that the graph asks for. Gradients of gradients are not
-//! there.
+//! Tensors are f32, f16 or bf16, on the CPU or, with the feature `cuda`, on an NVIDIA GPU. candle's storage is read where
+//! it lies: contiguous tensors with any offset, and channels-last views of channels-first data. Other layouts are made
+//! contiguous first. One backward call gathers every gradient in a single pass, and only those that the graph asks for.
+//! Gradients of gradients are not there.
 
 mod alpha;
 mod call;

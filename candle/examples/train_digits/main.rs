@@ -5,15 +5,16 @@
 //! ```
 //!
 //! Each norm is trained with every learning rate of one grid and with five seeds; a seed gives each norm the same
-//! initial weights, batches and variations. The validation split chooses a learning rate for each norm, and only then the
-//! test split is read, once for each of the five models chosen. `--quick` is one seed, one rate and few epochs.
+//! initial weights, batches and variations. The validation split chooses a learning rate for each norm, and only then is
+//! the test split read: once with each of the models chosen. `--quick` is one seed, one rate and few epochs.
 
 mod data;
 mod plot;
+mod report;
 mod train;
 mod vit;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Instant;
@@ -26,7 +27,8 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 
 use crate::data::Digits;
-use crate::train::{Plan, Run, evaluate, train};
+use crate::report::Chosen;
+use crate::train::{Plan, Run, train};
 
 /// The grid of learning rates, the same for each norm.
 const RATES: [f64; 3] = [4e-3, 8e-3, 16e-3];
@@ -54,15 +56,15 @@ struct Options {
     out: Option<PathBuf>,
 }
 
-/// A norm by its name.
-type Named = (&'static str, NormKind);
-
-const fn norms() -> [Named; 3] {
-    [("LayerNorm", NormKind::layer_norm()), ("DyT", NormKind::dyt()), ("Derf", NormKind::derf())]
-}
+/// The norms by name; the others are compared with the first.
+const NORMS: [(&str, NormKind); 3] =
+    [("LayerNorm", NormKind::layer_norm()), ("DyT", NormKind::dyt()), ("Derf", NormKind::derf())];
 
 fn main() -> Result<()> {
-    let options = Options::parse();
+    run(Options::parse())
+}
+
+fn run(options: Options) -> Result<()> {
     let (rates, seeds, epochs) =
         if options.quick { (&RATES[1..2], 1, QUICK_EPOCHS) } else { (&RATES[..], SEEDS, EPOCHS) };
     let rates = if options.rates.is_empty() { rates } else { &options.rates };
@@ -77,15 +79,14 @@ fn main() -> Result<()> {
     );
     let begin = Instant::now();
     let mut plans = Vec::new();
-    for (_, norm) in norms() {
+    for (_, norm) in NORMS {
         for rate in rates {
             plans.extend((0..seeds).map(|seed| Plan { norm, rate: *rate, seed, epochs }));
         }
     }
     let runs = train_all(&digits, &plans)?;
-    let chosen = norms().map(|(_, norm)| choose(&runs, norm, rates));
-    let accuracies = report(&digits, &chosen)?;
-    compare(&accuracies);
+    let chosen = report::choose(&runs, rates);
+    report::test(&digits, &chosen)?;
     let figure = options.out.or_else(|| (!options.quick).then(|| "docs/figures/train_digits.svg".into()));
     if let Some(path) = figure {
         draw(&path, &chosen)?;
@@ -129,69 +130,11 @@ fn train_all(digits: &Digits, plans: &[Plan]) -> Result<Vec<Run>> {
     Ok(runs.into_iter().map(|(_, run)| run).collect())
 }
 
-/// The runs of one norm with the learning rate that is best on the validation split, by the mean over seeds; of equal
-/// ones, the one with the smaller loss.
-fn choose<'a>(runs: &'a [Run], norm: NormKind, rates: &[f64]) -> Vec<&'a Run> {
-    let of = |rate: f64| -> Vec<&Run> {
-        runs.iter().filter(|run| run.plan.norm == norm && run.plan.rate == rate).collect()
-    };
-    let merit = |runs: &[&Run]| {
-        let loss = |run: &&Run| run.validation_loss.last().copied().unwrap_or(f64::INFINITY);
-        let losses: f64 = runs.iter().map(loss).sum();
-        (runs.iter().map(|run| run.validation).sum::<f64>(), -losses)
-    };
-    let better = |a: &Vec<&Run>, b: &Vec<&Run>| {
-        let (a, b) = (merit(a), merit(b));
-        a.0.total_cmp(&b.0).then(a.1.total_cmp(&b.1))
-    };
-    rates.iter().map(|rate| of(*rate)).max_by(better).unwrap_or_default()
-}
-
-/// Reads the test split with the models chosen, and prints how they do.
-fn report(digits: &Digits, chosen: &[Vec<&Run>]) -> Result<Vec<Vec<f64>>> {
-    println!("{:<10} {:>8} {:>22} {:>22}", "norm", "rate", "validation accuracy", "test accuracy");
-    let mut all = Vec::new();
-    for ((name, _), runs) in norms().into_iter().zip(chosen) {
-        let validation: Vec<f64> = runs.iter().map(|run| run.validation).collect();
-        let test: Result<Vec<f64>> =
-            runs.iter().map(|run| Ok(evaluate(&run.model, digits, &digits.test)?.1)).collect();
-        let test = test?;
-        let rate = runs.first().map_or(f64::NAN, |run| run.plan.rate);
-        println!("{name:<10} {rate:>8} {:>22} {:>22}", percent(&validation), percent(&test));
-        all.push(test);
-    }
-    Ok(all)
-}
-
-/// Prints the differences to the first norm, seed by seed.
-fn compare(accuracies: &[Vec<f64>]) {
-    let [first, others @ ..] = accuracies else { return };
-    for ((name, _), other) in norms().into_iter().skip(1).zip(others) {
-        let differences: Vec<f64> = other.iter().zip(first).map(|(a, b)| 100.0 * (a - b)).collect();
-        let (mean, deviation) = moments(&differences);
-        let error = deviation / (differences.len() as f64).sqrt();
-        println!("{name} against LayerNorm: {mean:+.2} points, standard error {error:.2}, seed by seed");
-    }
-}
-
-/// Mean ± standard deviation, in percent.
-fn percent(values: &[f64]) -> String {
-    let (mean, deviation) = moments(values);
-    format!("{:.2} ± {:.2} %", 100.0 * mean, 100.0 * deviation)
-}
-
-/// The mean and the standard deviation of a sample; 0 for a single value.
-fn moments(values: &[f64]) -> (f64, f64) {
-    let count = values.len() as f64;
-    let mean = values.iter().sum::<f64>() / count;
-    let squares: f64 = values.iter().map(|v| (v - mean) * (v - mean)).sum();
-    (mean, (squares / (count - 1.0).max(1.0)).sqrt())
-}
-
-fn draw(path: &std::path::Path, chosen: &[Vec<&Run>]) -> Result<()> {
+/// Writes the loss curves of the runs chosen.
+fn draw(path: &Path, chosen: &Chosen<'_>) -> Result<()> {
     let part =
         |runs: &[&Run], part: fn(&Run) -> &Vec<f64>| runs.iter().map(|run| part(run).clone()).collect();
-    let curves: Vec<_> = norms()
+    let curves: Vec<_> = NORMS
         .into_iter()
         .zip(chosen)
         .map(|((name, _), runs)| plot::Curves {
@@ -211,9 +154,27 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_quick_run_goes_from_the_digits_to_the_figure() -> Result<()> {
+        let path = std::env::temp_dir().join(format!("train_digits-{}.svg", std::process::id()));
+        run(Options {
+            quick: true,
+            seeds: None,
+            epochs: Some(2),
+            rates: Vec::new(),
+            out: Some(path.clone()),
+        })?;
+        let figure = std::fs::read_to_string(&path)?;
+        std::fs::remove_file(&path)?;
+        for text in ["LayerNorm", "DyT", "Derf", "epoch", "cross-entropy", "training", "validation"] {
+            assert!(figure.contains(text), "the figure has no '{text}'");
+        }
+        Ok(())
+    }
+
+    #[test]
     fn every_norm_learns_in_a_quick_run() -> Result<()> {
         let digits = Digits::load(&mut StdRng::seed_from_u64(0))?;
-        let plans = norms().map(|(_, norm)| Plan { norm, rate: RATES[1], seed: 0, epochs: QUICK_EPOCHS });
+        let plans = NORMS.map(|(_, norm)| Plan { norm, rate: RATES[1], seed: 0, epochs: QUICK_EPOCHS });
         for run in train_all(&digits, &plans)? {
             let (first, last) = (run.train_loss[0], run.train_loss[QUICK_EPOCHS - 1]);
             assert!(last < 0.5 * first, "{:?}: loss {first} to {last}", run.plan.norm);

@@ -27,8 +27,8 @@ pub(crate) fn draw(path: &Path, curves: &[Curves]) -> Outcome {
     let low = all().fold(f64::INFINITY, f64::min).max(1e-4);
     let high = all().fold(low, f64::max);
     let range = 0.8 * low..1.2 * high;
-    panel(&panels[0], "training loss", curves, |c| &c.train, range.clone())?;
-    panel(&panels[1], "validation loss", curves, |c| &c.validation, range)?;
+    panel(&panels[0], "training split", curves, |c| &c.train, range.clone())?;
+    panel(&panels[1], "validation split", curves, |c| &c.validation, range)?;
     root.present()?;
     Ok(())
 }
@@ -45,9 +45,15 @@ fn panel(
         .caption(title, (FONT, 18))
         .margin(12)
         .x_label_area_size(36)
-        .y_label_area_size(52)
+        .y_label_area_size(58)
         .build_cartesian_2d(1.0..epochs as f64, range.log_scale())?;
-    chart.configure_mesh().x_desc("epoch").label_style((FONT, 13)).light_line_style(TRANSPARENT).draw()?;
+    chart
+        .configure_mesh()
+        .x_desc("epoch")
+        .y_desc("cross-entropy")
+        .label_style((FONT, 13))
+        .light_line_style(TRANSPARENT)
+        .draw()?;
     for (curves, colour) in curves.iter().zip(COLOURS) {
         let seeds = part(curves);
         let at = |epoch: usize| seeds.iter().map(move |seed| seed[epoch]);

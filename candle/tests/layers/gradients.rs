@@ -2,7 +2,7 @@
 
 use crate::composed::{Case, EPS, OPS, Op, close, flat, loss, tensor};
 use candle_core::{DType, Result, Tensor, Var, bail};
-use dyt_candle::Channels;
+use dyt_candle::{Affine, Channels};
 
 const SHAPES: [&[usize]; 6] = [&[1, 2], &[3, 5], &[7, 33], &[2, 3, 17], &[2, 1, 3, 64], &[129, 7]];
 
@@ -141,6 +141,34 @@ fn views_are_read_where_they_lie_and_take_their_gradients() -> Result<()> {
 }
 
 #[test]
+fn parameters_of_any_layout_take_their_gradients() -> Result<()> {
+    let case = Case::new(Op::Derf, &[5, 9], DType::F32, DType::F32)?;
+    let (Some(gamma), Some(beta)) = (&case.gamma, &case.beta) else { bail!("the case has both") };
+    let expected = loss(&case.fused(&case.x)?)?.backward()?;
+    // The same with gamma and beta as columns of a table, alpha without a dimension and shift with two.
+    let table = Var::from_tensor(&Tensor::stack(&[gamma.as_tensor(), beta.as_tensor()], 1)?)?;
+    let alpha = Var::from_tensor(&case.alpha.squeeze(0)?)?;
+    let shift = Var::from_tensor(&case.shift.unsqueeze(0)?)?;
+    let (weight, bias) = (table.get_on_dim(1, 0)?, table.get_on_dim(1, 1)?);
+    assert!(!weight.is_contiguous());
+    let affine = Affine::new(&weight, &bias);
+    let y = dyt_candle::derf(&case.x, &alpha, &shift, affine, Channels::Last)?;
+    let grads = loss(&y)?.backward()?;
+    let (Some(dalpha), Some(dshift), Some(dtable)) =
+        (grads.get(&alpha), grads.get(&shift), grads.get(&table))
+    else {
+        bail!("a gradient is missing")
+    };
+    assert_eq!((dalpha.rank(), dshift.rank()), (0, 2));
+    let (dgamma, dbeta) = (dtable.get_on_dim(1, 0)?, dtable.get_on_dim(1, 1)?);
+    for (actual, var) in [(dalpha, &case.alpha), (dshift, &case.shift), (&dgamma, gamma), (&dbeta, beta)] {
+        let Some(expected) = expected.get(var) else { bail!("a gradient is missing") };
+        assert_eq!(flat(actual)?, flat(expected)?);
+    }
+    Ok(())
+}
+
+#[test]
 fn channels_first_is_channels_last_of_the_permuted() -> Result<()> {
     for op in OPS {
         let mut case = Case::new(op, &[1, 6], DType::F32, DType::F32)?;
@@ -165,16 +193,7 @@ fn the_forward_with_and_without_a_graph_has_the_same_bits() -> Result<()> {
     for op in OPS {
         let case = Case::new(op, &[9, 37], DType::BF16, DType::F32)?;
         let tracked = case.fused(&case.x)?;
-        let free = Case {
-            op,
-            x: case.x.clone(),
-            alpha: case.alpha.clone(),
-            shift: case.shift.clone(),
-            gamma: case.gamma.clone(),
-            beta: case.beta.clone(),
-            channels: Channels::Last,
-        };
-        let detached = detached(&free)?;
+        let detached = detached(&case)?;
         assert!(tracked.track_op() && !detached.track_op());
         assert_eq!(flat(&tracked)?, flat(&detached)?, "{op:?}");
     }
@@ -186,7 +205,7 @@ fn detached(case: &Case) -> Result<Tensor> {
     let (alpha, shift) = (case.alpha.as_detached_tensor(), case.shift.as_detached_tensor());
     let gamma = case.gamma.as_ref().map(Var::as_detached_tensor);
     let beta = case.beta.as_ref().map(Var::as_detached_tensor);
-    let affine = dyt_candle::Affine { weight: gamma.as_ref(), bias: beta.as_ref() };
+    let affine = Affine { weight: gamma.as_ref(), bias: beta.as_ref() };
     let x = case.x.as_detached_tensor();
     match case.op {
         Op::Dyt => dyt_candle::dynamic_tanh(&x, &alpha, affine, Channels::Last),

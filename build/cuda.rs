@@ -13,7 +13,7 @@ use flate2::Compression;
 use flate2::write::DeflateEncoder;
 
 /// What is compiled, each for every architecture.
-const SOURCES: [&str; 3] = ["pointwise", "rownorm", "fold"];
+const SOURCES: [&str; 5] = ["pointwise", "rownorm", "rownorm_long", "rownorm_first", "fold"];
 /// As in `kernels/make_ptx.py`.
 const ARCHITECTURES: [u32; 3] = [75, 80, 90];
 

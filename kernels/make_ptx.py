@@ -11,6 +11,7 @@ gets into the output.
 """
 
 import argparse
+import concurrent.futures
 import ctypes
 import pathlib
 import sys
@@ -76,6 +77,13 @@ def tidy(ptx):
     return "".join(f"{line}\n" for line in lines if line and not (line.startswith(".global") and "nv6target" in line))
 
 
+def make(job):
+    """The PTX of a source for an architecture."""
+    source, architecture, defines = job
+    headers = sorted(HERE.glob("*.cuh"))
+    return Nvrtc().compile(source, headers, architecture, [f"-D{d}" for d in defines])
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--check", action="store_true", help="compare with what is there instead of writing")
@@ -84,26 +92,25 @@ def main():
     parser.add_argument("--define", action="append", default=[], help="a macro, for experiments")
     parser.add_argument("sources", nargs="*", type=pathlib.Path, help="instead of all of kernels/*.cu")
     arguments = parser.parse_args()
-    nvrtc = Nvrtc()
-    headers = sorted(HERE.glob("*.cuh"))
+    architectures = arguments.arch or ARCHITECTURES
     sources = arguments.sources or sorted(HERE.glob("*.cu"))
+    # The longest first, so that no core is left with one of them at the end.
+    sources.sort(key=lambda source: source.stat().st_size, reverse=True)
+    jobs = [(source, architecture, arguments.define) for source in sources for architecture in architectures]
     stale = []
-    for architecture in arguments.arch or ARCHITECTURES:
-        folder = arguments.out / f"sm_{architecture}"
-        made = {s.with_suffix(".ptx").name: s for s in sources}
-        for name, source in made.items():
-            ptx = nvrtc.compile(source, headers, architecture, [f"-D{d}" for d in arguments.define])
-            target = folder / name
+    with concurrent.futures.ProcessPoolExecutor() as pool:
+        for (source, architecture, _), ptx in zip(jobs, pool.map(make, jobs)):
+            target = arguments.out / f"sm_{architecture}" / source.with_suffix(".ptx").name
             if arguments.check:
                 if not target.is_file() or target.read_text() != ptx:
                     stale.append(str(target))
                 continue
-            folder.mkdir(parents=True, exist_ok=True)
+            target.parent.mkdir(parents=True, exist_ok=True)
             target.write_text(ptx)
             print(f"{target}: {len(ptx)} bytes, {ptx.count('.entry')} entries")
-        if not arguments.sources:
-            known = {folder / name for name in made}
-            stale += [f"{f} (has no source)" for f in sorted(folder.glob("*.ptx")) if f not in known]
+    if not arguments.sources:
+        names = {source.stem for source in sources}
+        stale += [f"{f} (has no source)" for f in sorted(arguments.out.glob("sm_*/*.ptx")) if f.stem not in names]
     if stale:
         sys.exit("not what the sources give: " + ", ".join(stale))
 

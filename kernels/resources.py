@@ -11,6 +11,7 @@ It fails on spills, on local memory and above a kernel's ceiling of registers. S
 import argparse
 import collections
 import concurrent.futures
+import os
 import pathlib
 import re
 import subprocess
@@ -77,25 +78,35 @@ def assemble(file, architecture):
     return uses
 
 
-def nvcc_ptx(folder, architecture):
-    """Compiles every source by nvcc."""
-    out = pathlib.Path(folder) / f"sm_{architecture}"
-    out.mkdir()
-    for source in sorted(HERE.glob("*.cu")):
-        command = [TOOLS / "nvcc", "--ptx", "--std=c++17", f"-arch=compute_{architecture}", source,
-                   "-o", out / source.with_suffix(".ptx").name]
-        run = subprocess.run(command, capture_output=True, text=True)
-        if run.returncode != 0:
-            sys.exit(f"nvcc {source}:\n{run.stderr}")
-        if run.stderr.strip():
-            print(run.stderr, file=sys.stderr)
-    return out
+def nvcc(source, architecture, folder):
+    """Compiles a source by nvcc, with the options of build/cuda.rs."""
+    out = pathlib.Path(folder) / f"sm_{architecture}" / source.with_suffix(".ptx").name
+    command = [TOOLS / "nvcc", "--ptx", "--std=c++17", f"-arch=compute_{architecture}", source, "-o", out]
+    run = subprocess.run(command, capture_output=True, text=True)
+    if run.returncode != 0:
+        sys.exit(f"nvcc {source}:\n{run.stderr}")
+    if run.stderr.strip():
+        print(run.stderr, file=sys.stderr)
+
+
+def nvcc_ptx(folder, pool):
+    """Compiles every source by nvcc for what the library embeds: each architecture that ends up in TARGETS."""
+    architectures = sorted(set(TARGETS.values()))
+    for architecture in architectures:
+        (pathlib.Path(folder) / f"sm_{architecture}").mkdir()
+    jobs = [pool.submit(nvcc, s, a, folder) for a in architectures for s in sorted(HERE.glob("*.cu"))]
+    for job in jobs:
+        job.result()
+    return pathlib.Path(folder)
 
 
 def launches():
     """The threads of a block of each kernel and its dynamic shared memory on the architectures of LIMITS, by the plans."""
-    command = ["cargo", "run", "--quiet", "--locked", "--example", "cuda_launches"]
-    run = subprocess.run(command, cwd=HERE.parent, capture_output=True, text=True)
+    command = ["cargo", "run", "--quiet", "--locked", "--example", "cuda_launches", "--no-default-features",
+               "--features", "cuda"]
+    # Plans take no time, and an optimised build minutes.
+    environment = {**os.environ, "CARGO_PROFILE_DEV_OPT_LEVEL": "0"}
+    run = subprocess.run(command, cwd=HERE.parent, capture_output=True, text=True, env=environment)
     if run.returncode != 0:
         sys.exit(f"{' '.join(command)}:\n{run.stderr}")
     lines = (line.split() for line in run.stdout.splitlines())
@@ -114,14 +125,17 @@ def occupancy(use, block, dynamic, architecture):
     return min(blocks, warps // of_block, by_registers, by_shared) * of_block / warps
 
 
-def gather(folders):
-    """{architecture: {entry: Use}}, and {entry: largest block}."""
+def gather(ptx, pool):
+    """{architecture: {entry: Use}}, and {entry: largest block}, of a folder that has one of PTX for each architecture."""
+    folders = {a: ptx / f"sm_{source}" for a, source in TARGETS.items()}
+    folders = {a: folder for a, folder in folders.items() if folder.is_dir()}
     uses, blocks = {a: {} for a in folders}, {}
-    jobs = [(a, f) for a, folder in folders.items() for f in sorted(folder.glob("*.ptx"))]
-    with concurrent.futures.ThreadPoolExecutor(max_workers=2) as pool:
-        for (architecture, file), found in zip(jobs, pool.map(lambda job: assemble(job[1], job[0]), jobs)):
-            uses[architecture].update(found)
-            blocks.update(threads(file.read_text()))
+    jobs = [(a, f) for a, folder in folders.items() for f in folder.glob("*.ptx")]
+    # The longest first, so that no core is left with one of them at the end.
+    jobs.sort(key=lambda job: job[1].stat().st_size, reverse=True)
+    for (architecture, file), found in zip(jobs, pool.map(lambda job: assemble(job[1], job[0]), jobs)):
+        uses[architecture].update(found)
+        blocks.update(threads(file.read_text()))
     return uses, blocks
 
 
@@ -158,13 +172,8 @@ def main():
     parser.add_argument("--ptx", type=pathlib.Path, default=HERE / "ptx", help="the folder of PTX (kernels/ptx)")
     parser.add_argument("--print", action="store_true", help="print the table and write nothing")
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        if arguments.nvcc:
-            folders = {a: nvcc_ptx(folder, a) for a in TARGETS}
-        else:
-            folders = {a: arguments.ptx / f"sm_{source}" for a, source in TARGETS.items()}
-            folders = {a: f for a, f in folders.items() if f.is_dir()}
-        uses, blocks = gather(folders)
+    with tempfile.TemporaryDirectory() as folder, concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        uses, blocks = gather(nvcc_ptx(folder, pool) if arguments.nvcc else arguments.ptx, pool)
     bad = list(complaints(uses))
     if not blocks:
         sys.exit(f"{arguments.ptx} has no PTX")

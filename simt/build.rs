@@ -3,6 +3,9 @@
 //! With the feature `asan` the kernels watch their accesses; the program that links them needs the sanitizer's runtime
 //! before its own: `LD_PRELOAD=$(g++ -print-file-name=libasan.so) cargo test -p dyt-simt --features asan`.
 
+/// What is compiled of `kernels`.
+const KERNELS: [&str; 5] = ["pointwise", "rownorm", "rownorm_long", "rownorm_first", "fold"];
+
 fn main() {
     println!("cargo::rerun-if-changed=cpp");
     println!("cargo::rerun-if-changed=../kernels");
@@ -13,7 +16,8 @@ fn main() {
         .opt_level(2)
         .include("cpp")
         .include("../kernels")
-        .files(["simt", "pointwise", "rownorm", "fold", "faults"].map(|name| format!("cpp/{name}.cpp")));
+        .files(["simt", "faults"].map(|name| format!("cpp/{name}.cpp")))
+        .files(KERNELS.map(|name| format!("cpp/{name}.cpp")));
     // A product and a sum are fused where the kernels say so, and nowhere else.
     build.flag("-ffp-contract=off").flag("-Wno-unknown-pragmas");
     #[cfg(target_arch = "x86_64")]

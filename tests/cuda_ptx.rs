@@ -51,7 +51,7 @@ fn every_kernel_takes_the_struct_of_its_plan() {
 fn prebuilt_ptx_is_for_old_drivers_and_names_no_path() {
     let prebuilt: Vec<_> = ptx::all().iter().filter(|ptx| ptx.is_prebuilt()).collect();
     let names: Vec<_> = prebuilt.iter().map(|ptx| (ptx.architecture(), ptx.file())).collect();
-    let files = ["pointwise", "rownorm", "fold"];
+    let files = ["pointwise", "rownorm", "rownorm_long", "rownorm_first", "fold"];
     let expected: Vec<_> = [90, 80, 75].into_iter().flat_map(|a| files.map(|file| (a, file))).collect();
     assert_eq!(names, expected);
     for ptx in prebuilt {

@@ -54,6 +54,19 @@ def packed(library):
     return path.read_text(encoding="utf-8").strip() if path.is_file() else "unknown"
 
 
+def missing(library):
+    """What a measurement needs and this machine lacks, or None."""
+    if not library.is_file():
+        return f"{library} is not there; pack.sh makes it"
+    try:
+        import torch
+    except ImportError as error:
+        return f"PyTorch does not import in {sys.executable} ({error})"
+    if not torch.cuda.is_available():
+        return f"PyTorch {torch.__version__} finds no CUDA device"
+    return None
+
+
 def measure_all(chosen, cells):
     """The record of a run. It is written after every cell, so that a run that is cut off leaves what it has."""
     # Only here, so that the rest works without torch.
@@ -95,12 +108,16 @@ def measure_all(chosen, cells):
 
 
 def main(arguments=None):
-    """0, or 1 if ours failed a check of its results."""
+    """0, 1 if ours failed a check of its results, or 2 if nothing could be measured."""
     chosen = options(arguments)
     cells = grid.cells(chosen.quick, chosen.ops, chosen.dtypes)
     if chosen.list:
         print("\n".join(map(str, cells)))
         return 0
+    lacking = missing(chosen.library)
+    if lacking:
+        print(f"peers.py: {lacking}", file=sys.stderr)
+        return 2
     chosen.json.parent.mkdir(parents=True, exist_ok=True)
     record = measure_all(chosen, cells)
     print(report.table(record))

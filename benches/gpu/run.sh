@@ -29,8 +29,12 @@ failed=()
 
 echo "== The machine"
 cat "$dist/VERSION"
-nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader | tee "$results/gpu.txt"
+nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader 2>&1 | tee "$results/gpu.txt" || true
 "$dist/dyt" info | tee "$results/info.txt"
+if ! grep -qE '^cuda:[0-9]+ +available' "$results/info.txt"; then
+    echo "run.sh: no CUDA device: $(sed -n 's/^cuda[:0-9]* *//p' "$results/info.txt")" >&2
+    exit 2
+fi
 
 echo "== Conformance"
 # Wrong kernels are not timed.

@@ -1,5 +1,6 @@
 // A driver without a GPU: device memory is host memory, and a launch is a call of a function that the test gives. It
-// has the calls that dyt makes, keeps a log of them, and fails where it is told to.
+// has the calls that dyt makes, keeps a log of them, and fails where it is told to. While a stream captures, it keeps the
+// launches on it for the graph and takes nothing else, which is stricter than NVIDIA's.
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,6 +20,16 @@ struct Function {
     unsigned shared_limit;
     struct Module* module;
 };
+struct Launch {
+    struct Function* function;
+    uint32_t grid[3], block[3], shared_bytes;
+    void* parameter;
+    struct Launch* next;
+};
+struct Graph {
+    struct Launch* first;
+    struct Launch** end;
+};
 struct Failure {
     char call[48];
     int code;
@@ -26,7 +37,8 @@ struct Failure {
 };
 
 enum { SUCCESS = 0, INVALID_VALUE = 1, INVALID_DEVICE = 101, INVALID_CONTEXT = 201, INVALID_PTX = 218,
-       UNSUPPORTED_PTX_VERSION = 222, NOT_FOUND = 500, ILLEGAL_ADDRESS = 700, LAST_STICKY = 719 };
+       UNSUPPORTED_PTX_VERSION = 222, ILLEGAL_STATE = 401, NOT_FOUND = 500, ILLEGAL_ADDRESS = 700,
+       LAST_STICKY = 719, CAPTURE_UNSUPPORTED = 900, CAPTURE_INVALIDATED = 901 };
 
 static int version = 12000, devices = 1, capability = 90, pools = 1, newest_isa = 80, sticky;
 static struct Failure failures[8];
@@ -35,6 +47,10 @@ static char log_text[1 << 20];
 static size_t log_length;
 static long long live_bytes;
 static _Thread_local void* current;
+// The stream that captures, what it has captured, and whether a call has spoilt that.
+static void* capturing;
+static struct Graph* captured;
+static int invalidated;
 
 // --- what the test says and asks ---------------------------------------------------------------------------------
 
@@ -91,6 +107,16 @@ static Result begin(const char* call, unsigned long long value) {
         if (current == NULL) return INVALID_CONTEXT; \
     } while (0)
 
+// A call that cannot be part of a graph.
+#define OUTSIDE_CAPTURE(value)                               \
+    do {                                                     \
+        IN_CONTEXT(value);                                   \
+        if (capturing != NULL) {                             \
+            invalidated = 1;                                 \
+            return CAPTURE_UNSUPPORTED;                      \
+        }                                                    \
+    } while (0)
+
 Result cuInit(unsigned flags) { BEGIN(flags); return devices == 0 ? 100 : SUCCESS; }
 Result cuDriverGetVersion(int* out) { *out = version; return SUCCESS; }
 Result cuGetErrorName(int code, const char** out) {
@@ -137,7 +163,7 @@ Result cuCtxGetCurrent(void** out) { BEGIN(0); *out = current; return SUCCESS; }
 Result cuCtxSetCurrent(void* context) { BEGIN((uintptr_t)context); current = context; return SUCCESS; }
 
 Result cuModuleLoadDataEx(struct Module** out, const void* image, unsigned count, int* options, void** values) {
-    IN_CONTEXT(0);
+    OUTSIDE_CAPTURE(0);
     int isa = 0, fraction = 0, architecture = 0;
     const char* target = strstr(image, ".target sm_");
     if (sscanf(image, "%*[^.].version %d.%d", &isa, &fraction) != 2 &&
@@ -154,7 +180,7 @@ Result cuModuleLoadDataEx(struct Module** out, const void* image, unsigned count
     return SUCCESS;
 }
 Result cuModuleGetFunction(struct Function** out, struct Module* module, const char* name) {
-    IN_CONTEXT(0);
+    OUTSIDE_CAPTURE(0);
     char entry[128];
     snprintf(entry, sizeof entry, ".entry %s(", name);
     const char* at = strstr(module->text, entry);
@@ -170,12 +196,22 @@ Result cuModuleGetFunction(struct Function** out, struct Module* module, const c
     *out = function;
     return SUCCESS;
 }
-Result cuModuleUnload(struct Module* module) { IN_CONTEXT(0); free(module); return SUCCESS; }
+Result cuModuleUnload(struct Module* module) { OUTSIDE_CAPTURE(0); free(module); return SUCCESS; }
 Result cuFuncSetAttribute(struct Function* function, int attribute, int value) {
-    IN_CONTEXT(value);
+    OUTSIDE_CAPTURE(value);
     if (attribute != 8 || value > 64 * 1024) return INVALID_VALUE;
     function->shared_limit = (unsigned)value;
     return SUCCESS;
+}
+static Result run(const struct Launch* launch) {
+    if (on_launch == NULL) return SUCCESS;
+    const struct Function* function = launch->function;
+    return on_launch(function->name, launch->grid, launch->block, launch->shared_bytes, launch->parameter,
+                     function->bytes);
+}
+static void forget(struct Launch* launch) {
+    free(launch->parameter);
+    free(launch);
 }
 Result cuLaunchKernel(struct Function* function, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by,
                       unsigned bz, unsigned shared_bytes, void* stream, void** parameters, void** extra) {
@@ -184,12 +220,67 @@ Result cuLaunchKernel(struct Function* function, unsigned gx, unsigned gy, unsig
         return INVALID_VALUE;
     if (bx * by * bz == 0 || bx * by * bz > function->threads || shared_bytes > function->shared_limit)
         return INVALID_VALUE;
-    uint32_t grid[3] = {gx, gy, gz}, block[3] = {bx, by, bz};
+    struct Launch* launch = malloc(sizeof *launch);
+    *launch = (struct Launch){function, {gx, gy, gz}, {bx, by, bz}, shared_bytes, malloc(function->bytes), NULL};
     // The driver copies the parameter: so many bytes as the PTX says.
-    void* copy = malloc(function->bytes);
-    memcpy(copy, parameters[0], function->bytes);
-    Result status = on_launch ? on_launch(function->name, grid, block, shared_bytes, copy, function->bytes) : SUCCESS;
-    free(copy);
+    memcpy(launch->parameter, parameters[0], function->bytes);
+    if (capturing != NULL) {
+        if (stream != capturing) invalidated = 1;
+        *captured->end = launch;
+        captured->end = &launch->next;
+        return stream == capturing ? SUCCESS : CAPTURE_UNSUPPORTED;
+    }
+    Result status = run(launch);
+    forget(launch);
+    return status;
+}
+
+Result cuStreamBeginCapture_v2(void* stream, int mode) {
+    OUTSIDE_CAPTURE((uintptr_t)stream);
+    (void)mode;
+    // The default stream cannot.
+    if (stream == NULL) return CAPTURE_UNSUPPORTED;
+    captured = malloc(sizeof *captured);
+    captured->first = NULL;
+    captured->end = &captured->first;
+    capturing = stream;
+    invalidated = 0;
+    return SUCCESS;
+}
+Result cuGraphDestroy(struct Graph* graph) {
+    BEGIN(0);
+    while (graph->first != NULL) {
+        struct Launch* launch = graph->first;
+        graph->first = launch->next;
+        forget(launch);
+    }
+    free(graph);
+    return SUCCESS;
+}
+Result cuStreamEndCapture(void* stream, struct Graph** out) {
+    IN_CONTEXT((uintptr_t)stream);
+    *out = NULL;
+    if (stream == NULL || stream != capturing) return ILLEGAL_STATE;
+    capturing = NULL;
+    if (invalidated) {
+        cuGraphDestroy(captured);
+        return CAPTURE_INVALIDATED;
+    }
+    *out = captured;
+    return SUCCESS;
+}
+// What is launched is the graph itself: nothing changes it.
+Result cuGraphInstantiateWithFlags(struct Graph** out, struct Graph* graph, unsigned long long flags) {
+    OUTSIDE_CAPTURE(flags);
+    *out = graph;
+    return SUCCESS;
+}
+Result cuGraphExecDestroy(struct Graph* graph) { (void)graph; BEGIN(0); return SUCCESS; }
+Result cuGraphLaunch(struct Graph* graph, void* stream) {
+    OUTSIDE_CAPTURE((uintptr_t)stream);
+    Result status = SUCCESS;
+    for (const struct Launch* launch = graph->first; launch != NULL && status == SUCCESS; launch = launch->next)
+        status = run(launch);
     return status;
 }
 
@@ -211,16 +302,16 @@ static Result give(unsigned long long address) {
     free(memory);
     return SUCCESS;
 }
-Result cuMemAlloc_v2(unsigned long long* out, size_t bytes) { IN_CONTEXT(bytes); return take(out, bytes); }
+Result cuMemAlloc_v2(unsigned long long* out, size_t bytes) { OUTSIDE_CAPTURE(bytes); return take(out, bytes); }
 Result cuMemAllocAsync(unsigned long long* out, size_t bytes, void* stream) {
-    IN_CONTEXT(bytes);
+    OUTSIDE_CAPTURE(bytes);
     (void)stream;
     return take(out, bytes);
 }
-Result cuMemFree_v2(unsigned long long address) { IN_CONTEXT(0); return give(address); }
-Result cuMemFreeAsync(unsigned long long address, void* stream) { IN_CONTEXT(stream); return give(address); }
+Result cuMemFree_v2(unsigned long long address) { OUTSIDE_CAPTURE(0); return give(address); }
+Result cuMemFreeAsync(unsigned long long address, void* stream) { OUTSIDE_CAPTURE(stream); return give(address); }
 Result cuMemsetD8Async(unsigned long long address, unsigned char value, size_t bytes, void* stream) {
-    IN_CONTEXT(bytes);
+    OUTSIDE_CAPTURE(bytes);
     (void)stream;
     memset((void*)(uintptr_t)address, value, bytes);
     return SUCCESS;
@@ -230,28 +321,31 @@ static Result copy(void* target, const void* source, size_t bytes) {
     return SUCCESS;
 }
 Result cuMemcpyHtoDAsync_v2(unsigned long long target, const void* source, size_t bytes, void* stream) {
-    IN_CONTEXT(bytes);
+    OUTSIDE_CAPTURE(bytes);
     (void)stream;
     return copy((void*)(uintptr_t)target, source, bytes);
 }
 Result cuMemcpyDtoHAsync_v2(void* target, unsigned long long source, size_t bytes, void* stream) {
-    IN_CONTEXT(bytes);
+    OUTSIDE_CAPTURE(bytes);
     (void)stream;
     return copy(target, (const void*)(uintptr_t)source, bytes);
 }
 Result cuMemcpyDtoDAsync_v2(unsigned long long target, unsigned long long source, size_t bytes, void* stream) {
-    IN_CONTEXT(bytes);
+    OUTSIDE_CAPTURE(bytes);
     (void)stream;
     return copy((void*)(uintptr_t)target, (const void*)(uintptr_t)source, bytes);
 }
-Result cuStreamSynchronize(void* stream) { IN_CONTEXT(stream); return SUCCESS; }
-Result cuEventCreate(void** out, unsigned flags) { IN_CONTEXT(flags); *out = malloc(1); return SUCCESS; }
-Result cuEventRecord(void* event, void* stream) { (void)event; IN_CONTEXT(stream); return SUCCESS; }
-Result cuEventSynchronize(void* event) { (void)event; IN_CONTEXT(0); return SUCCESS; }
+Result cuCtxSynchronize(void) { OUTSIDE_CAPTURE(0); return SUCCESS; }
+Result cuStreamCreate(void** out, unsigned flags) { OUTSIDE_CAPTURE(flags); *out = malloc(1); return SUCCESS; }
+Result cuStreamDestroy_v2(void* stream) { OUTSIDE_CAPTURE(stream); free(stream); return SUCCESS; }
+Result cuStreamSynchronize(void* stream) { OUTSIDE_CAPTURE(stream); return SUCCESS; }
+Result cuEventCreate(void** out, unsigned flags) { OUTSIDE_CAPTURE(flags); *out = malloc(1); return SUCCESS; }
+Result cuEventRecord(void* event, void* stream) { (void)event; OUTSIDE_CAPTURE(stream); return SUCCESS; }
+Result cuEventSynchronize(void* event) { (void)event; OUTSIDE_CAPTURE(0); return SUCCESS; }
 Result cuEventElapsedTime(float* out, void* begin_event, void* end_event) {
     (void)begin_event, (void)end_event;
-    IN_CONTEXT(0);
+    OUTSIDE_CAPTURE(0);
     *out = 1.5f;
     return SUCCESS;
 }
-Result cuEventDestroy_v2(void* event) { IN_CONTEXT(0); free(event); return SUCCESS; }
+Result cuEventDestroy_v2(void* event) { OUTSIDE_CAPTURE(0); free(event); return SUCCESS; }

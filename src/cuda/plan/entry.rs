@@ -162,7 +162,11 @@ impl Entry {
     pub const fn file(self) -> &'static str {
         match self {
             Self::Op { op: Op::Dyt | Op::Derf, .. } => "pointwise",
-            Self::Op { op: Op::LayerNorm | Op::RmsNorm, .. } => "rownorm",
+            Self::Op { op: Op::LayerNorm | Op::RmsNorm, form, .. } => match form {
+                Form::Vector | Form::Scalar => "rownorm",
+                Form::LongVector | Form::LongScalar => "rownorm_long",
+                Form::First => "rownorm_first",
+            },
             Self::Fold => "fold",
         }
     }

@@ -1,5 +1,6 @@
 """Interleaved rounds and their medians."""
 
+import math
 import random
 import statistics
 
@@ -58,4 +59,4 @@ def steady_rounds(baseline):
 
 def calls_for(batch, once, most=1_000_000):
     """Calls that together take about `batch`, if one takes `once`: the clock is then exact enough."""
-    return max(1, min(most, round(batch / max(once, 1e-9) + 0.5)))
+    return max(1, min(most, math.ceil(batch / max(once, 1e-9))))

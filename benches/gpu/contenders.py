@@ -3,8 +3,8 @@
 import torch
 
 import abi
-from data import formula
-from grid import EPS
+from cells import EPS
+from formula import formula
 
 
 class Ours:

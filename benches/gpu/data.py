@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 import torch
 
-from grid import ALPHA, EPS, SHIFT
+from cells import ALPHA, SHIFT, parameters
+from formula import formula
 
 TORCH = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}
 # Norm of the error by norm of the result. A check that the same function is computed; the conformance run is the one
@@ -27,9 +28,7 @@ class Tensors:
 
     def parameters(self, op):
         """Those that the op has, in the order of `results`."""
-        scalars = {"dyt": ["alpha"], "derf": ["alpha", "shift"]}.get(op, [])
-        names = [*scalars, "gamma"] + ([] if op == "rms_norm" else ["beta"])
-        return {name: getattr(self, name) for name in names}
+        return {name: getattr(self, name) for name in parameters(op)}
 
 
 def tensors(cell, seed):
@@ -47,18 +46,6 @@ def tensors(cell, seed):
     return Tensors(
         normal(*shape), normal(*shape), 1 + normal(cell.cols) / 4, normal(cell.cols) / 4, scalar(ALPHA), scalar(SHIFT)
     )
-
-
-def formula(op, x, p):
-    """The op as its formula stands, in the type of its arguments. Also what torch.compile is given."""
-    if op == "dyt":
-        return p["gamma"] * torch.tanh(p["alpha"] * x) + p["beta"]
-    if op == "derf":
-        return p["gamma"] * torch.erf(p["alpha"] * x + p["shift"]) + p["beta"]
-    shape = x.shape[-1:]
-    if op == "layer_norm":
-        return torch.nn.functional.layer_norm(x, shape, p["gamma"], p["beta"], EPS[op])
-    return torch.nn.functional.rms_norm(x, shape, p["gamma"], EPS[op])
 
 
 def reference(cell, t):

@@ -1,13 +1,6 @@
-"""What is measured: shapes, types, ops and passes, and the bytes that each must move."""
+"""What is measured on a GPU, and what it has to reach."""
 
-from dataclasses import dataclass
-
-OPS = ("dyt", "derf", "layer_norm", "rms_norm")
-PASSES = ("forward", "backward")
-SIZE = {"f32": 4, "f16": 2, "bf16": 2}
-EPS = {"dyt": 0.0, "derf": 0.0, "layer_norm": 1e-5, "rms_norm": 1e-6}
-# Exact in every type, so that all contenders compute the same function.
-ALPHA, SHIFT = 0.5, 0.25
+from cells import ALPHA, EPS, OPS, PASSES, SHIFT, SIZE, Cell  # noqa: F401: whoever has the grid has these
 
 SHAPES = (
     (1, 4096), (8, 4096), (64, 768), (64, 4096), (512, 768), (4096, 1024), (512, 8192), (16384, 768),
@@ -21,33 +14,9 @@ QUICK_SHAPES = ((8, 4096), (16384, 768), (8192, 4096))
 LARGE = 100 << 20
 
 
-@dataclass(frozen=True)
-class Cell:
-    """One op and pass on one shape and type; every contender computes it."""
-
-    op: str
-    pass_: str
-    rows: int
-    cols: int
-    dtype: str
-
-    @property
-    def tensor_bytes(self):
-        """Bytes of x."""
-        return self.rows * self.cols * SIZE[self.dtype]
-
-    @property
-    def bytes(self):
-        """Bytes that must be moved: x and y, or dy, x and dx. Parameters and statistics are left out."""
-        return self.tensor_bytes * (2 if self.pass_ == "forward" else 3)
-
-    @property
-    def large(self):
-        """Whether the target is a fraction of the copy."""
-        return self.tensor_bytes >= LARGE
-
-    def __str__(self):
-        return f"{self.op} {self.pass_} {self.rows}x{self.cols} {self.dtype}"
+def large(cell):
+    """Whether the target is a fraction of the copy."""
+    return cell.tensor_bytes >= LARGE
 
 
 def cells(quick=False, ops=OPS, dtypes=("f32", "bf16", "f16")):
@@ -63,7 +32,7 @@ def cells(quick=False, ops=OPS, dtypes=("f32", "bf16", "f16")):
 
 def target(cell):
     """The fraction of the copy that a large cell has to reach, or None for a small one."""
-    if not cell.large:
+    if not large(cell):
         return None
     f32, forward = cell.dtype == "f32", cell.pass_ == "forward"
     if cell.op in ("dyt", "derf"):

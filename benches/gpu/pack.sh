@@ -41,4 +41,4 @@ commit=$(git rev-parse HEAD)
 
 cat "$dist/VERSION"
 ls -l "$dist"
-echo "Copy benches/gpu to the machine with the GPU, and run benches/gpu/run.sh there."
+echo "Copy benches/gpu and benches/common, side by side, to the machine with the GPU, and run benches/gpu/run.sh there."

@@ -9,10 +9,12 @@ import pathlib
 import subprocess
 import sys
 
-import grid
-import report
-
 HERE = pathlib.Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent / "common"))
+
+import files  # noqa: E402
+import grid  # noqa: E402
+import report  # noqa: E402
 
 
 def options(arguments):
@@ -101,7 +103,7 @@ def measure_all(chosen, cells):
                 last = (cell.op, cell.rows, cell.cols, cell.dtype)
             print(f"[{number}/{len(cells)}] {cell}", file=sys.stderr, flush=True)
             record["cells"].append(measure.cell(cell, there, clock, chosen.rounds, chosen.seed))
-            report.write(record, chosen.json)
+            files.write(record, chosen.json)
         stream.synchronize()
         device.close()
     return record

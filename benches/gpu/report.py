@@ -1,8 +1,7 @@
-"""The table that is printed and the JSON that is kept."""
-
-import json
+"""The table that is printed."""
 
 import grid
+from files import aligned
 
 FORMAT = 1
 COLUMNS = ("cell", "contender", "device us", "GB/s", "of copy", "target", "graph us", "host us", "ours is", "note")
@@ -56,27 +55,13 @@ def rms_ratios(record):
     return found
 
 
-def _lines(header, body):
-    widths = [max(len(row[i]) for row in (header, *body)) for i in range(len(header))]
-    for row in (header, *body):
-        yield "  ".join(text.ljust(width) for text, width in zip(row, widths)).rstrip()
-
-
 def table(record):
     """The one table, with the ratios of DyT to RMSNorm below it."""
     lines = [
         f"{record['gpu']}, driver {record['driver']}, torch {record['torch']}, {record['date']}",
-        *_lines(COLUMNS, rows(record)),
+        *aligned(COLUMNS, rows(record)),
     ]
     ratios = [(cell, f"{ratio:.2f}") for cell, ratio in rms_ratios(record)]
     if ratios:
-        lines += ["", *_lines(("cell", "time by our RMSNorm's"), ratios)]
+        lines += ["", *aligned(("cell", "time by our RMSNorm's"), ratios)]
     return "\n".join(lines)
-
-
-def write(record, path):
-    """Writes the JSON whole or not at all; NaN is refused, as no reader of JSON has to know it."""
-    text = json.dumps(record, indent=2, allow_nan=False) + "\n"
-    part = path.with_suffix(".part")
-    part.write_text(text, encoding="utf-8")
-    part.replace(path)

@@ -13,9 +13,10 @@ import tempfile
 import unittest
 
 HERE = pathlib.Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE))
+sys.path[:0] = [str(HERE), str(HERE.parent / "common")]
 
 import abi  # noqa: E402
+import files  # noqa: E402
 import grid  # noqa: E402
 import peers  # noqa: E402
 import report  # noqa: E402
@@ -151,6 +152,7 @@ class Grid(unittest.TestCase):
     def test_bytes(self):
         self.assertEqual(grid.Cell("dyt", "forward", 2, 3, "f32").bytes, 48)
         self.assertEqual(grid.Cell("dyt", "backward", 2, 3, "bf16").bytes, 36)
+        self.assertEqual(grid.Cell("dyt", "forward+backward", 2, 3, "bf16").bytes, 60)
 
     def test_targets_are_for_large_tensors(self):
         self.assertIsNone(grid.target(grid.Cell("dyt", "forward", 8, 4096, "f32")))
@@ -186,10 +188,10 @@ class Report(unittest.TestCase):
     def test_json_is_whole_and_without_nan(self):
         with tempfile.TemporaryDirectory() as folder:
             path = pathlib.Path(folder) / "peers.json"
-            report.write(record(), path)
+            files.write(record(), path)
             self.assertEqual(json.loads(path.read_text(encoding="utf-8")), record())
             with self.assertRaises(ValueError):
-                report.write({**record(), "seed": math.nan}, path)
+                files.write({**record(), "seed": math.nan}, path)
             self.assertEqual(os.listdir(folder), ["peers.json"])
 
 

@@ -17,6 +17,7 @@ pub(crate) struct Allocations {
 }
 
 #[derive(Debug)]
+#[cfg_attr(not(feature = "wgpu"), expect(dead_code, reason = "only handles are looked up"))]
 struct Allocation {
     buffer: Buffer,
     /// As many as were asked for.
@@ -107,6 +108,7 @@ pub(crate) struct Memory {
     #[cfg(feature = "cuda")]
     ordinal: usize,
     /// The allocations behind the handles of the call, so that another thread's dyt_free does not take them from it.
+    #[cfg_attr(not(feature = "wgpu"), expect(dead_code, reason = "only handles are looked up"))]
     held: Vec<(usize, Arc<Allocation>)>,
 }
 

@@ -32,6 +32,7 @@ impl Failure {
     pub(crate) fn unsupported(message: impl Into<Cow<'static, str>>) -> Self {
         Self { status: dyt_status::DYT_UNSUPPORTED, message: message.into() }
     }
+    #[cfg(feature = "cuda")]
     pub(crate) fn device(message: impl Into<Cow<'static, str>>) -> Self {
         Self { status: dyt_status::DYT_DEVICE_ERROR, message: message.into() }
     }

@@ -74,8 +74,10 @@ static void arguments(const dyt_device *device, const dyt_device *other) {
 
     OK(dyt_workspace_size(device, &p, DYT_BACKWARD, &bytes));
     CHECK(bytes > 0);
-    void *workspace = NULL, *sums = filled(device, values, 12);
+    void *workspace = NULL, *sums = NULL;
     OK(dyt_alloc(device, bytes, &workspace));
+    OK(dyt_alloc(device, bytes, &sums));
+    OK(dyt_upload(device, sums, values, 12));
     dyt_backward_args b = backward_args();
     b.dy = b.dx = out;
     b.x = good.x;
@@ -86,7 +88,7 @@ static void arguments(const dyt_device *device, const dyt_device *other) {
     REFUSED(DYT_INVALID_ARGUMENT, "the workspace has 0", dyt_backward(device, &p, &b, NULL, 0, NULL));
     REFUSED(DYT_INVALID_ARGUMENT, "workspace is no handle", dyt_backward(device, &p, &b, freed, bytes, NULL));
     REFUSED(DYT_INVALID_ARGUMENT, "workspace needs", dyt_backward(device, &p, &b, workspace, bytes + 4, NULL));
-    REFUSED(DYT_INVALID_ARGUMENT, "shares memory", dyt_backward(device, &p, &b, sums, 12, NULL));
+    REFUSED(DYT_INVALID_ARGUMENT, "shares memory", dyt_backward(device, &p, &b, sums, bytes, NULL));
     OK(dyt_backward(device, &p, &b, workspace, bytes, NULL));
     /* No rows: the pointers of the tensors may be NULL, and sums are 0. */
     p.rows = 0;

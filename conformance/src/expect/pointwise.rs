@@ -37,7 +37,7 @@ impl Truth {
         let y = self.forward.y[place.at];
         if at.u.is_infinite() {
             // Exactly ±gamma + beta.
-            return self.stored(y);
+            return self.stored(arithmetic, [at.gamma * at.f, at.beta]);
         }
         if at.u == 0.0 && self.beta.is_none() {
             // f(±0) is ±0, and so is gamma times it.

@@ -116,24 +116,24 @@ struct Rows<T, true> {
         ring = reinterpret_cast<Raw*>(shared_memory()) + thread;
         stride = threads;
     }
-    // Slot `at` of the ring is for row `row` of the thread, if it has so many.
+    // Row `row` of the thread, which begins at `at`, goes into its slot of the ring, if there are so many.
     template <class Pointer>
-    DYT_METHOD void fetch(u32 row, u32 count, Pointer dy, Pointer x, u64 step) {
+    DYT_METHOD void fetch(u32 row, u32 count, Pointer dy, Pointer x, u64 at) {
         if (row < count) {
             Raw* slot = ring + (row % STAGES) * 2 * stride;
-            copy_async(slot, dy + row * step);
-            copy_async(slot + stride, x + row * step);
+            copy_async(slot, dy + at);
+            copy_async(slot + stride, x + at);
         }
         commit_copies();
     }
     template <class Pointer>
-    DYT_METHOD void prepare(u32 count, Pointer dy, Pointer x, u64 step) {
+    DYT_METHOD void prepare(u32 count, Pointer dy, Pointer x, u64 at, u64 step) {
 #pragma unroll
-        for (u32 row = 0; row + 1 < STAGES; ++row) fetch(row, count, dy, x, step);
+        for (u32 row = 0; row + 1 < STAGES; ++row) fetch(row, count, dy, x, at + row * step);
     }
     template <class Pointer>
-    DYT_METHOD void take(u32 row, u32 count, Pointer dy, Pointer x, u64 step, Raw& of_dy, Raw& of_x) {
-        fetch(row + STAGES - 1, count, dy, x, step);
+    DYT_METHOD void take(u32 row, u32 count, Pointer dy, Pointer x, u64 at, u64 step, Raw& of_dy, Raw& of_x) {
+        fetch(row + STAGES - 1, count, dy, x, at + (STAGES - 1) * step);
         wait_copies<STAGES - 1>();
         const Raw* slot = ring + (row % STAGES) * 2 * stride;
         of_dy = slot[0];
@@ -148,12 +148,12 @@ template <class T>
 struct Rows<T, false> {
     DYT_METHOD void begin(u32, u32) {}
     template <class Pointer>
-    DYT_METHOD void prepare(u32, Pointer, Pointer, u64) {}
+    DYT_METHOD void prepare(u32, Pointer, Pointer, u64, u64) {}
     template <class Pointer>
-    DYT_METHOD void take(u32 row, u32, Pointer dy, Pointer x, u64 step, typename T::Element& of_dy,
+    DYT_METHOD void take(u32, u32, Pointer dy, Pointer x, u64 at, u64, typename T::Element& of_dy,
                          typename T::Element& of_x) {
-        of_dy = dy[row * step];
-        of_x = x[row * step];
+        of_dy = dy[at];
+        of_x = x[at];
     }
 };
 
@@ -286,25 +286,26 @@ DYT_DEVICE void pointwise_backward(const PointwiseBackward& a) {
     if (position < a.len && first < a.rows) {
         float gamma[N];
         along<P, N>(a.gamma, position, a.inner, 1.0f, gamma);
-        const u64 begin = first * a.row_stride + position;
+        // One position for the three tensors: a pointer to each would be six registers more, and nvcc spills them.
+        u64 at = first * a.row_stride + position;
         const u64 step = static_cast<u64>(blockDim.y) * a.row_stride;
         const u32 count = static_cast<u32>(least(a.steps, quotient(a.rows - first + blockDim.y - 1, blockDim.y)));
-        const Element* dy = static_cast<const Element*>(a.dy) + begin;
-        const Element* x = static_cast<const Element*>(a.x) + begin;
-        Element* dx = a.dx == nullptr ? nullptr : static_cast<Element*>(a.dx) + begin;
+        const Element* dy = static_cast<const Element*>(a.dy);
+        const Element* x = static_cast<const Element*>(a.x);
+        Element* dx = static_cast<Element*>(a.dx);
         Rows<T, VECTOR> rows;
         rows.begin(threadIdx.y * blockDim.x + threadIdx.x, blockDim.x * blockDim.y);
-        rows.prepare(count, dy, x, step);
+        rows.prepare(count, dy, x, at, step);
 #pragma unroll 1
         for (u32 row = 0; row < count; ++row) {
             typename A::Block of_dy, of_x;
-            rows.take(row, count, dy, x, step, of_dy, of_x);
-            slope<T, Curve, A, N>(of_dy, of_x, dx, alpha, shift, gamma, sums);
+            rows.take(row, count, dy, x, at, step, of_dy, of_x);
+            slope<T, Curve, A, N>(of_dy, of_x, dx == nullptr ? nullptr : dx + at, alpha, shift, gamma, sums);
             if (row % 2 == 1 || row + 1 == count) {
                 sums.fold();
                 sums.clear_row();
             }
-            if (dx != nullptr) dx += step;
+            at += step;
         }
         wait_copies<0>();
     }

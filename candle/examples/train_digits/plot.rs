@@ -51,6 +51,9 @@ fn panel(
         .configure_mesh()
         .x_desc("epoch")
         .y_desc("cross-entropy")
+        .x_label_formatter(&|epoch| format!("{epoch:.0}"))
+        // Steps of a logarithmic axis are products, which end in …001.
+        .y_label_formatter(&|loss| format!("{}", (loss * 1e4).round() / 1e4))
         .label_style((FONT, 13))
         .light_line_style(TRANSPARENT)
         .draw()?;

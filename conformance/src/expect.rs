@@ -7,10 +7,9 @@ use dyt::reference::{self, Place, places};
 use dyt::{Op, Result};
 
 use crate::cases::Case;
-use crate::data::round_to;
 use crate::inputs::Inputs;
 use crate::report::Output;
-use crate::tolerance::{self, Arithmetic, Expected, LARGEST, SMALLEST_NORMAL, storage_ulp};
+use crate::tolerance::{self, Arithmetic, Expected, LARGEST};
 
 /// The f64 results of a case, and the inputs widened to f64.
 #[derive(Debug)]
@@ -98,21 +97,6 @@ impl Truth {
 
     fn beta_at(&self, column: usize) -> f64 {
         self.beta.as_ref().map_or(0.0, |beta| beta[column])
-    }
-
-    /// The sum of `terms`, which f32 arithmetic reaches exactly, as y stores it: less a term, or all of it, that may be
-    /// flushed.
-    fn stored(&self, arithmetic: Arithmetic, terms: [f64; 2]) -> Expected {
-        let dtype = self.case.problem.dtype();
-        let sum = terms[0] + terms[1];
-        let exact = round_to(dtype, f64::from(sum as f32));
-        let lost = arithmetic.lost(terms[0]) + arithmetic.lost(terms[1]);
-        if lost == 0.0 && arithmetic.lost(sum) == 0.0 {
-            return Expected::equal(exact);
-        }
-        // What is left is rounded elsewhere.
-        let bound = lost.max(sum.abs().min(SMALLEST_NORMAL)) + storage_ulp(dtype, sum);
-        Expected::Near { value: f64::from(exact), bound }
     }
 
     /// A gradient of a parameter along the columns: the sums of the terms of each, added to what was there.

@@ -167,6 +167,19 @@ pub fn pointwise_y(arithmetic: Arithmetic, dtype: DType, y: f64, at: &Pointwise)
     Expected::Near { value: y, bound: bound + at.gamma.abs() * at.slope * at.unfused + lost }
 }
 
+/// A y whose two terms f32 arithmetic reaches and adds exactly: their sum, less what of it may be flushed.
+#[must_use]
+pub fn exact_y(arithmetic: Arithmetic, dtype: DType, terms: [f64; 2]) -> Expected {
+    let sum = terms[0] + terms[1];
+    let y = round_to(dtype, f64::from(sum as f32));
+    let lost = (arithmetic.lost(terms[0]) + arithmetic.lost(terms[1])).max(arithmetic.lost(sum));
+    if lost == 0.0 {
+        return Expected::equal(y);
+    }
+    // What is left may be rounded to the neighbour.
+    Expected::Near { value: f64::from(y), bound: lost + storage_ulp(dtype, sum) }
+}
+
 /// The bound of y in 16-bit storage, from that of what is rounded.
 ///
 /// The table says 1 ulp at the larger of the two terms. Two cases need more, which is half an ulp at y for the

@@ -75,7 +75,7 @@ impl Truth {
         match self.rows[statistic].kind {
             Kind::NotANumber => Expected::nan(),
             Kind::Open => Expected::Anything,
-            Kind::Equal => self.stored(arithmetic, [0.0, self.beta_at(column)]),
+            Kind::Equal => tolerance::exact_y(arithmetic, problem.dtype(), [0.0, self.beta_at(column)]),
             Kind::Ordinary => {
                 let (gamma, beta) = (self.gamma_at(column), self.beta_at(column));
                 let lost = self.forward.rstd[statistic] * arithmetic.lost(self.x[at]);

@@ -37,7 +37,8 @@ impl Truth {
         let y = self.forward.y[place.at];
         if at.u.is_infinite() {
             // Exactly ±gamma + beta.
-            return self.stored(arithmetic, [at.gamma * at.f, at.beta]);
+            let terms = [at.gamma * at.f, at.beta];
+            return tolerance::exact_y(arithmetic, self.case.problem.dtype(), terms);
         }
         if at.u == 0.0 && self.beta.is_none() {
             // f(±0) is ±0, and so is gamma times it.

@@ -234,3 +234,24 @@ fn a_backend_that_flushes_may_lose_a_subnormal() {
     assert_eq!(wgpu.underflow(SMALLEST_SUBNORMAL), 6.0 * SMALLEST_NORMAL);
     assert_eq!(unfused(CPU, Op::Derf, -1.5, 2.0, 1.0), 0.0);
 }
+
+#[test]
+fn an_exact_y_is_exact_but_for_what_is_flushed() {
+    let wgpu = Arithmetic::of(Backend::Wgpu);
+    let tiny = SMALLEST_NORMAL / 2.0;
+    let of = |arithmetic, terms| exact_y(arithmetic, DType::F32, terms);
+    // A subnormal beta, and a sum that is one.
+    for terms in [[0.0, tiny], [2.0 * tiny, -3.0 * tiny]] {
+        let sum = (terms[0] + terms[1]) as f32;
+        assert!(accepts(of(wgpu, terms), sum) && accepts(of(wgpu, terms), 0.0), "{terms:?}");
+        assert!(accepts(of(CPU, terms), sum) && !accepts(of(CPU, terms), 0.0), "{terms:?}");
+    }
+    // A term that is lost beside one that is not.
+    let terms = [4.0 * tiny, tiny];
+    assert!(accepts(of(wgpu, terms), (4.0 * tiny) as f32) && !accepts(of(wgpu, terms), 0.0));
+    // Nothing is lost of normal terms.
+    for arithmetic in [CPU, wgpu] {
+        let expected = of(arithmetic, [1.0, 0.5]);
+        assert!(accepts(expected, 1.5) && !accepts(expected, 1.5_f32.next_up()));
+    }
+}

@@ -13,6 +13,10 @@ impl Storage {
     const ALL: [Self; 3] = [Self::F32, Self::F16, Self::Bf16];
 }
 
+/// Rows of a lane of DyT's or Derf's forward whose loads are under way before the first is needed, where it has as many.
+/// With fewer the kernel goes row by row: a driver that masks lanes instead of branching would compute all of them.
+pub(crate) const AHEAD: u32 = 4;
+
 /// How a norm goes over rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Form {
@@ -31,8 +35,8 @@ impl Form {
 /// What a kernel computes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Body {
-    /// DyT, or Derf.
-    Pointwise { derf: bool, backward: bool },
+    /// DyT, or Derf. A lane of a forward may have several rows, and then loads `AHEAD` of them at once.
+    Pointwise { derf: bool, backward: bool, ahead: bool },
     /// LayerNorm, which has a center, or RMSNorm; sums over lanes by subgroups or by workgroup memory.
     Norm { center: bool, backward: bool, form: Form, subgroups: bool },
     /// The second stage of every backward.
@@ -51,7 +55,10 @@ impl Body {
         let both = [false, true];
         let mut all = vec![Self::Fold];
         for backward in both {
-            all.extend(both.map(|derf| Self::Pointwise { derf, backward }));
+            let depths = if backward { &both[..1] } else { &both[..] };
+            for &ahead in depths {
+                all.extend(both.map(|derf| Self::Pointwise { derf, backward, ahead }));
+            }
             for center in both {
                 for form in Form::ALL {
                     // A line of channels-first data has no subgroup of its own.
@@ -223,8 +230,14 @@ impl Kernel {
                 "@group(0) @binding({binding}) var<storage, {access}> {name}: array<{element}>;\n"
             ));
         }
-        if let Body::Norm { center, .. } = self.body {
-            text.push_str(&format!("const CENTER = {center};\nconst COUNT: u32 = {}u;\n", self.kept()));
+        match self.body {
+            Body::Norm { center, .. } => {
+                text.push_str(&format!("const CENTER = {center};\nconst COUNT: u32 = {}u;\n", self.kept()));
+            }
+            Body::Pointwise { backward: false, ahead, .. } => {
+                text.push_str(&format!("const AHEAD: u32 = {}u;\n", if ahead { AHEAD } else { 1 }));
+            }
+            Body::Pointwise { .. } | Body::Fold => {}
         }
         text
     }
@@ -247,7 +260,7 @@ impl Kernel {
         let mut pieces = vec![piece!("lib/params.wgsl")];
         match self.body {
             Body::Fold => pieces.extend([piece!("lib/cascade.wgsl"), piece!("fold.wgsl")]),
-            Body::Pointwise { derf, backward } => {
+            Body::Pointwise { derf, backward, .. } => {
                 pieces.extend(self.access());
                 pieces.push(piece!("lib/math.wgsl"));
                 pieces.push(if derf { piece!("derf.wgsl") } else { piece!("dyt.wgsl") });

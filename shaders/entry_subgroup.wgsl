@@ -10,6 +10,8 @@ fn main(
     subgroup = of_subgroup;
     subgroups = of_subgroups;
     subgroup_lane = lane;
+    // Counted, since an adapter may run a kernel with fewer lanes than its `subgroup_size`.
+    subgroup_lanes = subgroupAdd(1u);
     // As in entry.wgsl.
     let workgroup = id.y * counts.x + id.x;
     if workgroup < params.workgroups {

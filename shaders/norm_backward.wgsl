@@ -1,9 +1,10 @@
 // The backward of a norm whose rows stay in the registers of their lanes: dx, and the sums of dgamma and dbeta over a
 // chunk of rows, which is what a workgroup does. Teams are as in the forward, with `steps` rows for each.
 
-// The blocks of a row that a lane has, and its sums of columns.
+// The blocks of a row that a lane has, gamma of its columns, which all its rows share, and its sums of columns.
 var<private> of_x: array<Block, COUNT>;
 var<private> of_dy: array<Block, COUNT>;
+var<private> of_gamma: array<Values, COUNT>;
 var<private> sum_gamma: array<Values, COUNT>;
 var<private> sum_beta: array<Values, COUNT>;
 
@@ -28,7 +29,7 @@ fn sums_of(m: f32, end: u32, lane: u32, index: u32) -> vec4<f32> {
     for (var i = 0u; i < COUNT; i++) {
         let at = i * params.team + lane;
         if at < end {
-            sums += terms_of(unpack(of_x[i]), unpack(of_dy[i]), width_of(at), at * WIDTH, m);
+            sums += terms_of(unpack(of_x[i]), unpack(of_dy[i]), width_of(at), of_gamma[i], m);
         }
     }
     return team_sum(sums, index, params.team);
@@ -56,13 +57,12 @@ fn finish_row(slope: Slope, row: u32, end: u32, lane: u32) {
         if at < end {
             let x = unpack(of_x[i]);
             let dy = unpack(of_dy[i]);
-            let of_gamma = gamma_at(at * WIDTH);
             var dx: Values;
             for (var k = 0u; k < WIDTH; k++) {
                 let x_hat = x_hat_of(slope.affine, x[k]);
                 sum_gamma[i][k] += dy[k] * x_hat;
                 sum_beta[i][k] += dy[k];
-                dx[k] = dx_of(slope, dy[k] * of_gamma[k], x_hat);
+                dx[k] = dx_of(slope, dy[k] * of_gamma[i][k], x_hat);
             }
             if has(HAS_DX) {
                 store_row(begin, at, dx);
@@ -95,7 +95,14 @@ fn run(workgroup: u32, index: u32) {
     let teams = 256u / team;
     let lane = index % team;
     let reads_x = has(HAS_DX) || has(HAS_DGAMMA);
-    for (var step = 0u; step < params.steps; step++) {
+    for (var i = 0u; i < COUNT; i++) {
+        if i * team + lane < row_blocks() {
+            of_gamma[i] = gamma_at((i * team + lane) * WIDTH);
+        }
+    }
+    // The condition comes last, as in the forward of DyT.
+    var step = 0u;
+    loop {
         let row = (workgroup * params.steps + step) * teams + index / team;
         // A row that is not there has no blocks, but takes part in the sums.
         let end = select(0u, row_blocks(), row < params.rows);
@@ -119,6 +126,10 @@ fn run(workgroup: u32, index: u32) {
             slope = slope_of(m, sums_of(m, end, lane, index), row, end > 0u);
         }
         finish_row(slope, row, end, lane);
+        continuing {
+            step++;
+            break if step >= params.steps;
+        }
     }
     for (var i = 0u; i < COUNT; i++) {
         for (var k = 0u; k < WIDTH; k += 4u) {

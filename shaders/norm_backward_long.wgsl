@@ -26,7 +26,7 @@ fn long_slope(row: u32, x_begin: u32, dy_begin: u32, index: u32) -> Slope {
         for (var i = 0u; i < COUNT; i++) {
             let at = tile + i * 256u + index;
             if at < blocks {
-                part += terms_of(unpack(of_x[i]), unpack(of_dy[i]), width_of(at), at * WIDTH, m);
+                part += terms_of(unpack(of_x[i]), unpack(of_dy[i]), width_of(at), gamma_at(at * WIDTH), m);
             }
         }
         add_to_cascade(&cascade, part);

@@ -1,5 +1,5 @@
 // The forward of a norm whose rows stay in the registers of their lanes: a team of lanes for each row, several teams in
-// a workgroup where rows are short.
+// a workgroup where rows are short, and `steps` rows for each team.
 
 // The origin of deviations: the first value of the row, and the mean of what the others differ from it, so that the
 // mean of equal values is exact.
@@ -38,37 +38,52 @@ fn deviations_of(kept: ptr<function, array<Block, COUNT>>, m: f32, end: u32, lan
 fn run(workgroup: u32, index: u32) {
     let team = params.team;
     let lane = index % team;
-    let row = workgroup * (256u / team) + index / team;
-    // A row that is not there has no blocks, but takes part in the sums.
-    let end = select(0u, row_blocks(), row < params.rows);
-    let begin = params.x_start + row * params.row_stride;
-    var kept: array<Block, COUNT>;
-    var first = 0.0;
-    if end > 0u {
+    // A lane has the same columns of all its rows.
+    var of_gamma: array<Values, COUNT>;
+    var of_beta: array<Values, COUNT>;
+    for (var i = 0u; i < COUNT; i++) {
+        let at = i * team + lane;
+        if at < row_blocks() {
+            of_gamma[i] = gamma_at(at * WIDTH);
+            of_beta[i] = beta_at(at * WIDTH);
+        }
+    }
+    // The condition comes last, as in the forward of DyT.
+    var step = 0u;
+    loop {
+        let row = (workgroup * params.steps + step) * (256u / team) + index / team;
+        // A row that is not there has no blocks, but takes part in the sums.
+        let end = select(0u, row_blocks(), row < params.rows);
+        let begin = params.x_start + row * params.row_stride;
+        var kept: array<Block, COUNT>;
+        var first = 0.0;
+        if end > 0u {
+            for (var i = 0u; i < COUNT; i++) {
+                let at = i * team + lane;
+                if at < end {
+                    kept[i] = row_x(begin, at);
+                }
+            }
+            first = unpack(row_x(begin, 0u))[0];
+        }
+        var m = 0.0;
+        if CENTER {
+            m = origin_of(&kept, first, end, lane, index);
+        }
+        let affine = affine_of(m, deviations_of(&kept, m, end, lane, index));
+        if end > 0u && lane == 0u {
+            save_statistics(row, affine);
+        }
+        let target_begin = params.out_start + row * params.row_stride;
         for (var i = 0u; i < COUNT; i++) {
             let at = i * team + lane;
             if at < end {
-                kept[i] = row_x(begin, at);
+                store_row(target_begin, at, normalized(unpack(kept[i]), affine, of_gamma[i], of_beta[i]));
             }
         }
-        first = unpack(row_x(begin, 0u))[0];
-    }
-    var m = 0.0;
-    if CENTER {
-        m = origin_of(&kept, first, end, lane, index);
-    }
-    let affine = affine_of(m, deviations_of(&kept, m, end, lane, index));
-    if end == 0u {
-        return;
-    }
-    if lane == 0u {
-        save_statistics(row, affine);
-    }
-    let target_begin = params.out_start + row * params.row_stride;
-    for (var i = 0u; i < COUNT; i++) {
-        let at = i * team + lane;
-        if at < end {
-            store_row(target_begin, at, normalized(unpack(kept[i]), affine, at * WIDTH));
+        continuing {
+            step++;
+            break if step >= params.steps;
         }
     }
 }

@@ -25,7 +25,7 @@ fn run(workgroup: u32, index: u32) {
     }
     for (var column = at.line; column < params.cols; column += LINES) {
         let element = column * params.inner;
-        let y = normalized(unpack(x_block(x_begin + element)), affine, column);
+        let y = normalized(unpack(x_block(x_begin + element)), affine, gamma_at(column), beta_at(column));
         store(params.out_start + at.begin + element, y);
     }
 }

@@ -56,7 +56,8 @@ fn write_row(begin: u32, target_begin: u32, affine: Affine, index: u32) {
         for (var i = 0u; i < COUNT; i++) {
             let at = tile + i * 256u + index;
             if at < blocks {
-                store_row(target_begin, at, normalized(unpack(tile_blocks[i]), affine, at * WIDTH));
+                let y = normalized(unpack(tile_blocks[i]), affine, gamma_at(at * WIDTH), beta_at(at * WIDTH));
+                store_row(target_begin, at, y);
             }
         }
     }

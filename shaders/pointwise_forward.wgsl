@@ -1,9 +1,6 @@
 // The forward of DyT and Derf. A lane owns the same block of positions of every row that it takes, so that gamma and
 // beta stay in registers. Positions are counted along a row of cols * inner elements.
 
-// Rows whose loads are under way before the first is needed.
-const AHEAD: u32 = 4u;
-
 fn run(workgroup: u32, index: u32) {
     let chunk = workgroup / params.slabs;
     let slab = workgroup - chunk * params.slabs;
@@ -18,7 +15,12 @@ fn run(workgroup: u32, index: u32) {
     let lines = 256u / params.team;
     let first = chunk * lines * params.steps + index / params.team;
     let end = min(params.rows, (chunk + 1u) * lines * params.steps);
-    for (var row = first; row < end; row += AHEAD * lines) {
+    if first >= end {
+        return;
+    }
+    // The condition comes last: a driver that masks lanes instead of leaving a loop would go round once more for nothing.
+    var row = first;
+    loop {
         var blocks: array<Block, AHEAD>;
         for (var i = 0u; i < AHEAD; i++) {
             if row + i * lines < end {
@@ -33,6 +35,10 @@ fn run(workgroup: u32, index: u32) {
                 }
                 store(params.out_start + (row + i * lines) * params.row_stride + position, v);
             }
+        }
+        continuing {
+            row += AHEAD * lines;
+            break if row >= end;
         }
     }
 }

@@ -9,10 +9,8 @@ fn save_statistics(row: u32, affine: Affine) {
     }
 }
 
-// y of the values of a block from `column` on.
-fn normalized(x: Values, affine: Affine, column: u32) -> Values {
-    let of_gamma = gamma_at(column);
-    let of_beta = beta_at(column);
+// y of the values of a block.
+fn normalized(x: Values, affine: Affine, of_gamma: Values, of_beta: Values) -> Values {
     var y: Values;
     for (var k = 0u; k < WIDTH; k++) {
         y[k] = x_hat_of(affine, x[k]) * of_gamma[k] + of_beta[k];

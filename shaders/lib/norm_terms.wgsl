@@ -1,6 +1,5 @@
 // The terms of the first `width` values of a block in the sums of a row that a backward of a norm needs.
-fn terms_of(x: Values, dy: Values, width: u32, column: u32, m: f32) -> vec4<f32> {
-    let of_gamma = gamma_at(column);
+fn terms_of(x: Values, dy: Values, width: u32, of_gamma: Values, m: f32) -> vec4<f32> {
     var sums = vec4<f32>();
     for (var k = 0u; k < width; k++) {
         let d = x[k] - m;

@@ -5,6 +5,8 @@ var<workgroup> scratch: array<vec4<f32>, 256>;
 var<private> subgroup: u32;
 var<private> subgroups: u32;
 var<private> subgroup_lane: u32;
+// Lanes of every subgroup.
+var<private> subgroup_lanes: u32;
 
 // The sum of what the lanes of the workgroup have; each of them gets it. Every one takes part.
 fn team_sum(value: vec4<f32>, index: u32, team: u32) -> vec4<f32> {
@@ -13,15 +15,12 @@ fn team_sum(value: vec4<f32>, index: u32, team: u32) -> vec4<f32> {
         scratch[subgroup] = of_subgroup;
     }
     workgroupBarrier();
-    // By 16, since a driver's subgroups may have but four lanes.
-    var total = vec4<f32>();
-    for (var first = 0u; first < subgroups; first += 16u) {
-        var part = scratch[first];
-        for (var i = first + 1u; i < min(first + 16u, subgroups); i++) {
-            part += scratch[i];
-        }
-        total += part;
+    // Each subgroup adds up what all of them left: with subgroups of four lanes, of which there are 64, a lane adds 16.
+    var part = vec4<f32>();
+    for (var i = subgroup_lane; i < subgroups; i += subgroup_lanes) {
+        part += scratch[i];
     }
+    let total = subgroupAdd(part);
     // The next call writes what this one reads.
     workgroupBarrier();
     return total;

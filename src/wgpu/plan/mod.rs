@@ -16,7 +16,7 @@ mod tests;
 
 pub(super) use params::Params;
 
-use super::compose::{Body, Form, Kernel, Slot, Storage};
+use super::compose::{AHEAD, Body, Form, Kernel, Slot, Storage};
 use crate::{Argument, DType, Op, Pass, Problem, Result, Std};
 use parts::Parts;
 
@@ -207,7 +207,11 @@ impl Tiling {
     fn body(&self, problem: &Problem, pass: Pass, limits: &Limits) -> Body {
         let backward = pass == Pass::Backward;
         match self {
-            Self::Pointwise(_) => Body::Pointwise { derf: problem.op() == Op::Derf, backward },
+            Self::Pointwise(tiling) => Body::Pointwise {
+                derf: problem.op() == Op::Derf,
+                backward,
+                ahead: !backward && tiling.steps >= u64::from(AHEAD),
+            },
             Self::Norm(tiling) => Body::Norm {
                 center: problem.op().has_mean(),
                 backward,

@@ -1,11 +1,15 @@
 //! LayerNorm and RMSNorm. A row stays in the registers of its lanes where it fits.
 
 use super::super::compose::Form;
-use super::geometry::{LANES, vector};
+use super::geometry::{LANES, floor_power, vector};
 use crate::{DType, Pass, Problem};
 
 /// Positions along `inner` that a workgroup has of channels-first data.
 pub(super) const ALONG: u64 = 32;
+/// Workgroups of a forward that keep a large GPU busy.
+const FORWARD_WORKGROUPS: u64 = 1024;
+/// Rows of a team of a forward at most, which share one read of gamma and beta.
+const FORWARD_STEPS: u64 = 8;
 /// Chunks of rows of a large problem.
 const CHUNKS: u64 = 256;
 /// Rows that add to one sum of a lane.
@@ -21,7 +25,7 @@ pub(super) struct Tiling {
     pub(super) form: Form,
     /// Lanes of a row, a power of two; channels-first: all.
     pub(super) team: u64,
-    /// Rows of a team in a backward, or tiles of a workgroup; 1 in a forward.
+    /// Rows of a team, or tiles of a workgroup; 1 in a forward that does not keep its rows.
     pub(super) steps: u64,
     /// Workgroups of a row of channels-first data in a backward; 0 where a workgroup has whole rows.
     pub(super) slabs: u64,
@@ -53,7 +57,12 @@ fn most_rows(problem: &Problem, chunk_bytes: u64) -> u64 {
 
 impl Tiling {
     pub(super) fn forward(problem: &Problem) -> Self {
-        Self::of(problem, Pass::Forward, u64::MAX)
+        let tiling = Self::of(problem, Pass::Forward, u64::MAX);
+        if tiling.form != Form::Kept {
+            return tiling;
+        }
+        let lines = problem.rows() as u64 / tiling.teams();
+        Self { steps: floor_power(lines / FORWARD_WORKGROUPS).min(FORWARD_STEPS), ..tiling }
     }
 
     /// Of the problem alone: what is added up in which order depends on nothing else.
@@ -125,7 +134,7 @@ impl Tiling {
     pub(super) fn workgroups(&self, problem: &Problem, rows: u64) -> u64 {
         match self.form {
             Form::First => rows * tiles(problem),
-            _ => rows.div_ceil(self.teams()),
+            _ => rows.div_ceil(self.teams() * self.steps),
         }
     }
 }

@@ -85,7 +85,8 @@ fn covers_once(problem: &Problem, dispatch: &Dispatch) {
     assert!(team.is_power_of_two() && team <= 256, "{dispatch:?}");
     let rows_of_teams = 256 / team;
     match dispatch.kernel.body {
-        Body::Pointwise { .. } => {
+        Body::Pointwise { backward, ahead, .. } => {
+            assert_eq!(ahead, !backward && steps.is_multiple_of(4), "{dispatch:?}");
             covers(len, slabs, team * width, dispatch);
             covers(rows, workgroups / slabs, rows_of_teams * steps, dispatch);
         }
@@ -100,12 +101,12 @@ fn covers_once(problem: &Problem, dispatch: &Dispatch) {
                 }
             }
         }
-        Body::Norm { form, backward, subgroups, .. } => {
+        Body::Norm { form, subgroups, .. } => {
             let kept = u64::from(dispatch.kernel.kept()) * width * team;
             assert!(form == Form::Long || kept >= cols, "{dispatch:?}");
             assert!(form == Form::Kept || team == 256, "{dispatch:?}");
             assert!(!subgroups || team == 256, "{dispatch:?}");
-            covers(rows, workgroups, if backward { rows_of_teams * steps } else { rows_of_teams }, dispatch);
+            covers(rows, workgroups, rows_of_teams * steps, dispatch);
         }
         Body::Fold => {}
     }

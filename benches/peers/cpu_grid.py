@@ -1,4 +1,5 @@
-"""What is measured on the CPU: the shapes of the design's targets, the most telling first."""
+"""What is measured on the CPU, for how long, and what counts as right: the shapes of the design's targets, the most
+telling first."""
 
 from cells import OPS, TENSORS, Cell
 
@@ -9,6 +10,14 @@ SHAPES = (
     (8192, 4096), (32768, 1024), (4096, 8192), (4096, 16384),
 )  # fmt: skip
 DTYPES = ("f32", "bf16")
+# Seconds: what one batch of calls takes at least, so that the clock is exact enough; and what the rounds of a cell take
+# together before no further one is begun.
+BATCH = 0.0005
+TOTAL = {False: 0.8, True: 0.15}
+ROUNDS = {False: 21, True: 7}
+# Norm of the error by norm of the result. A check that the same function is computed; the conformance tests are what
+# bounds errors of ours. Peers round parameters' gradients to 16 bits, and eager rounds each step.
+CLOSE = {"f32": 1e-3, "bf16": 3e-2}
 
 
 def groups(quick=False, ops=OPS, dtypes=DTYPES):

@@ -6,7 +6,7 @@ from xml.sax.saxutils import escape
 
 TITLES = {"dyt": "DyT", "derf": "Derf", "layer_norm": "LayerNorm", "rms_norm": "RMSNorm"}
 PASSES = ("forward", "backward", "forward+backward")
-LEFT, PANEL, GAP, ROW, TOP, BELOW = 196, 300, 28, 20, 74, 46
+LEFT, PANEL, GAP, ROW, TOP, BELOW = 196, 300, 52, 20, 74, 46
 # Readable on white and on the dark pages of code hosts; the style sheet inside the file follows the reader's choice.
 STYLE = """
 text { font: 12px system-ui, sans-serif; fill: #24292f; }

@@ -6,12 +6,10 @@ import ml_dtypes
 import numpy as np
 import scipy.special
 
+import cpu_grid
 from cells import ALPHA, EPS, SHIFT, parameters
 
 NUMPY = {"f32": np.dtype(np.float32), "bf16": np.dtype(ml_dtypes.bfloat16)}
-# Norm of the error by norm of the result. A check that the same function is computed; the conformance tests are what
-# bounds errors of ours. Peers round parameters' gradients to 16 bits, and eager rounds each step.
-CLOSE = {"f32": 1e-3, "bf16": 3e-2}
 # Elements that the reference takes at a time: eight bytes each, and several intermediates.
 CHUNK = 1 << 22
 # Every buffer begins at a multiple of this: a cache line, and the widest vector.
@@ -119,6 +117,6 @@ def difference(dtype, found, wanted):
         error = np.asarray(found[name]).reshape(value.shape).astype(np.float32) - value
         off = float(np.linalg.norm(error) / np.linalg.norm(value))
         # dalpha and dshift cancel over all elements, so that their own size says little about rounding.
-        if not off <= CLOSE[dtype] * (20 if name in ("dalpha", "dshift") else 1):
+        if not off <= cpu_grid.CLOSE[dtype] * (20 if name in ("dalpha", "dshift") else 1):
             return f"{name} is off by {off:.1e}"
     return None

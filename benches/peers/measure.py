@@ -5,14 +5,10 @@ import time
 
 import numpy as np
 
+import cpu_grid
 import inputs
+import session
 import stats
-
-# Seconds: what one batch of calls takes at least, so that the clock is exact enough; and what the rounds of a cell take
-# together before no further one is begun.
-BATCH = 0.0005
-TOTAL = {False: 0.8, True: 0.15}
-ROUNDS = {False: 21, True: 7}
 
 
 def timer(run):
@@ -25,8 +21,8 @@ def timer(run):
             run()
         return time.perf_counter_ns() - begin
 
-    calls = stats.calls_for(BATCH * 1e9, batch(1))
-    calls = stats.calls_for(BATCH * 1e9, batch(calls) / calls)
+    calls = stats.calls_for(cpu_grid.BATCH * 1e9, batch(1))
+    calls = stats.calls_for(cpu_grid.BATCH * 1e9, batch(calls) / calls)
 
     def measure():
         if calls > 1:
@@ -36,48 +32,33 @@ def timer(run):
     return measure
 
 
-def _entry(cell, contender, t, wanted):
-    """(record, run): run is None where the contender cannot do it or does it wrong, and the record says why."""
+def _prepared(cell, contender, t, wanted):
+    """(why it is not timed, run): run is None where the contender cannot do it or does it wrong."""
     try:
         run, results = contender.prepare(cell, t)
         run()
         run()
         wrong = inputs.difference(cell.dtype, results(), wanted)
     except NotImplementedError as error:
-        return {"error": f"cannot: {error}"}, None
+        return f"cannot: {error}", None
     except Exception as error:  # One cell of one contender must not cost the run; the table shows it.
         first = (str(error).splitlines() or [""])[0]
-        return {"error": f"{type(error).__name__}: {first[:160]}"}, None
-    return ({"error": f"not timed: {wrong}"}, None) if wrong else ({"error": None}, run)
+        return f"{type(error).__name__}: {first[:160]}", None
+    return (f"not timed: {wrong}", None) if wrong else (None, run)
 
 
 def _cell(cell, contenders, t, results, quick):
-    entries, measures = {}, {}
+    errors, measures = {}, {}
     wanted = inputs.expected(cell.pass_, results)
     for name, contender in contenders.items():
-        entries[name], run = _entry(cell, contender, t, wanted)
+        errors[name], run = _prepared(cell, contender, t, wanted)
         if run is not None:
             measures[name] = timer(run)
     copied = inputs.empty(t.x.shape, t.x.dtype)
     measures["copy"] = timer(lambda: np.copyto(copied, t.x))
-    begin = time.perf_counter()
-    samples = stats.sample(
-        measures, ROUNDS[quick], enough=lambda: time.perf_counter() - begin > TOTAL[quick]
-    )
-    baseline = samples.pop("copy")
-    kept = stats.steady_rounds(baseline)
-    chosen = [True] * len(baseline) if kept is None else kept
-
-    def of(values):
-        return stats.summary([value for value, steady in zip(values, chosen) if steady])
-
-    for name, values in samples.items():
-        entries[name]["ns"] = of(values)
-    return {
-        "op": cell.op, "pass": cell.pass_, "rows": cell.rows, "cols": cell.cols, "dtype": cell.dtype,
-        "bytes": cell.bytes, "rounds": len(baseline), "rejected": chosen.count(False), "steady": kept is not None,
-        "copy": {"ns": of(baseline)}, "contenders": entries,
-    }  # fmt: skip
+    begin, total = time.perf_counter(), cpu_grid.TOTAL[quick]
+    samples = stats.sample(measures, cpu_grid.ROUNDS[quick], enough=lambda: time.perf_counter() - begin > total)
+    return session.cell_record(cell, samples.pop("copy"), errors, samples)
 
 
 def group(cells, contenders, seed, quick):

@@ -143,10 +143,16 @@ def reasons(record):
     for cell in record["cells"]:
         for name, entry in cell["contenders"].items():
             if entry["error"]:
-                found.setdefault((name, entry["error"]), []).append(f"{TITLES[cell['op']]} {cell['pass']} {cell['dtype']}")
-    for name, why in record["absent"].items():
-        found[name, why] = ["everything"]
-    return [f"- {name}, {', '.join(dict.fromkeys(where))}: {why}" for (name, why), where in found.items()]
+                # How far off differs from shape to shape: the largest is told.
+                why, by, off = entry["error"].partition(" is off by ")
+                where, offs = found.setdefault((name, why + by), ({}, []))
+                where.setdefault(f"{TITLES[cell['op']]} {cell['pass']}", {})[cell["dtype"]] = None
+                offs.append(off)
+    lines = []
+    for (name, why), (where, offs) in found.items():
+        places = ", ".join(f"{place} {' '.join(dtypes)}" for place, dtypes in where.items())
+        lines.append(f"- {name}, {places}: {why}{max(offs, key=lambda off: float(off or 0))}")
+    return lines + [f"- {name}, everything: {why}" for name, why in record["absent"].items()]
 
 
 def section(record, path):

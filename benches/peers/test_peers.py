@@ -16,6 +16,8 @@ import cpu_grid  # noqa: E402
 import figure  # noqa: E402
 import machine  # noqa: E402
 import report  # noqa: E402
+import rust  # noqa: E402
+import session  # noqa: E402
 import stats  # noqa: E402
 
 
@@ -123,6 +125,16 @@ class Report(unittest.TestCase):
         for part in ("[r.json](../benches/record/r.json)", "torch 9", "one thread", "no backward", "ImportError"):
             self.assertIn(part, text)
 
+    def test_of_results_that_are_off_the_largest_is_told(self):
+        found = []
+        for dtype, off in (("f32", "2.0e-01"), ("bf16", "1.0e+00"), ("bf16", "9.0e-01")):
+            found.append(cell(dtype=dtype))
+            found[-1]["contenders"] = {"jax": entry(None, f"not timed: dx is off by {off}")}
+        self.assertEqual(
+            report.reasons({"cells": found, "absent": {"rten": "gone"}}),
+            ["- jax, DyT forward f32 bf16: not timed: dx is off by 1.0e+00", "- rten, everything: gone"],
+        )
+
     def test_the_newest_record_is_in_force(self):
         with tempfile.TemporaryDirectory() as folder:
             names = [f"2026-0{i}-01-x-peers-cpu-1t.json" for i in (1, 3, 2)] + ["2026-09-01-x-peers-cpu-2t.json"]
@@ -146,6 +158,30 @@ class Figure(unittest.TestCase):
     def test_the_axis_holds_every_ratio_and_one(self):
         self.assertEqual(figure.scale({1: [(0.3, "", "")], 2: [(5.0, "", "")]}), (-2, 3))
         self.assertEqual(figure.scale({}), (0, 1))
+
+
+class Rust(unittest.TestCase):
+    ASKED = cells.Cell("rms_norm", "forward", 2, 500, "f32")
+
+    def test_a_request_has_all_that_the_binary_is_to_know(self):
+        chosen = session.options(session.parser("a"), ["--quick", "--seed", "7"])
+        asked = json.loads(rust.request([self.ASKED], chosen))
+        self.assertEqual((asked["op"], asked["rows"], asked["passes"], asked["seed"]), ("rms_norm", 2, ["forward"], 7))
+        self.assertEqual((asked["eps"], asked["close"], asked["rounds"]), (1e-6, 1e-3, cpu_grid.ROUNDS[True]))
+
+    def test_an_answer_is_summed_up_over_the_steady_rounds(self):
+        contenders = {"dyt": {"error": None, "ns": [5, 6, 900, 7]}, "rten": {"error": "cannot: it", "ns": []}}
+        line = json.dumps({"pass": "forward", "copy": [10, 10, 20, 10], "contenders": contenders})
+        found = rust.answer(self.ASKED, line)
+        self.assertEqual((found["rejected"], found["steady"], found["copy"]["ns"]["median"]), (1, True, 10))
+        self.assertEqual(found["contenders"]["dyt"]["ns"]["median"], 6)
+        self.assertEqual(found["contenders"]["rten"], {"error": "cannot: it"})
+
+    def test_an_answer_to_something_else_is_refused(self):
+        with self.assertRaises(ValueError):
+            rust.answer(self.ASKED, '{"pass": "backward"}')
+        with self.assertRaises(RuntimeError):
+            rust.answer(self.ASKED, "")
 
 
 class Command(unittest.TestCase):

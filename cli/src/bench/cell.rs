@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use dyt::{Device, Op, Pass, Result};
+use dyt_conformance::measure::interleave::{Budget, interleave};
 use dyt_conformance::measure::{Baseline, Contender, Point, Workload, moved_bytes};
 use rayon::ThreadPool;
 
-use super::measure::{Budget, interleave};
 use super::record::{Cell, Place};
 
 /// Both passes of every op at `point`, on the threads of `pool`. `None` where the time that is `left` does not suffice.

@@ -2,8 +2,8 @@
 
 use dyt::{Op, Pass};
 
-use super::measure::median;
 use super::record::{Cell, OpTiming, Record};
+use dyt_conformance::measure::interleave::median;
 
 /// Where tensors lie: what they are compared with depends on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,7 +4,6 @@ mod cell;
 mod check;
 mod error;
 mod machine;
-mod measure;
 mod medians;
 mod plan;
 mod plots;

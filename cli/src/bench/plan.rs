@@ -4,9 +4,8 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use dyt::DType;
+use dyt_conformance::measure::interleave::Budget;
 use dyt_conformance::measure::{Point, grid};
-
-use super::measure::Budget;
 
 /// How a run is to be.
 #[derive(Clone, Debug)]

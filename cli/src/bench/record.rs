@@ -1,11 +1,11 @@
 //! What a run leaves behind: the file that `--json` writes, and what table and report are made of.
 
 use dyt::{DType, Op, Pass};
+use dyt_conformance::measure::interleave::{Samples, Summary, steady_rounds};
 use dyt_conformance::measure::{Baseline, Point, tensors};
 use serde::{Deserialize, Serialize};
 
 use super::machine::Machine;
-use super::measure::{Samples, Summary, steady_rounds};
 
 /// Of the layout of the file; a change that an old reader would misread makes it larger.
 pub(crate) const FORMAT: u32 = 1;
@@ -245,8 +245,8 @@ pub(crate) mod tests {
     use std::convert::Infallible;
     use std::time::Duration;
 
-    use super::super::measure::{Budget, interleave};
     use super::*;
+    use dyt_conformance::measure::interleave::{Budget, interleave};
 
     /// A machine with a cache of a megabyte.
     pub(crate) fn machine() -> Machine {

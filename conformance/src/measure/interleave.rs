@@ -2,43 +2,43 @@
 
 use std::time::Duration;
 
-use dyt_conformance::Random;
+use crate::Random;
 
 /// How much measuring one cell is worth.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Budget {
+pub struct Budget {
     /// Calls are repeated until a batch takes about this long: the clock is then exact enough.
-    pub(crate) batch: Duration,
+    pub batch: Duration,
     /// Rounds that are always run.
-    pub(crate) least_rounds: usize,
+    pub least_rounds: usize,
     /// Rounds that are enough.
-    pub(crate) most_rounds: usize,
+    pub most_rounds: usize,
     /// Measured time after which no further round is begun.
-    pub(crate) total: Duration,
+    pub total: Duration,
 }
 
 /// Nanoseconds of a call: one value for each contender and round.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Samples {
+pub struct Samples {
     by_contender: Vec<Vec<f64>>,
 }
 
 /// The values of the rounds that were kept, in short.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Summary {
+pub struct Summary {
     /// The middle value.
-    pub(crate) median: f64,
+    pub median: f64,
     /// A quarter of the values lies below.
-    pub(crate) lower: f64,
+    pub lower: f64,
     /// A quarter of the values lies above.
-    pub(crate) upper: f64,
+    pub upper: f64,
 }
 
 /// A baseline's time in a round may differ by this part from its median over all rounds; beyond that, something else
 /// was using the machine.
 const STEADY: f64 = 0.15;
 /// Fewer rounds than these make no median.
-const FEWEST: usize = 3;
+pub const FEWEST: usize = 3;
 /// Calls of one batch.
 const MOST_CALLS: f64 = 1e6;
 /// Of the order of the turns: the same in every run.
@@ -51,7 +51,10 @@ const ORDER_SEED: u64 = 1;
 ///
 /// Once the calls together have taken `cap`, no other is begun, and the round that this cuts off is dropped. `None`
 /// where fewer rounds than make a median were whole by then.
-pub(crate) fn interleave<E>(
+///
+/// # Errors
+/// What `time` returns.
+pub fn interleave<E>(
     contenders: usize,
     budget: &Budget,
     cap: Duration,
@@ -138,17 +141,20 @@ fn calls_for(batch: Duration, call: Duration) -> u32 {
 
 impl Samples {
     /// One value for each round.
-    pub(crate) fn of(&self, contender: usize) -> &[f64] {
+    #[must_use]
+    pub fn of(&self, contender: usize) -> &[f64] {
         &self.by_contender[contender]
     }
 
     /// Rounds of each contender.
-    pub(crate) fn rounds(&self) -> usize {
+    #[must_use]
+    pub fn rounds(&self) -> usize {
         self.by_contender.first().map_or(0, Vec::len)
     }
 
     /// The values of a contender in the rounds that `kept` names.
-    pub(crate) fn summary(&self, contender: usize, kept: &[bool]) -> Summary {
+    #[must_use]
+    pub fn summary(&self, contender: usize, kept: &[bool]) -> Summary {
         let rounds = self.of(contender).iter().zip(kept);
         let mut values: Vec<f64> = rounds.filter(|(_, kept)| **kept).map(|(value, _)| *value).collect();
         values.sort_by(f64::total_cmp);
@@ -161,7 +167,8 @@ impl Samples {
 }
 
 /// The rounds in which a baseline took its usual time. `None` where too few are left: the machine was never quiet.
-pub(crate) fn steady_rounds(baseline: &[f64]) -> Option<Vec<bool>> {
+#[must_use]
+pub fn steady_rounds(baseline: &[f64]) -> Option<Vec<bool>> {
     let usual = median(baseline);
     let kept: Vec<bool> = baseline.iter().map(|value| (value / usual - 1.0).abs() <= STEADY).collect();
     let count = kept.iter().filter(|kept| **kept).count();
@@ -169,7 +176,8 @@ pub(crate) fn steady_rounds(baseline: &[f64]) -> Option<Vec<bool>> {
 }
 
 /// The middle value, or the mean of the two; NaN if there is none.
-pub(crate) fn median(values: &[f64]) -> f64 {
+#[must_use]
+pub fn median(values: &[f64]) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
     quantile(&sorted, 0.5)

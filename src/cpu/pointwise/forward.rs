@@ -13,6 +13,9 @@ use crate::dtype::Storage;
 /// How far ahead of the reads memory is asked for where the output is streamed, in bytes: the processor alone keeps too
 /// few lines under way.
 const AHEAD: usize = 8192;
+/// Columns from which rows go four by four whatever their type: gamma and beta of f32 then fill half of a first-level
+/// cache of 32 KB, and would be fetched for each row anew.
+const WIDE: usize = 2048;
 
 /// The forward of one tile.
 #[derive(Clone, Copy)]
@@ -40,13 +43,14 @@ impl<T: Storage, P: Storage, C: Curve> Kernel for Forward<T, P, C> {
         let Tile { rows, cols } = self.tile;
         if self.inner == 1 {
             let affine = Along { gamma: self.gamma, beta: self.beta };
-            // Parameters of 16 bits are widened once for four rows. Rows that are streamed side by side have to reach a
-            // vector's boundary at the same column.
+            // Parameters of 16 bits are widened, and those of wide rows read, once for four rows. Rows that are streamed
+            // side by side have to reach a vector's boundary at the same column.
+            let shared = T::NARROW || cols.len() >= WIDE;
             let aligned = !self.stream || self.row_stride.is_multiple_of(S::LANES);
             let mut row = rows.begin;
             // SAFETY: the tile's rows and columns lie in the tensor, and parameters have one value a column.
             unsafe {
-                while T::NARROW && aligned && rows.end - row >= 4 {
+                while shared && aligned && rows.end - row >= 4 {
                     self.lines::<S, _, 4>(simd, row * self.row_stride, cols, affine);
                     row += 4;
                 }

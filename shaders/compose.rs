@@ -13,7 +13,7 @@ impl Storage {
     const ALL: [Self; 3] = [Self::F32, Self::F16, Self::Bf16];
 }
 
-/// Rows of a lane of DyT's or Derf's forward whose loads are under way before the first is needed, where it has as many.
+/// Rows of a lane of the forward of DyT and Derf whose loads are under way before the first is needed, if it has as many.
 /// With fewer the kernel goes row by row: a driver that masks lanes instead of branching would compute all of them.
 pub(crate) const AHEAD: u32 = 4;
 

@@ -16,7 +16,9 @@ fn first_slope(at: Position, index: u32) -> Slope {
         var part = vec4<f32>();
         for (var column = c; column < min(params.cols, c + FIRST_STEPS * LINES); column += LINES) {
             let element = column * params.inner;
-            part += terms_of(unpack(x_block(x_begin + element)), unpack(dy_block(dy_begin + element)), 1u, gamma_at(column), m);
+            let x = unpack(x_block(x_begin + element));
+            let dy = unpack(dy_block(dy_begin + element));
+            part += terms_of(x, dy, 1u, gamma_at(column), m);
         }
         add_to_cascade(&cascade, part);
     }

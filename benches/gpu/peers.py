@@ -3,7 +3,6 @@
 
 Prints one table and writes JSON. README.md says what the columns are."""
 
-import argparse
 import datetime
 import pathlib
 import subprocess
@@ -14,28 +13,20 @@ sys.path.insert(0, str(HERE.parent / "common"))
 
 import files  # noqa: E402
 import grid  # noqa: E402
+import options as common  # noqa: E402
 import report  # noqa: E402
 
 
 def options(arguments):
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = common.parser(__doc__, ("f32", "bf16", "f16"))
     parser.add_argument("--library", type=pathlib.Path, default=HERE / "dist" / "libdyt.so")
     parser.add_argument("--json", type=pathlib.Path, default=HERE / "results" / "peers.json")
     parser.add_argument("--device", type=int, default=0, help="ordinal of the GPU")
     parser.add_argument("--rounds", type=int, default=31)
     parser.add_argument("--quick", action="store_true", help="three shapes")
-    parser.add_argument("--ops", default=",".join(grid.OPS))
-    parser.add_argument("--dtypes", default="f32,bf16,f16")
     parser.add_argument("--no-compile", action="store_true", help="leave out torch.compile, which takes minutes")
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--list", action="store_true", help="print the cells and do nothing")
-    chosen = parser.parse_args(arguments)
-    chosen.ops, chosen.dtypes = chosen.ops.split(","), chosen.dtypes.split(",")
-    for name in set(chosen.ops) - set(grid.OPS):
-        parser.error(f"no op is called {name}")
-    for name in set(chosen.dtypes) - set(grid.SIZE):
-        parser.error(f"no dtype is called {name}")
+    chosen = common.parsed(parser, arguments)
     if chosen.rounds < 1:
         parser.error("at least one round")
     return chosen

@@ -1,15 +1,14 @@
 """A run of a comparison: its options, its loop over groups of cells, and the record that it leaves."""
 
-import argparse
 import os
 import pathlib
 import sys
 import time
 
-import cells
 import cpu_grid
 import files
 import machine
+import options as common
 import report
 import stats
 
@@ -17,27 +16,18 @@ BUDGET = {False: 1140, True: 160}
 
 
 def parser(description):
-    """The options that every comparison has."""
-    made = argparse.ArgumentParser(description=description.splitlines()[0])
+    """The options that every comparison on the CPU has."""
+    made = common.parser(description, cpu_grid.DTYPES)
     made.add_argument("--quick", action="store_true", help="two shapes, for a look: writes no document")
     made.add_argument("--json", type=pathlib.Path, help="where to write [default: a record; target/peers if --quick]")
     made.add_argument("--threads", type=int, default=1)
     made.add_argument("--budget", type=float, help="seconds after which no further group of cells is begun")
-    made.add_argument("--ops", default=",".join(cells.OPS))
-    made.add_argument("--dtypes", default=",".join(cpu_grid.DTYPES))
-    made.add_argument("--seed", type=int, default=1)
-    made.add_argument("--list", action="store_true", help="print the cells and do nothing")
     return made
 
 
 def options(made, arguments):
     """The command line, checked."""
-    chosen = made.parse_args(arguments)
-    chosen.ops, chosen.dtypes = chosen.ops.split(","), chosen.dtypes.split(",")
-    for name in set(chosen.ops) - set(cells.OPS):
-        made.error(f"no op is called {name}")
-    for name in set(chosen.dtypes) - set(cpu_grid.DTYPES):
-        made.error(f"no dtype of this comparison is called {name}")
+    chosen = common.parsed(made, arguments)
     if not 1 <= chosen.threads <= os.cpu_count():
         made.error(f"threads are 1 to {os.cpu_count()} here")
     chosen.budget = BUDGET[chosen.quick] if chosen.budget is None else chosen.budget
@@ -52,16 +42,16 @@ def hold_to(threads):
         os.environ[name] = str(threads)
 
 
-def cell_record(cell, baseline, entries, samples):
-    """The record of a cell: the medians of the rounds in which the copy took its usual time. `entries` has a contender's
-    name and why it was not timed, `samples` the nanoseconds of those that were."""
+def cell_record(cell, baseline, errors, samples):
+    """The record of a cell: the medians of the rounds in which the copy took its usual time. `errors` says of each
+    contender why it was not timed, if it was not; `samples` has the nanoseconds of those that were."""
     kept = stats.steady_rounds(baseline)
     chosen = [True] * len(baseline) if kept is None else kept
 
     def of(values):
         return stats.summary([value for value, steady in zip(values, chosen) if steady])
 
-    found = {name: {"error": error} for name, error in entries.items()}
+    found = {name: {"error": error} for name, error in errors.items()}
     for name, values in samples.items():
         found[name]["ns"] = of(values)
     return {

@@ -74,19 +74,19 @@ pub(crate) struct Inputs {
 }
 
 impl Inputs {
-    pub(crate) fn new(group: &Group) -> Self {
-        let dtype = group.dtype().unwrap_or(DType::F32);
+    pub(crate) fn new(group: &Group) -> anyhow::Result<Self> {
+        let dtype = group.dtype()?;
         let mut random = Random::new(group.seed);
         let mut normal = |len: usize, center: f64, scale: f64| -> Vec<f32> {
             (0..len).map(|_| round_to(dtype, center + scale * random.normal())).collect()
         };
         let elements = group.rows * group.cols;
-        Self {
+        Ok(Self {
             x: normal(elements, 0.0, 1.0),
             dy: normal(elements, 0.0, 1.0),
             gamma: normal(group.cols, 1.0, 0.25),
             beta: normal(group.cols, 0.0, 0.25),
-        }
+        })
     }
 }
 

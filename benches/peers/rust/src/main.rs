@@ -1,5 +1,6 @@
-//! dyt beside candle, burn and rten. Each line of the input is a [`Group`] as JSON, each line of the output a
-//! measured cell, after a first line with the name of our device. What the samples say is for `rust.py` to tell, which asks for them.
+//! dyt beside candle, burn and rten. Each line of the input is a [`Group`] as JSON, each line of the output a measured
+//! cell, after a first line with the name of our device. What the samples say is for `rust.py` to tell, which asks for
+//! them.
 
 mod cell;
 mod check;
@@ -18,7 +19,7 @@ fn main() -> anyhow::Result<()> {
     std::panic::set_hook(Box::new(|_| {}));
     for line in stdin().lock().lines() {
         let group: Group = serde_json::from_str(&line?)?;
-        let inputs = Inputs::new(&group);
+        let inputs = Inputs::new(&group)?;
         let wanted = check::reference(&group, &inputs)?;
         for pass in &group.passes {
             let measured = measure::cell(&group, *pass, &contenders, &inputs, &wanted)?;

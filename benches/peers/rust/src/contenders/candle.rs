@@ -19,9 +19,10 @@ impl Contender for Candle {
             dyt::DType::F16 => DType::F16,
             dyt::DType::Bf16 => DType::BF16,
         };
-        let var = |values: &[f32], shape: &[usize]| -> anyhow::Result<Var> {
+        let var = |values: &[f32], shape: &[usize]| -> anyhow::Result<Tensor> {
             let tensor = Tensor::from_slice(values, shape, &Device::Cpu)?.to_dtype(dtype)?;
-            Ok(Var::from_tensor(&tensor)?)
+            // Without a graph in the forward, as a loaded model has its tensors.
+            Ok(if pass == Pass::Forward { tensor } else { Var::from_tensor(&tensor)?.into_inner() })
         };
         let shape = [group.rows, group.cols];
         let mut layer = Layer {
@@ -29,7 +30,7 @@ impl Contender for Candle {
             pass,
             eps: group.eps,
             x: var(&inputs.x, &shape)?,
-            dy: var(&inputs.dy, &shape)?.as_detached_tensor(),
+            dy: var(&inputs.dy, &shape)?.detach(),
             alpha: var(&[group.alpha], &[1])?,
             shift: var(&[group.shift], &[1])?,
             gamma: var(&inputs.gamma, &[group.cols])?,
@@ -49,12 +50,12 @@ struct Layer {
     op: dyt::Op,
     pass: Pass,
     eps: f32,
-    x: Var,
+    x: Tensor,
     dy: Tensor,
-    alpha: Var,
-    shift: Var,
-    gamma: Var,
-    beta: Var,
+    alpha: Tensor,
+    shift: Tensor,
+    gamma: Tensor,
+    beta: Tensor,
     /// y·dy with its graph, which candle keeps as long as the tensor lives.
     kept: Option<Tensor>,
     y: Option<Tensor>,
@@ -63,34 +64,18 @@ struct Layer {
 
 impl Layer {
     fn forward(&self) -> candle_core::Result<Tensor> {
-        if self.pass == Pass::Forward {
-            // Without a graph, as a loaded model has its tensors.
-            let [x, alpha, shift, gamma, beta] = [&self.x, &self.alpha, &self.shift, &self.gamma, &self.beta]
-                .map(|var| var.as_detached_tensor());
-            return match self.op {
-                dyt::Op::LayerNorm => ops::layer_norm(&x, &gamma, &beta, self.eps),
-                dyt::Op::RmsNorm => ops::rms_norm(&x, &gamma, self.eps),
-                _ => self.pointwise(&x, &alpha, &shift, &gamma, &beta),
-            };
+        let Self { eps, x, alpha, shift, gamma, beta, .. } = self;
+        match (self.op, self.pass) {
+            (dyt::Op::LayerNorm, Pass::Forward) => ops::layer_norm(x, gamma, beta, *eps),
+            (dyt::Op::LayerNorm, _) => ops::layer_norm_slow(x, gamma, beta, *eps),
+            (dyt::Op::RmsNorm, Pass::Forward) => ops::rms_norm(x, gamma, *eps),
+            (dyt::Op::RmsNorm, _) => ops::rms_norm_slow(x, gamma, *eps),
+            (dyt::Op::Dyt, _) => x.broadcast_mul(alpha)?.tanh()?.broadcast_mul(gamma)?.broadcast_add(beta),
+            (dyt::Op::Derf, _) => {
+                let f = x.broadcast_mul(alpha)?.broadcast_add(shift)?.erf()?;
+                f.broadcast_mul(gamma)?.broadcast_add(beta)
+            }
         }
-        match self.op {
-            dyt::Op::LayerNorm => ops::layer_norm_slow(&self.x, &self.gamma, &self.beta, self.eps),
-            dyt::Op::RmsNorm => ops::rms_norm_slow(&self.x, &self.gamma, self.eps),
-            _ => self.pointwise(&self.x, &self.alpha, &self.shift, &self.gamma, &self.beta),
-        }
-    }
-
-    fn pointwise(
-        &self,
-        x: &Tensor,
-        alpha: &Tensor,
-        shift: &Tensor,
-        gamma: &Tensor,
-        beta: &Tensor,
-    ) -> candle_core::Result<Tensor> {
-        let u = x.broadcast_mul(alpha)?;
-        let f = if self.op.has_shift() { u.broadcast_add(shift)?.erf()? } else { u.tanh()? };
-        f.broadcast_mul(gamma)?.broadcast_add(beta)
     }
 }
 
@@ -109,7 +94,7 @@ impl Call for Layer {
     }
 
     fn results(&self) -> anyhow::Result<Results> {
-        let vars = [
+        let leaves = [
             ("dx", &self.x),
             ("dalpha", &self.alpha),
             ("dshift", &self.shift),
@@ -121,8 +106,8 @@ impl Call for Layer {
         if let Some(y) = &self.y {
             results.insert("y", of(y)?);
         }
-        for (name, var) in vars {
-            if let Some(grad) = self.grads.as_ref().and_then(|grads| grads.get(var)) {
+        for (name, leaf) in leaves {
+            if let Some(grad) = self.grads.as_ref().and_then(|grads| grads.get(leaf)) {
                 results.insert(name, of(grad)?);
             }
         }

@@ -19,10 +19,22 @@ def large(cell):
     return cell.tensor_bytes >= LARGE
 
 
-def cells(quick=False, ops=OPS, dtypes=("f32", "bf16", "f16")):
-    """The grid. Cells of one shape, type and op stand together: they share compiled functions."""
+def shapes(text):
+    """4096x1024,8x64 as [(4096, 1024), (8, 64)]."""
     found = []
-    for rows, cols in QUICK_SHAPES if quick else SHAPES:
+    for part in text.split(","):
+        rows, cols = map(int, part.split("x"))
+        if min(rows, cols) < 1:
+            raise ValueError(part)
+        found.append((rows, cols))
+    return found
+
+
+def cells(quick=False, ops=OPS, dtypes=("f32", "bf16", "f16"), chosen=None):
+    """The grid, or the shapes `chosen` instead of its own. Cells of one shape, type and op stand together: they share compiled
+    functions."""
+    found = []
+    for rows, cols in chosen or (QUICK_SHAPES if quick else SHAPES):
         for dtype in dtypes:
             if dtype == "f16" and (quick or (rows, cols) not in F16_SHAPES):
                 continue

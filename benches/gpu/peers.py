@@ -25,6 +25,7 @@ def options(arguments):
     parser.add_argument("--device", type=int, default=0, help="ordinal of the GPU")
     parser.add_argument("--rounds", type=int, default=31)
     parser.add_argument("--quick", action="store_true", help="three shapes")
+    parser.add_argument("--shapes", type=grid.shapes, help="ROWSxCOLS,... instead of the grid's")
     parser.add_argument("--no-compile", action="store_true", help="leave out torch.compile, which takes minutes")
     chosen = common.parsed(parser, arguments)
     if chosen.rounds < 1:
@@ -103,7 +104,7 @@ def measure_all(chosen, cells):
 def main(arguments=None):
     """0, 1 if ours failed a check of its results, or 2 if nothing could be measured."""
     chosen = options(arguments)
-    cells = grid.cells(chosen.quick, chosen.ops, chosen.dtypes)
+    cells = grid.cells(chosen.quick, chosen.ops, chosen.dtypes, chosen.shapes)
     if chosen.list:
         print("\n".join(map(str, cells)))
         return 0

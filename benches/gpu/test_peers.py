@@ -164,6 +164,10 @@ class Grid(unittest.TestCase):
         self.assertEqual(len(cells), len(set(cells)))
         self.assertEqual(len(cells), 8 * (2 * len(grid.SHAPES) + len(grid.F16_SHAPES)))
         self.assertLess(len(grid.cells(quick=True)), len(cells))
+        self.assertEqual(len(grid.cells(ops=["dyt"], dtypes=["bf16"], chosen=grid.shapes("7x9,1x8"))), 4)
+        for text in ("7", "0x9", "7x9x1", "a x b", "7x9,"):
+            with self.assertRaises(ValueError):
+                grid.shapes(text)
 
 
 class Report(unittest.TestCase):

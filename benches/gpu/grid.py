@@ -31,8 +31,8 @@ def shapes(text):
 
 
 def cells(quick=False, ops=OPS, dtypes=("f32", "bf16", "f16"), chosen=None):
-    """The grid, or the shapes `chosen` instead of its own. Cells of one shape, type and op stand together: they share compiled
-    functions."""
+    """The grid, or the shapes `chosen` instead of its own. Cells of one shape, type and op stand together: they share
+    compiled functions."""
     found = []
     for rows, cols in chosen or (QUICK_SHAPES if quick else SHAPES):
         for dtype in dtypes:

@@ -173,6 +173,17 @@ struct Bf16 {
 
 DYT_DEVICE Raw load_raw(const void* p) { return *static_cast<const Raw*>(p); }
 
+// Stores that nobody on the GPU reads soon: the first to leave the L2.
+#if defined(__CUDACC__)
+DYT_DEVICE void store_raw_streamed(void* p, const Raw& raw) {
+    asm volatile("st.global.cs.v4.u32 [%0], {%1, %2, %3, %4};" ::"l"(p), "r"(raw.word[0]), "r"(raw.word[1]),
+                 "r"(raw.word[2]), "r"(raw.word[3])
+                 : "memory");
+}
+#else
+DYT_DEVICE void store_raw_streamed(void* p, const Raw& raw) { *static_cast<Raw*>(p) = raw; }
+#endif
+
 // What a thread reads and writes at once: 16 bytes, or a single element where data is not aligned to 16 bytes.
 template <class T, bool VECTOR>
 struct Access;
@@ -188,6 +199,7 @@ struct Access<T, true> {
     DYT_METHOD static void store(Element* p, const float (&v)[WIDTH]) {
         *reinterpret_cast<Raw*>(p) = T::pack(v);
     }
+    DYT_METHOD static void store_streamed(Element* p, const float (&v)[WIDTH]) { store_raw_streamed(p, T::pack(v)); }
 };
 
 template <class T>
@@ -199,6 +211,7 @@ struct Access<T, false> {
     DYT_METHOD static Block load(const Element* p) { return *p; }
     DYT_METHOD static void unpack(const Block& block, float (&v)[1]) { v[0] = T::widen(block); }
     DYT_METHOD static void store(Element* p, const float (&v)[1]) { *p = T::narrow(v[0]); }
+    DYT_METHOD static void store_streamed(Element* p, const float (&v)[1]) { store(p, v); }
 };
 
 // gamma or beta at N columns that follow one another; P is its storage type. Kept as it is in memory, which takes
@@ -317,6 +330,72 @@ DYT_DEVICE float lane_sum(float value, u32 lanes) {
     for (u32 apart = lanes / 2; apart > 0; apart /= 2) value += __shfl_xor_sync(0xffffffffu, value, apart);
     return value;
 }
+
+// As lane_sum, of sums that keep what rounding takes; the first of the threads gets it.
+DYT_DEVICE Sum lane_sum(Sum sum, u32 lanes) {
+#pragma unroll 5
+    for (u32 apart = lanes / 2; apart > 0; apart /= 2) {
+        const float high = __shfl_xor_sync(0xffffffffu, sum.high, apart);
+        const float low = __shfl_xor_sync(0xffffffffu, sum.low, apart);
+        sum.add(high);
+        sum.low = math::add_rn(sum.low, low);
+    }
+    return sum;
+}
+
+// Sums each of K values over a warp of one row of threads, K a power of two: lane l gets that of value l / (32 / K). The
+// first steps halve the values too, so that four take 6 shuffles instead of 20.
+template <int K, u32 APART = 16>
+struct Transposed {
+    DYT_METHOD static float sum(const float (&values)[K]) {
+        const bool upper = (threadIdx.x & APART) != 0;
+        float half[K / 2];
+#pragma unroll
+        for (int k = 0; k < K / 2; ++k) {
+            const float other = upper ? values[k] : values[K / 2 + k];
+            half[k] = (upper ? values[K / 2 + k] : values[k]) + __shfl_xor_sync(0xffffffffu, other, APART);
+        }
+        return Transposed<K / 2, APART / 2>::sum(half);
+    }
+};
+
+template <u32 APART>
+struct Transposed<1, APART> {
+    DYT_METHOD static float sum(const float (&values)[1]) { return lane_sum(values[0], 2 * APART); }
+};
+
+// N sums of f32 in memory that promises no more than their own alignment: by 16 bytes where `aligned`.
+template <int N>
+DYT_DEVICE void load_sums(const float* from, float (&sums)[N], bool aligned) {
+    if (N % 4 == 0 && aligned) {
+#pragma unroll
+        for (int k = 0; k + 3 < N; k += 4) {
+            float four[4];
+            F32::unpack(load_raw(from + k), four);
+#pragma unroll
+            for (int i = 0; i < 4; ++i) sums[k + i] = four[i];
+        }
+    } else {
+#pragma unroll
+        for (int k = 0; k < N; ++k) sums[k] = from[k];
+    }
+}
+
+template <int N>
+DYT_DEVICE void store_sums(float* to, const float (&sums)[N], bool aligned) {
+    if (N % 4 == 0 && aligned) {
+#pragma unroll
+        for (int k = 0; k + 3 < N; k += 4) {
+            const float four[4] = {sums[k], sums[k + 1], sums[k + 2], sums[k + 3]};
+            *reinterpret_cast<Raw*>(to + k) = F32::pack(four);
+        }
+    } else {
+#pragma unroll
+        for (int k = 0; k < N; ++k) to[k] = sums[k];
+    }
+}
+
+DYT_DEVICE bool aligned_to_16(const void* p) { return reinterpret_cast<u64>(p) % 16 == 0; }
 
 DYT_DEVICE u64 least(u64 a, u64 b) { return a < b ? a : b; }
 DYT_DEVICE u64 most(u64 a, u64 b) { return a > b ? a : b; }

@@ -17,10 +17,18 @@ struct RmsNorm {
 // What turns sums into statistics.
 struct Moments {
     float cols;
+    // 1/cols. What is averaged are deviations, which are all 0 where a row's values are equal: no factor spoils that.
+    float inverse;
     float eps;
     bool unbiased;
 
-    DYT_METHOD float average(float sum) const { return div_rn(sum, cols); }
+    template <class Args>
+    DYT_METHOD static Moments of(const Args& a) {
+        const float cols = static_cast<float>(a.cols);
+        return Moments{cols, div_rn(1.0f, cols), a.eps, a.unbiased != 0};
+    }
+
+    DYT_METHOD float average(float sum) const { return sum * inverse; }
 
     // From the sums of d^2 and of d; rounding may not take it below 0, and NaN passes.
     DYT_METHOD float variance(float squares, float c) const {
@@ -71,6 +79,16 @@ struct Slope {
 // The sums that a backward gathers in one pass over a row; RMSNorm needs the first two.
 enum { SQUARES, PRODUCTS, DEVIATIONS, GRADIENTS };
 
+// What a forward saved of a row, if it was kept.
+struct Saved {
+    float mean;
+    float rstd;
+    // Zero where there is no such row.
+    DYT_METHOD static Saved load(const float* mean, const float* rstd, u64 row, bool live) {
+        return Saved{mean != nullptr && live ? mean[row] : 0.0f, rstd != nullptr && live ? rstd[row] : 0.0f};
+    }
+};
+
 template <class Op>
 DYT_DEVICE Slope slope_of(const Moments& moments, float m, const float* saved, const float* sums) {
     const float c = Op::CENTER ? moments.average(sums[DEVIATIONS]) : 0.0f;
@@ -87,8 +105,8 @@ DYT_DEVICE Slope slope_of(const Moments& moments, float m, const float* saved, c
     return slope;
 }
 
-// Adds up K values over the threads of a row: blockDim.x of them, which are a power of two within a warp, or whole
-// warps. Calls take turns with two halves of shared memory, so that one barrier a call is enough.
+// Adds up K values, a power of two, over the threads of a row: blockDim.x of them, which are a power of two within a
+// warp, or whole warps. Calls take turns with two halves of shared memory, so that one barrier a call is enough.
 template <int K>
 DYT_DEVICE void row_sums(float (&values)[K], u32& turn) {
     if (blockDim.x <= 32) {
@@ -96,20 +114,24 @@ DYT_DEVICE void row_sums(float (&values)[K], u32& turn) {
         for (int k = 0; k < K; ++k) values[k] = lane_sum(values[k], blockDim.x);
         return;
     }
-    const u32 warps = blockDim.x / 32;
+    const u32 warps = blockDim.x / 32, lane = threadIdx.x % 32;
     float* half = reinterpret_cast<float*>(shared_memory()) + turn * (4 * warps * blockDim.y);
     float* scratch = half + threadIdx.y * warps * K;
     turn ^= 1;
-#pragma unroll
-    for (int k = 0; k < K; ++k) values[k] = lane_sum(values[k], 32);
-    const u32 lane = threadIdx.x % 32;
-    if (lane == 0) {
-#pragma unroll
-        for (int k = 0; k < K; ++k) scratch[threadIdx.x / 32 * K + k] = values[k];
-    }
+    const float of_warp = Transposed<K>::sum(values);
+    if (lane % (32 / K) == 0) scratch[lane / (32 / K) * warps + threadIdx.x / 32] = of_warp;
     __syncthreads();
+    // The warps' sums of each value next to one another, and all values in one warp if they fit.
+    const u32 lanes = 1u << (32 - __clz(static_cast<int>(warps - 1)));
+    if (K * lanes <= 32) {
+        const u32 warp = lane % lanes, k = lane / lanes;
+        const float sum = lane_sum(warp < warps && k < K ? scratch[k * warps + warp] : 0.0f, lanes);
 #pragma unroll
-    for (int k = 0; k < K; ++k) values[k] = lane_sum(lane < warps ? scratch[lane * K + k] : 0.0f, 32);
+        for (int k = 0; k < K; ++k) values[k] = __shfl_sync(0xffffffffu, sum, k * lanes);
+    } else {
+#pragma unroll
+        for (int k = 0; k < K; ++k) values[k] = lane_sum(lane < warps ? scratch[k * warps + lane] : 0.0f, 32);
+    }
 }
 
 // The sums of one row that the backward needs.

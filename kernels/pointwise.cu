@@ -157,57 +157,42 @@ struct Rows<T, false> {
     }
 };
 
-// The sums of a thread. `row` holds those of two rows, which halves the additions that follow one another.
+// The sums of a thread over its rows, which are 32 at most.
 template <int N>
 struct Sums {
-    float gamma[N], beta[N], gamma_row[N], beta_row[N];
-    float alpha, shift, alpha_row, shift_row;
+    float gamma[N], beta[N], alpha, shift;
     DYT_METHOD void clear() {
         fill(gamma, 0.0f);
         fill(beta, 0.0f);
         alpha = 0.0f;
         shift = 0.0f;
-        clear_row();
-    }
-    DYT_METHOD void clear_row() {
-        fill(gamma_row, 0.0f);
-        fill(beta_row, 0.0f);
-        alpha_row = 0.0f;
-        shift_row = 0.0f;
-    }
-    DYT_METHOD void fold() {
-#pragma unroll
-        for (int k = 0; k < N; ++k) {
-            gamma[k] += gamma_row[k];
-            beta[k] += beta_row[k];
-        }
-        alpha += alpha_row;
-        shift += shift_row;
     }
 };
 
 // dx of one row's positions, and their part of the sums.
 template <class T, class Curve, class A, int N>
 DYT_DEVICE void slope(const typename A::Block& of_dy, const typename A::Block& of_x, typename T::Element* dx,
-                      float alpha, float shift, const float (&gamma)[N], Sums<N>& sums) {
+                      u64 at, float alpha, float shift, const float (&gamma)[N], Sums<N>& sums) {
     float dy[N], x[N];
     A::unpack(of_dy, dy);
     A::unpack(of_x, x);
+    float alpha_row = 0.0f, shift_row = 0.0f;
 #pragma unroll
     for (int k = 0; k < N; ++k) {
         const math::Both both = Curve::template both<T>(argument<Curve>(alpha, x[k], shift));
         const float h = math::mul_rn(dy[k], gamma[k]);
         const float g = math::mul_rn(h, both.slope);
-        sums.gamma_row[k] = math::fma_rn(dy[k], both.f, sums.gamma_row[k]);
-        sums.beta_row[k] += dy[k];
-        sums.alpha_row = math::fma_rn(g, x[k], sums.alpha_row);
-        if (Curve::SHIFT) sums.shift_row += g;
+        sums.gamma[k] = math::fma_rn(dy[k], both.f, sums.gamma[k]);
+        sums.beta[k] += dy[k];
+        alpha_row = math::fma_rn(g, x[k], alpha_row);
+        if (Curve::SHIFT) shift_row += g;
         // The slope comes last: where it is subnormal, dx is rounded but once more.
         dy[k] = math::mul_rn(math::mul_rn(alpha, h), both.slope);
     }
-    if (dx != nullptr) A::store(dx, dy);
+    sums.alpha += alpha_row;
+    if (Curve::SHIFT) sums.shift += shift_row;
+    if (dx != nullptr) A::store_streamed(dx + at, dy);
 }
-
 // Where a block's sums of columns go.
 struct Target {
     u64 begin;
@@ -218,62 +203,114 @@ struct Target {
     u64 first;
 };
 
+// The sums of each position in the rows of a block's threads, in shared memory: a row of it for each, and a column of
+// padding, so that threads which follow one another may read down a column.
+struct Exchange {
+    float* at;
+    u32 width;
+    DYT_METHOD static Exchange of(u32 which, u32 width) {
+        return Exchange{reinterpret_cast<float*>(shared_memory()) + which * blockDim.y * (width + 1), width};
+    }
+    template <int N>
+    DYT_METHOD void put(const float (&sums)[N]) const {
+#pragma unroll
+        for (int k = 0; k < N; ++k) at[threadIdx.y * (width + 1) + threadIdx.x * N + k] = sums[k];
+    }
+    // The sums over all rows go to `out` where each position is a column, else into the first row here.
+    DYT_METHOD void fold_rows(float* out, const Target& to) const {
+        const u32 threads = blockDim.x * blockDim.y, thread = threadIdx.y * blockDim.x + threadIdx.x;
+        // Threads that share a position, all powers of two; a thread that reads the first row is the one that writes it.
+        const u32 lanes = width >= threads ? 1 : (threads / width < 32 ? threads / width : 32);
+        const u32 rows = blockDim.y / lanes;
+        const u32 lane = thread % lanes;
+#pragma unroll 1
+        for (u32 position = thread / lanes; position < width; position += threads / lanes) {
+            const float* from = at + lane * rows * (width + 1) + position;
+            Sum sum;
+            sum.clear();
+#pragma unroll 4
+            for (u32 row = 0; row < rows; ++row) sum.add(from[row * (width + 1)]);
+            const float total = lane_sum(sum, lanes).value();
+            if (lane != 0) continue;
+            if (to.inner > 1) {
+                at[position] = total;
+            } else if (to.begin + position < to.end) {
+                out[to.first + to.begin + position] = total;
+            }
+        }
+    }
+    // A warp for each column of several positions, of which this block may have only a part.
+    DYT_METHOD void fold_positions(float* out, const Target& to) const {
+        const u32 thread = threadIdx.y * blockDim.x + threadIdx.x;
+        const u64 last = quotient(to.end - 1, to.inner), warps = blockDim.x * blockDim.y / 32;
+#pragma unroll 1
+        for (u64 column = quotient(to.begin, to.inner) + thread / 32; column <= last; column += warps) {
+            const u64 from = most(to.begin, column * to.inner);
+            const u64 until = least(to.end, (column + 1) * to.inner);
+            float part = 0.0f;
+#pragma unroll 1
+            for (u64 i = from + thread % 32; i < until; i += 32) part += at[i - to.begin];
+            part = lane_sum(part, 32);
+            if (thread % 32 == 0) out[to.first + column + to.slab] = part;
+        }
+    }
+};
+
 // Adds up the sums of a block's positions over its rows of threads, and over the positions of a column.
 template <int N>
-DYT_DEVICE void store_columns(const float (&sums)[N], float* out, const Target& to, float* exchange) {
-    const u32 thread = threadIdx.y * blockDim.x + threadIdx.x;
-    const u32 width = blockDim.x * N;
+DYT_DEVICE void store_columns(const Sums<N>& sums, float* dgamma, float* dbeta, const Target& to) {
+    const Exchange gamma = Exchange::of(0, blockDim.x * N), beta = Exchange::of(1, blockDim.x * N);
     __syncthreads();
-#pragma unroll
-    for (int k = 0; k < N; ++k) exchange[threadIdx.y * width + threadIdx.x * N + k] = sums[k];
+    if (dgamma != nullptr) gamma.put(sums.gamma);
+    if (dbeta != nullptr) beta.put(sums.beta);
     __syncthreads();
-    float total = 0.0f;
-    if (thread < width) {
-        Sum sum;
-        sum.clear();
-#pragma unroll 1
-        for (u32 y = 0; y < blockDim.y; ++y) sum.add(exchange[y * width + thread]);
-        total = sum.value();
-        if (to.inner == 1 && to.begin + thread < to.end) out[to.first + to.begin + thread] = total;
-    }
+    if (dgamma != nullptr) gamma.fold_rows(dgamma, to);
+    if (dbeta != nullptr) beta.fold_rows(dbeta, to);
     if (to.inner == 1) return;
     __syncthreads();
-    if (thread < width) exchange[thread] = total;
-    __syncthreads();
-    // A warp for each column, of which this block may have only a part.
-    const u64 last = quotient(to.end - 1, to.inner);
-#pragma unroll 1
-    for (u64 column = quotient(to.begin, to.inner) + thread / 32; column <= last; column += blockDim.x * blockDim.y / 32) {
-        const u64 from = most(to.begin, column * to.inner);
-        const u64 until = least(to.end, (column + 1) * to.inner);
-        float part = 0.0f;
-#pragma unroll 1
-        for (u64 at = from + thread % 32; at < until; at += 32) part += exchange[at - to.begin];
-        part = lane_sum(part, 32);
-        if (thread % 32 == 0) out[to.first + column + to.slab] = part;
-    }
+    if (dgamma != nullptr) gamma.fold_positions(dgamma, to);
+    if (dbeta != nullptr) beta.fold_positions(dbeta, to);
 }
 
 // Adds up a sum of each thread of the block.
-DYT_DEVICE void store_scalar(float sum, float* out, float* exchange) {
+DYT_DEVICE void store_scalar(float sum, float* out) {
     const u32 thread = threadIdx.y * blockDim.x + threadIdx.x;
-    const u32 warps = blockDim.x * blockDim.y / 32;
+    float* exchange = reinterpret_cast<float*>(shared_memory());
     sum = lane_sum(sum, 32);
     __syncthreads();
     if (thread % 32 == 0) exchange[thread / 32] = sum;
     __syncthreads();
-    if (thread == 0) {
-        float total = 0.0f;
+    if (thread >= 32) return;
+    const float total = lane_sum(thread < blockDim.x * blockDim.y / 32 ? exchange[thread] : 0.0f, 32);
+    if (thread == 0) out[blockIdx.x] = total;
+}
+
+// dx of this thread's rows, and the sums over them; `at` is the first one.
+template <class T, class Curve, class A, bool VECTOR, int N>
+DYT_DEVICE void slopes(const PointwiseBackward& a, u64 at, u32 count, float alpha, float shift, const float (&gamma)[N],
+                       Sums<N>& sums) {
+    typedef typename T::Element Element;
+    // One position for the three tensors: a pointer to each would be six registers more, and nvcc spills them.
+    const u64 step = static_cast<u64>(blockDim.y) * a.row_stride;
+    const Element* dy = static_cast<const Element*>(a.dy);
+    const Element* x = static_cast<const Element*>(a.x);
+    Element* dx = static_cast<Element*>(a.dx);
+    Rows<T, VECTOR> rows;
+    rows.begin(threadIdx.y * blockDim.x + threadIdx.x, blockDim.x * blockDim.y);
+    rows.prepare(count, dy, x, at, step);
 #pragma unroll 1
-        for (u32 warp = 0; warp < warps; ++warp) total += exchange[warp];
-        out[blockIdx.x] = total;
+    for (u32 row = 0; row < count; ++row) {
+        typename A::Block of_dy, of_x;
+        rows.take(row, count, dy, x, at, step, of_dy, of_x);
+        slope<T, Curve, A, N>(of_dy, of_x, dx, at, alpha, shift, gamma, sums);
+        at += step;
     }
+    wait_copies<0>();
 }
 
 template <class T, class P, class Curve, bool VECTOR>
 DYT_DEVICE void pointwise_backward(const PointwiseBackward& a) {
     typedef Access<T, VECTOR> A;
-    typedef typename T::Element Element;
     constexpr int N = A::WIDTH;
     const u32 chunk = blockIdx.x / a.slabs;
     const u32 slab = blockIdx.x - chunk * a.slabs;
@@ -286,36 +323,14 @@ DYT_DEVICE void pointwise_backward(const PointwiseBackward& a) {
     if (position < a.len && first < a.rows) {
         float gamma[N];
         along<P, N>(a.gamma, position, a.inner, 1.0f, gamma);
-        // One position for the three tensors: a pointer to each would be six registers more, and nvcc spills them.
-        u64 at = first * a.row_stride + position;
-        const u64 step = static_cast<u64>(blockDim.y) * a.row_stride;
         const u32 count = static_cast<u32>(least(a.steps, quotient(a.rows - first + blockDim.y - 1, blockDim.y)));
-        const Element* dy = static_cast<const Element*>(a.dy);
-        const Element* x = static_cast<const Element*>(a.x);
-        Element* dx = static_cast<Element*>(a.dx);
-        Rows<T, VECTOR> rows;
-        rows.begin(threadIdx.y * blockDim.x + threadIdx.x, blockDim.x * blockDim.y);
-        rows.prepare(count, dy, x, at, step);
-#pragma unroll 1
-        for (u32 row = 0; row < count; ++row) {
-            typename A::Block of_dy, of_x;
-            rows.take(row, count, dy, x, at, step, of_dy, of_x);
-            slope<T, Curve, A, N>(of_dy, of_x, dx == nullptr ? nullptr : dx + at, alpha, shift, gamma, sums);
-            if (row % 2 == 1 || row + 1 == count) {
-                sums.fold();
-                sums.clear_row();
-            }
-            at += step;
-        }
-        wait_copies<0>();
+        slopes<T, Curve, A, VECTOR, N>(a, first * a.row_stride + position, count, alpha, shift, gamma, sums);
     }
     const u64 width = static_cast<u64>(blockDim.x) * N;
     const Target to = {slab * width, least(a.len, (slab + 1) * width), a.inner, slab, chunk * a.pieces};
-    float* exchange = reinterpret_cast<float*>(shared_memory());
-    if (a.dgamma != nullptr) store_columns<N>(sums.gamma, a.dgamma, to, exchange);
-    if (a.dbeta != nullptr) store_columns<N>(sums.beta, a.dbeta, to, exchange);
-    if (a.dalpha != nullptr) store_scalar(sums.alpha, a.dalpha, exchange);
-    if (Curve::SHIFT && a.dshift != nullptr) store_scalar(sums.shift, a.dshift, exchange);
+    if (a.dgamma != nullptr || a.dbeta != nullptr) store_columns<N>(sums, a.dgamma, a.dbeta, to);
+    if (a.dalpha != nullptr) store_scalar(sums.alpha, a.dalpha);
+    if (Curve::SHIFT && a.dshift != nullptr) store_scalar(sums.shift, a.dshift);
 }
 
 }  // namespace dyt
@@ -331,5 +346,5 @@ DYT_DEVICE void pointwise_backward(const PointwiseBackward& a) {
     DYT_ENTRY(dyt_##op##_bwd_##storage##_scalar, PointwiseBackward, 256, 4,                           \
               dyt::pointwise_backward<T, P, Curve, false>(a))
 
-DYT_FOR_STORAGE(POINTWISE, dyt, dyt::Dyt, 3)
-DYT_FOR_STORAGE(POINTWISE, derf, dyt::Derf, 2)
+DYT_FOR_STORAGE(POINTWISE, dyt, dyt::Dyt, 4)
+DYT_FOR_STORAGE(POINTWISE, derf, dyt::Derf, 3)

@@ -33,12 +33,11 @@ CEILINGS = (
     (r"dyt_(dyt|derf)_fwd_.*_scalar", 40),
     (r"dyt_(dyt|derf)_fwd_", 64),
     (r"dyt_(dyt|derf)_bwd_.*_scalar", 48),
-    (r"dyt_dyt_bwd_", 80),
-    (r"dyt_derf_bwd_f32_", 96),
-    (r"dyt_derf_bwd_", 128),
+    (r"dyt_dyt_bwd_", 64),
+    (r"dyt_derf_bwd_", 80),
     (r"dyt_(layer|rms)_norm_.*_long_", 80),
     (r"dyt_(layer|rms)_norm_fwd_", 64),
-    (r"dyt_(layer|rms)_norm_bwd_", 112),
+    (r"dyt_(layer|rms)_norm_bwd_", 128),
     (r"", 64),
 )
 

@@ -3,17 +3,31 @@
 
 namespace dyt {
 
-// The blocks of a row that one thread keeps: block i is the (i * threads + thread)th.
+// Which blocks of a row a thread keeps: block i begins at element `first + i * stride`, if the row is so long.
+template <class A, int COUNT>
+struct Share {
+    u32 first;
+    u32 stride;
+    // Bit i: there is a block i.
+    u32 there;
+    DYT_METHOD static Share of(u64 cols) {
+        Share share = {threadIdx.x * A::WIDTH, blockDim.x * A::WIDTH, 0};
+#pragma unroll
+        for (int i = 0; i < COUNT; ++i) share.there |= share.at(i) < cols ? 1u << i : 0u;
+        return share;
+    }
+    DYT_METHOD u32 at(int i) const { return first + i * stride; }
+};
+
+DYT_DEVICE bool has(u32 there, int i) { return (there >> i & 1) != 0; }
+
+// Those blocks.
 template <class A, int COUNT>
 struct Kept {
     typename A::Block block[COUNT];
-    // Of the `end` blocks of a row at `row`.
-    DYT_METHOD void load(const typename A::Element* row, u32 end) {
+    DYT_METHOD void load(const typename A::Element* row, const Share<A, COUNT>& share, u32 there) {
 #pragma unroll
-        for (int i = 0; i < COUNT; ++i) {
-            const u32 at = i * blockDim.x + threadIdx.x;
-            block[i] = at < end ? A::load(row + static_cast<u64>(at) * A::WIDTH) : A::zero();
-        }
+        for (int i = 0; i < COUNT; ++i) block[i] = has(there, i) ? A::load(row + share.at(i)) : A::zero();
     }
 };
 
@@ -22,28 +36,34 @@ struct Kept {
 template <class A, int COUNT>
 struct Ahead {
     // Counted in 16 bytes of shared memory, which takes fewer registers than a pointer.
-    u32 slot;
-    DYT_METHOD void fetch(const typename A::Element* row, u32 end) {
+    u32 place;
+    DYT_METHOD void fetch(const typename A::Element* dy, const typename A::Element* x,
+                          const Share<A, COUNT>& share, u32 there, bool reads_x) const {
         const u32 threads = blockDim.x * blockDim.y;
+        Raw* to = reinterpret_cast<Raw*>(shared_memory()) + place;
 #pragma unroll
         for (int i = 0; i < COUNT; ++i) {
-            const u32 at = i * blockDim.x + threadIdx.x;
-            if (at < end) copy_async(place(slot + i * threads), row + static_cast<u64>(at) * A::WIDTH);
+            if (!has(there, i)) continue;
+            copy_async(to + i * threads, dy + share.at(i));
+            if (reads_x) copy_async(to + (COUNT + i) * threads, x + share.at(i));
         }
+        commit_copies();
     }
-    // Behind `wait_copies`.
-    DYT_METHOD void take(Kept<A, COUNT>& kept, u32 end) const {
+    DYT_METHOD void take(Kept<A, COUNT>& of_dy, Kept<A, COUNT>& of_x, u32 there) const {
         const u32 threads = blockDim.x * blockDim.y;
+        const Raw* from = reinterpret_cast<const Raw*>(shared_memory()) + place;
+        wait_copies<0>();
 #pragma unroll
         for (int i = 0; i < COUNT; ++i) {
-            const u32 at = i * blockDim.x + threadIdx.x;
-            kept.block[i] = A::zero();
-            if (at < end) take(kept.block[i], *place(slot + i * threads));
+            of_dy.block[i] = A::zero();
+            of_x.block[i] = A::zero();
+            if (!has(there, i)) continue;
+            take(of_dy.block[i], from[i * threads]);
+            take(of_x.block[i], from[(COUNT + i) * threads]);
         }
     }
 
 private:
-    DYT_METHOD static Raw* place(u32 at) { return reinterpret_cast<Raw*>(shared_memory()) + at; }
     DYT_METHOD static void take(Raw& to, const Raw& from) { to = from; }
     // Elements are never fetched ahead.
     template <class Element>
@@ -54,12 +74,12 @@ private:
 // values is exact.
 template <class A, int COUNT, class T>
 DYT_DEVICE float origin_of(const Moments& moments, const Kept<A, COUNT>& kept, const typename A::Element* row,
-                           u32 end, u32& turn) {
-    const float first = end > 0 ? T::widen(*row) : 0.0f;
+                           u32 there, bool live, u32& turn) {
+    const float first = live ? T::widen(*row) : 0.0f;
     float sum[1] = {0.0f};
 #pragma unroll
     for (int i = 0; i < COUNT; ++i) {
-        if (i * blockDim.x + threadIdx.x >= end) continue;
+        if (!has(there, i)) continue;
         float x[A::WIDTH];
         A::unpack(kept.block[i], x);
         float part = 0.0f;
@@ -76,30 +96,33 @@ DYT_DEVICE void norm_forward(const NormForward& a) {
     typedef Access<T, VECTOR> A;
     typedef typename T::Element Element;
     constexpr int N = A::WIDTH, COUNT = 4;
-    const Moments moments = {static_cast<float>(a.cols), a.eps, a.unbiased != 0};
-    const u32 blocks = static_cast<u32>(a.cols / N);
+    const Moments moments = Moments::of(a);
+    const Share<A, COUNT> share = Share<A, COUNT>::of(a.cols);
     u32 turn = 0;
 #pragma unroll 1
     for (u64 base = static_cast<u64>(blockIdx.x) * blockDim.y; base < a.rows;
          base += static_cast<u64>(gridDim.x) * blockDim.y) {
         const u64 row = base + threadIdx.y;
         // A row that is not there has no blocks, but takes part in the sums.
-        const u32 end = row < a.rows ? blocks : 0;
+        const bool live = row < a.rows;
+        const u32 there = live ? share.there : 0;
         const Element* x = static_cast<const Element*>(a.x) + row * a.row_stride;
         Kept<A, COUNT> kept;
-        kept.load(x, end);
-        const float m = Op::CENTER ? origin_of<A, COUNT, T>(moments, kept, x, end, turn) : 0.0f;
+        kept.load(x, share, there);
+        const float m = Op::CENTER ? origin_of<A, COUNT, T>(moments, kept, x, there, live, turn) : 0.0f;
+        // The deviations, unpacked once.
+        float d[COUNT][N];
         float sums[2] = {0.0f, 0.0f};
 #pragma unroll
         for (int i = 0; i < COUNT; ++i) {
-            if (i * blockDim.x + threadIdx.x >= end) continue;
-            float d[N], square = 0.0f, sum = 0.0f;
-            A::unpack(kept.block[i], d);
+            A::unpack(kept.block[i], d[i]);
+            if (!has(there, i)) continue;
+            float square = 0.0f, sum = 0.0f;
 #pragma unroll
             for (int k = 0; k < N; ++k) {
-                if (Op::CENTER) d[k] -= m;
-                square = math::fma_rn(d[k], d[k], square);
-                sum += d[k];
+                if (Op::CENTER) d[i][k] -= m;
+                square = math::fma_rn(d[i][k], d[i][k], square);
+                sum += d[i][k];
             }
             sums[0] += square;
             sums[1] += sum;
@@ -114,24 +137,21 @@ DYT_DEVICE void norm_forward(const NormForward& a) {
         }
         const float c = Op::CENTER ? moments.average(sums[1]) : 0.0f;
         const float rstd = moments.rstd(moments.variance(sums[0], c));
-        const Affine affine = {m, rstd, -(c * rstd)};
-        if (end > 0 && threadIdx.x == 0) {
+        const Affine affine = {0.0f, rstd, -(c * rstd)};
+        if (live && threadIdx.x == 0) {
             if (Op::CENTER && a.mean != nullptr) a.mean[row] = m + c;
             if (a.rstd != nullptr) a.rstd[row] = rstd;
         }
         Element* y = static_cast<Element*>(a.y) + row * a.row_stride;
 #pragma unroll
         for (int i = 0; i < COUNT; ++i) {
-            const u32 at = i * blockDim.x + threadIdx.x;
-            if (at >= end) continue;
-            const u64 column = static_cast<u64>(at) * N;
-            float v[N], gamma[N], beta[N];
-            A::unpack(kept.block[i], v);
-            parameters<P, N>(a.gamma, column, 1.0f, gamma);
-            parameters<P, N>(a.beta, column, -0.0f, beta);
+            if (!has(there, i)) continue;
+            float gamma[N], beta[N];
+            parameters<P, N>(a.gamma, share.at(i), 1.0f, gamma);
+            parameters<P, N>(a.beta, share.at(i), -0.0f, beta);
 #pragma unroll
-            for (int k = 0; k < N; ++k) v[k] = math::fma_rn(affine.x_hat<Op>(v[k]), gamma[k], beta[k]);
-            A::store(y + column, v);
+            for (int k = 0; k < N; ++k) d[i][k] = math::fma_rn(affine.x_hat<Op>(d[i][k]), gamma[k], beta[k]);
+            A::store(y + share.at(i), d[i]);
         }
     }
 }
@@ -141,12 +161,11 @@ template <int N, int COUNT>
 DYT_DEVICE void store_columns(const float (&sums)[COUNT][N], float* out, u64 columns, float* exchange) {
     if (out == nullptr) return;
     if (blockDim.y == 1) {
+        const bool aligned = aligned_to_16(out);
 #pragma unroll
         for (int i = 0; i < COUNT; ++i) {
             const u64 column = (static_cast<u64>(i) * blockDim.x + threadIdx.x) * N;
-#pragma unroll
-            for (int k = 0; k < N; ++k)
-                if (column + k < columns) out[column + k] = sums[i][k];
+            if (column < columns) store_sums(out + column, sums[i], aligned);
         }
         return;
     }
@@ -162,7 +181,7 @@ DYT_DEVICE void store_columns(const float (&sums)[COUNT][N], float* out, u64 col
     for (u32 column = threadIdx.y * blockDim.x + threadIdx.x; column < columns; column += blockDim.x * blockDim.y) {
         Sum sum;
         sum.clear();
-#pragma unroll 1
+#pragma unroll 4
         for (u32 y = 0; y < blockDim.y; ++y) sum.add(exchange[y * width + column]);
         out[column] = sum.value();
     }
@@ -173,8 +192,8 @@ DYT_DEVICE void norm_backward(const NormBackward& a) {
     typedef Access<T, VECTOR> A;
     typedef typename T::Element Element;
     constexpr int N = A::WIDTH, COUNT = VECTOR ? 16 / N : 4;
-    const Moments moments = {static_cast<float>(a.cols), a.eps, a.unbiased != 0};
-    const u32 blocks = static_cast<u32>(a.cols / N);
+    const Moments moments = Moments::of(a);
+    const Share<A, COUNT> share = Share<A, COUNT>::of(a.cols);
     const bool reads_x = a.dx != nullptr || a.dgamma != nullptr;
     const u64 rows = static_cast<u64>(blockDim.y) * a.steps;
     float dgamma[COUNT][N], dbeta[COUNT][N];
@@ -185,73 +204,58 @@ DYT_DEVICE void norm_backward(const NormBackward& a) {
     }
     u32 turn = 0;
     const u32 scratch = blockDim.x <= 32 ? 0 : blockDim.x * blockDim.y / 32 * 8;
-    // A row of f32 takes twice the registers, and has twice the bytes under way without it.
-    const bool ahead = VECTOR && T::NARROW && a.cached != 0;
-    const u32 slots = scratch / 4 + threadIdx.y * blockDim.x + threadIdx.x;
-    Ahead<A, COUNT> next_x = {slots}, next_dy = {slots + COUNT * blockDim.x * blockDim.y};
+    const bool fetches_ahead = VECTOR && a.cached != 0;
+    const Ahead<A, COUNT> ahead = {scratch / 4 + threadIdx.y * blockDim.x + threadIdx.x};
     const u64 last = least(a.rows, (blockIdx.x + 1) * rows);
-    const Element* all_x = static_cast<const Element*>(a.x);
-    const Element* all_dy = static_cast<const Element*>(a.dy);
-    if (ahead) {
-        const u64 row = blockIdx.x * rows + threadIdx.y;
-        const u32 end = row < last ? blocks : 0;
-        next_dy.fetch(all_dy + row * a.row_stride, end);
-        next_x.fetch(all_x + row * a.row_stride, reads_x ? end : 0);
-        commit_copies();
-    }
+    u64 row = blockIdx.x * rows + threadIdx.y;
+    // Where the row begins, and how far it is to the thread's next.
+    u64 begin = row * a.row_stride;
+    const u64 step = blockDim.y * a.row_stride;
+    const Element* dy = static_cast<const Element*>(a.dy);
+    const Element* x = static_cast<const Element*>(a.x);
+    if (fetches_ahead) ahead.fetch(dy + begin, x + begin, share, row < last ? share.there : 0, reads_x);
+    Saved next = Saved::load(a.mean, a.rstd, row, row < last);
+    // All threads of a block go on together, those without a row too.
 #pragma unroll 1
-    for (u64 base = blockIdx.x * rows; base < last; base += blockDim.y) {
-        const u64 row = base + threadIdx.y;
-        const u32 end = row < last ? blocks : 0;
-        const u64 begin = row * a.row_stride;
-        const Element* x = all_x + begin;
+    for (; row - threadIdx.y < last; row += blockDim.y, begin += step) {
+        const bool live = row < last;
+        const u32 there = live ? share.there : 0;
+        const Saved saved = next;
+        next = Saved::load(a.mean, a.rstd, row + blockDim.y, row + blockDim.y < last);
         Kept<A, COUNT> of_x, of_dy;
-        if (ahead) {
-            wait_copies<0>();
-            next_dy.take(of_dy, end);
-            next_x.take(of_x, reads_x ? end : 0);
-            const u32 more = row + blockDim.y < last ? blocks : 0;
-            const u64 step = begin + blockDim.y * a.row_stride;
-            next_dy.fetch(all_dy + step, more);
-            next_x.fetch(all_x + step, reads_x ? more : 0);
-            commit_copies();
+        if (fetches_ahead) {
+            ahead.take(of_dy, of_x, there);
+            const u64 later = begin + step;
+            ahead.fetch(dy + later, x + later, share, row + blockDim.y < last ? share.there : 0, reads_x);
         } else {
-            of_dy.load(all_dy + begin, end);
-            of_x.load(x, reads_x ? end : 0);
+            of_dy.load(dy + begin, share, there);
+            of_x.load(x + begin, share, reads_x ? there : 0);
         }
         Slope slope = {{0.0f, 0.0f, 0.0f}, 0.0f, 0.0f};
         if (reads_x) {
             float m = 0.0f;
-            if (Op::CENTER) {
-                if (a.mean == nullptr) {
-                    m = origin_of<A, COUNT, T>(moments, of_x, x, end, turn);
-                } else if (end > 0) {
-                    m = a.mean[row];
-                }
-            }
+            if (Op::CENTER)
+                m = a.mean == nullptr ? origin_of<A, COUNT, T>(moments, of_x, x + begin, there, live, turn) : saved.mean;
             float sums[4] = {0.0f, 0.0f, 0.0f, 0.0f};
 #pragma unroll
             for (int i = 0; i < COUNT; ++i) {
-                const u32 at = i * blockDim.x + threadIdx.x;
-                if (at >= end) continue;
+                if (!has(there, i)) continue;
                 float x_part[N], dy_part[N], gamma[N];
                 A::unpack(of_x.block[i], x_part);
                 A::unpack(of_dy.block[i], dy_part);
-                parameters<P, N>(a.gamma, static_cast<u64>(at) * N, 1.0f, gamma);
+                parameters<P, N>(a.gamma, share.at(i), 1.0f, gamma);
                 add_terms<Op, N>(sums, x_part, dy_part, gamma, m);
             }
             all_row_sums<Op>(sums, turn);
-            slope = slope_of<Op>(moments, m, end > 0 && a.rstd != nullptr ? a.rstd + row : nullptr, sums);
+            slope = slope_of<Op>(moments, m, a.rstd != nullptr ? &saved.rstd : nullptr, sums);
         }
 #pragma unroll
         for (int i = 0; i < COUNT; ++i) {
-            const u32 at = i * blockDim.x + threadIdx.x;
-            if (at >= end) continue;
-            const u64 column = static_cast<u64>(at) * N;
+            if (!has(there, i)) continue;
             float x_part[N], dy_part[N], gamma[N];
             A::unpack(of_x.block[i], x_part);
             A::unpack(of_dy.block[i], dy_part);
-            parameters<P, N>(a.gamma, column, 1.0f, gamma);
+            parameters<P, N>(a.gamma, share.at(i), 1.0f, gamma);
 #pragma unroll
             for (int k = 0; k < N; ++k) {
                 const float x_hat = slope.affine.x_hat<Op>(x_part[k]);
@@ -259,7 +263,7 @@ DYT_DEVICE void norm_backward(const NormBackward& a) {
                 dbeta[i][k] += dy_part[k];
                 dy_part[k] = slope.dx<Op>(dy_part[k] * gamma[k], x_hat);
             }
-            if (a.dx != nullptr) A::store(static_cast<Element*>(a.dx) + begin + column, dy_part);
+            if (a.dx != nullptr) A::store(static_cast<Element*>(a.dx) + begin + share.at(i), dy_part);
         }
     }
     // Nothing is under way any more, and the place of the copies is free for the exchange.

@@ -59,7 +59,7 @@ DYT_DEVICE float first_origin(const Moments& moments, const typename T::Element*
 template <class T, class P, class Op>
 DYT_DEVICE void norm_forward_first(const NormForward& a) {
     typedef typename T::Element Element;
-    const Moments moments = {static_cast<float>(a.cols), a.eps, a.unbiased != 0};
+    const Moments moments = Moments::of(a);
     const u64 tiles = (a.inner + 31) / 32;
 #pragma unroll 1
     for (u64 tile = blockIdx.x; tile < a.rows * tiles; tile += gridDim.x) {
@@ -144,7 +144,7 @@ DYT_DEVICE Slope first_slope(const Moments& moments, const NormBackward& a, cons
 template <class T, class P, class Op>
 DYT_DEVICE void norm_backward_first(const NormBackward& a) {
     typedef typename T::Element Element;
-    const Moments moments = {static_cast<float>(a.cols), a.eps, a.unbiased != 0};
+    const Moments moments = Moments::of(a);
     const u64 tiles = (a.inner + 31) / 32;
     const bool reads_x = a.dx != nullptr || a.dgamma != nullptr;
     float* dgamma = a.dgamma == nullptr ? nullptr : a.dgamma + static_cast<u64>(blockIdx.x) * a.cols;

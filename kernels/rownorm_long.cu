@@ -81,7 +81,7 @@ DYT_DEVICE void norm_forward_long(const NormForward& a) {
     typedef Access<T, VECTOR> A;
     typedef typename T::Element Element;
     constexpr int N = A::WIDTH, COUNT = Tile<A>::COUNT;
-    const Moments moments = {static_cast<float>(a.cols), a.eps, a.unbiased != 0};
+    const Moments moments = Moments::of(a);
     const u64 blocks = a.cols / N;
     u32 turn = 0;
     Raw* cache = reinterpret_cast<Raw*>(shared_memory() + blockDim.x);
@@ -156,7 +156,7 @@ DYT_DEVICE void norm_backward_long(const NormBackward& a) {
     typedef Access<T, VECTOR> A;
     typedef typename T::Element Element;
     constexpr int N = A::WIDTH, COUNT = Tile<A>::COUNT;
-    const Moments moments = {static_cast<float>(a.cols), a.eps, a.unbiased != 0};
+    const Moments moments = Moments::of(a);
     const u64 blocks = a.cols / N;
     const bool reads_x = a.dx != nullptr || a.dgamma != nullptr;
     float* dgamma = a.dgamma == nullptr ? nullptr : a.dgamma + static_cast<u64>(blockIdx.x) * a.cols;
@@ -211,17 +211,23 @@ DYT_DEVICE void norm_backward_long(const NormBackward& a) {
         }
 #pragma unroll 1
         for (u64 at = threadIdx.x; at < blocks; at += blockDim.x) {
-            float x_part[N], dy_part[N], gamma[N];
+            float x_part[N], dy_part[N], gamma[N], to_gamma[N], to_beta[N];
             A::unpack(reads_x ? x.again(at) : A::zero(), x_part);
             A::unpack(reads_x ? dy.again(at) : dy.first(at), dy_part);
             parameters<P, N>(a.gamma, at * N, 1.0f, gamma);
+            fill(to_gamma, 0.0f);
+            fill(to_beta, 0.0f);
+            if (dgamma != nullptr && row > begin) load_sums(dgamma + at * N, to_gamma, aligned_to_16(dgamma));
+            if (dbeta != nullptr && row > begin) load_sums(dbeta + at * N, to_beta, aligned_to_16(dbeta));
 #pragma unroll
             for (int k = 0; k < N; ++k) {
                 const float x_hat = slope.affine.x_hat<Op>(x_part[k]);
-                if (dgamma != nullptr) add_to(dgamma + at * N + k, dy_part[k] * x_hat, row == begin);
-                if (dbeta != nullptr) add_to(dbeta + at * N + k, dy_part[k], row == begin);
+                to_gamma[k] += dy_part[k] * x_hat;
+                to_beta[k] += dy_part[k];
                 dy_part[k] = slope.dx<Op>(dy_part[k] * gamma[k], x_hat);
             }
+            if (dgamma != nullptr) store_sums(dgamma + at * N, to_gamma, aligned_to_16(dgamma));
+            if (dbeta != nullptr) store_sums(dbeta + at * N, to_beta, aligned_to_16(dbeta));
             if (a.dx != nullptr) A::store(static_cast<Element*>(a.dx) + offset + at * N, dy_part);
         }
     }

@@ -268,18 +268,22 @@ Entry::Entry(const char* name, std::size_t parameter_bytes, std::uint32_t most_t
 
 void sync_threads() { meet(machine.block); }
 
-float shuffle_xor(std::uint32_t mask, float value, std::uint32_t apart) {
-    const std::uint32_t index = machine.running->index, lane = index % 32;
+float shuffle(std::uint32_t mask, float value, std::uint32_t from) {
+    const std::uint32_t index = machine.running->index;
     Warp& warp = machine.warps[index / 32];
-    if (mask != 0xffffffffu || warp.meeting.expected != 32 || apart > 31) {
+    if (mask != 0xffffffffu || warp.meeting.expected != 32 || from > 31) {
         machine.fault = "a shuffle among lanes that are not there";
         return value;
     }
     // A lane can be one shuffle ahead of the others, not two.
     float* values = warp.values[warp.meeting.met % 2];
-    values[lane] = value;
+    values[index % 32] = value;
     meet(warp.meeting);
-    return values[lane ^ apart];
+    return values[from];
+}
+
+float shuffle_xor(std::uint32_t mask, float value, std::uint32_t apart) {
+    return shuffle(mask, value, machine.running->index % 32 ^ apart);
 }
 
 unsigned char* shared_memory() { return machine.shared; }

@@ -8,7 +8,9 @@
 #include <cstring>
 
 #define __syncthreads() simt::sync_threads()
+#define __shfl_sync(mask, value, from) simt::shuffle(mask, value, from)
 #define __shfl_xor_sync(mask, value, apart) simt::shuffle_xor(mask, value, apart)
+#define __clz(value) __builtin_clz(value)
 #define threadIdx (simt::here->thread)
 #define blockIdx (simt::here->block)
 #define blockDim (simt::here->threads)
@@ -33,6 +35,7 @@ struct Here {
 extern thread_local Here* here;
 
 void sync_threads();
+float shuffle(std::uint32_t mask, float value, std::uint32_t from);
 float shuffle_xor(std::uint32_t mask, float value, std::uint32_t apart);
 unsigned char* shared_memory();
 

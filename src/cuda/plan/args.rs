@@ -132,7 +132,7 @@ pub struct Fold {
     pub chunks: u64,
     /// Partial sums of dalpha and of dshift.
     pub scalars: u64,
-    /// Blocks that fold columns; the one behind them folds dalpha and dshift.
+    /// Blocks for dgamma, and as many for dbeta; behind them one for each of dalpha and dshift. What is absent has none.
     pub column_blocks: u32,
     /// 1 to add to what the gradients hold.
     pub accumulate: u32,

@@ -6,9 +6,9 @@ use super::{Args, BackwardAddresses, Entry, Launch};
 use crate::Problem;
 
 /// Most threads that share the chunks of a column.
-const MOST_LANES: u64 = 32;
-/// Least threads that do: one warp alone would leave a multiprocessor idle.
-const LEAST_LANES: u64 = 8;
+const MOST_LANES: u64 = 8;
+/// Partial sums that a thread adds up before another one is worth it: it loads them all at once.
+const ENOUGH: u64 = 8;
 
 /// Where the first stage writes its sums.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,13 +67,16 @@ pub(super) fn launch(problem: &Problem, at: &BackwardAddresses, partials: &Parti
     let (dgamma, dbeta) = (unless(columns, at.dgamma), unless(columns, at.dbeta));
     let (dalpha, dshift) = (unless(scalars, at.dalpha), unless(scalars, at.dshift));
     let cols = problem.cols() as u64;
-    let column_blocks = if dgamma == 0 && dbeta == 0 { 0 } else { cols.div_ceil(WARP) };
-    let scalar_blocks = u64::from(dalpha != 0 || dshift != 0);
-    let blocks = column_blocks + scalar_blocks;
+    // Each gradient has blocks of its own.
+    let wanted = |addresses: [u64; 2]| addresses.into_iter().filter(|&address| address != 0).count() as u64;
+    let column_blocks = cols.div_ceil(WARP);
+    let blocks = wanted([dgamma, dbeta]) * column_blocks + wanted([dalpha, dshift]);
     if blocks == 0 {
         return None;
     }
-    let lanes = partials.chunks.max(1).next_power_of_two().clamp(LEAST_LANES, MOST_LANES);
+    let of_column = partials.chunks.div_ceil(ENOUGH);
+    let of_scalar = partials.scalars.div_ceil(ENOUGH * WARP);
+    let lanes = of_column.max(of_scalar).max(1).next_power_of_two().min(MOST_LANES);
     #[expect(clippy::cast_possible_truncation, reason = "a grid's blocks fit 31 bits")]
     let args = Fold {
         dgamma_partials: partials.dgamma,
@@ -97,8 +100,9 @@ pub(super) fn launch(problem: &Problem, at: &BackwardAddresses, partials: &Parti
         entry: Entry::Fold,
         grid: grid(blocks),
         block: block(WARP, lanes),
-        #[expect(clippy::cast_possible_truncation, reason = "8 KiB at most")]
-        shared_bytes: (WARP * lanes * 8) as u32,
+        // Two f32 for each column and lane, and one column of padding.
+        #[expect(clippy::cast_possible_truncation, reason = "3 KiB at most")]
+        shared_bytes: ((WARP + 1) * lanes * 8) as u32,
         cluster: 1,
         args: Args::Fold(args),
     })

@@ -11,6 +11,8 @@ use crate::{Pass, Problem, Std};
 
 /// Vectors that a thread of the forward keeps.
 const FORWARD_VECTORS: u64 = 4;
+/// Threads of a block of the forward with several rows: rows in one block wait for one another.
+const FORWARD_TOGETHER: u64 = 64;
 /// Threads that share a row of the forward at most.
 const FORWARD_THREADS: u64 = 1024;
 /// Columns that a thread of the backward keeps by vectors: each has two sums.
@@ -60,9 +62,11 @@ fn form(problem: &Problem, pass: Pass, vectors: bool) -> (Form, (u64, u64), u64)
         return (Form::First, (WARP, THREADS / WARP), 0);
     }
     let width = if vectors { vector(problem.dtype()) } else { 1 };
-    let (columns, most) = match pass {
-        Pass::Forward => (FORWARD_VECTORS * width, FORWARD_THREADS),
-        Pass::Backward => (if vectors { BACKWARD_COLUMNS } else { BACKWARD_SCALARS }, BACKWARD_THREADS),
+    let (columns, together, most) = match pass {
+        Pass::Forward => (FORWARD_VECTORS * width, FORWARD_TOGETHER, FORWARD_THREADS),
+        Pass::Backward => {
+            (if vectors { BACKWARD_COLUMNS } else { BACKWARD_SCALARS }, THREADS, BACKWARD_THREADS)
+        }
     };
     let threads = row_threads((problem.cols() as u64).div_ceil(columns));
     if threads > most {
@@ -70,7 +74,7 @@ fn form(problem: &Problem, pass: Pass, vectors: bool) -> (Form, (u64, u64), u64)
         return (form, (most, 1), 0);
     }
     let form = if vectors { Form::Vector } else { Form::Scalar };
-    (form, (threads, (THREADS / threads).max(1)), columns)
+    (form, (threads, (together / threads).max(1)), columns)
 }
 
 impl Tiling {
@@ -119,11 +123,10 @@ impl Tiling {
             let cached = cached(problem, self.form, scratch, 2, limits);
             return (scratch + 32 * cached, cached);
         }
-        // A row of dy and of x, in whose place the sums are exchanged afterwards.
+        // The next row of dy and of x, in whose place the sums are exchanged afterwards.
         let row = 2 * self.thread_count() * self.columns * problem.dtype().size() as u64;
         let room = u64::from(limits.shared_bytes.min(SHARED_WITHOUT_OPT_IN));
-        let narrow = problem.dtype().size() < 4;
-        if narrow && self.form == Form::Vector && self.steps > 1 && scratch + row.max(exchange) <= room {
+        if self.form == Form::Vector && self.steps > 1 && scratch + row.max(exchange) <= room {
             (scratch + row.max(exchange), 1)
         } else {
             (scratch + exchange, 0)

@@ -10,10 +10,15 @@ use crate::{Pass, Problem};
 const FORWARD_BLOCKS: u64 = 2048;
 /// Rows that a thread of the forward takes at most, unless the grid would be too large.
 const FORWARD_STEPS: u64 = 8;
-/// As above, of the backward, whose sums cost traffic for each block.
-const BACKWARD_BLOCKS: u64 = 1024;
-/// Rows that add to one sum of a thread: by pairs, so that 16 additions follow one another.
+/// As above, of the backward, whose sums cost traffic for each block, times the elements of a thread: for 16 bits, which
+/// are computed more than moved, fewer blocks are worth it.
+const BACKWARD_BLOCKS: u64 = 4096;
+/// Rows that add to one sum of a thread.
 const BACKWARD_STEPS: u64 = 32;
+/// Threads along a row of the backward at most.
+const BACKWARD_X: u64 = WARP;
+/// The same of few rows at least: 128 bytes of a row are still read at once.
+const NARROW_X: u64 = 8;
 /// Up to this many rows a thread, one chunk of rows is worth more than several blocks.
 const SINGLE_CHUNK_STEPS: u64 = 8;
 /// Least rows a thread where there are several chunks.
@@ -65,12 +70,17 @@ impl Tiling {
     pub(super) fn backward(problem: &Problem, vectors: bool) -> Self {
         let width = if vectors { vector(problem.dtype()) } else { 1 };
         let rows = problem.rows() as u64;
-        let x = (problem.row_len() as u64).div_ceil(width).next_power_of_two().min(WARP);
-        Self::new(problem, width, WARP, |all| {
+        // Few rows that make one chunk are spread over more blocks by narrower ones.
+        let widest = match rows <= THREADS / NARROW_X * SINGLE_CHUNK_STEPS {
+            true => (THREADS / rows.max(1).next_power_of_two()).clamp(NARROW_X, BACKWARD_X),
+            false => BACKWARD_X,
+        };
+        let x = (problem.row_len() as u64).div_ceil(width).next_power_of_two().min(widest);
+        Self::new(problem, width, widest, |all| {
             if rows <= THREADS / x * SINGLE_CHUNK_STEPS {
                 SINGLE_CHUNK_STEPS
             } else {
-                floor_power(all / BACKWARD_BLOCKS).clamp(LEAST_STEPS, BACKWARD_STEPS)
+                floor_power(all / (BACKWARD_BLOCKS / width.max(4))).clamp(LEAST_STEPS, BACKWARD_STEPS)
             }
         })
     }
@@ -155,17 +165,21 @@ pub(super) fn backward(problem: &Problem, at: &BackwardAddresses, launches: &mut
         entry: entry(problem, Pass::Backward, vectors),
         grid: grid(tiling.blocks()),
         block: block(tiling.threads.0, tiling.threads.1),
-        shared_bytes: shared_bytes(tiling.width),
+        shared_bytes: shared_bytes(&tiling),
         cluster: 1,
         args: Args::PointwiseBackward(args),
     });
     partials
 }
 
-/// The ring of loads, and in its place, once the rows are done, a sum for each position of each thread.
+/// The ring of loads, and in its place, once the rows are done, two sums for each position of each thread, with a column
+/// of padding.
 #[expect(clippy::cast_possible_truncation, reason = "32 KiB at most")]
-const fn shared_bytes(width: u64) -> u32 {
-    if width == 1 { (THREADS * 4) as u32 } else { (STAGES * 2 * 16 * THREADS) as u32 }
+const fn shared_bytes(tiling: &Tiling) -> u32 {
+    let (x, y) = tiling.threads;
+    let exchange = 2 * 4 * y * (x * tiling.width + 1);
+    let ring = if tiling.width == 1 { 0 } else { STAGES * 2 * 16 * THREADS };
+    if ring > exchange { ring as u32 } else { exchange as u32 }
 }
 
 /// Where the sums go: to the gradients themselves where nothing is left to add, else to the workspace.

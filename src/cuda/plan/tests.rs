@@ -29,7 +29,7 @@ fn launches(problem: &Problem, place: u64, limits: Limits) -> Vec<Launch> {
 /// The threads that `__launch_bounds__` of the kernel allows.
 fn most_threads(entry: Entry) -> u32 {
     match entry {
-        Entry::Fold => 1024,
+        Entry::Fold => 256,
         Entry::Op { form: Form::First, .. } | Entry::Op { op: Op::Dyt | Op::Derf, .. } => 256,
         Entry::Op { pass: Pass::Forward, .. } => 1024,
         Entry::Op { pass: Pass::Backward, .. } => 512,

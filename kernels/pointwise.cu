@@ -335,16 +335,15 @@ DYT_DEVICE void pointwise_backward(const PointwiseBackward& a) {
 
 }  // namespace dyt
 
-// Blocks of the backward for a multiprocessor: as many as leave enough registers on every architecture.
-#define POINTWISE(storage, T, P, op, Curve, blocks)                                                  \
+#define POINTWISE(storage, T, P, op, Curve)                                                          \
     DYT_ENTRY(dyt_##op##_fwd_##storage##_vector, PointwiseForward, 256, 4,                            \
               dyt::pointwise_forward<T, P, Curve, true>(a))                                          \
     DYT_ENTRY(dyt_##op##_fwd_##storage##_scalar, PointwiseForward, 256, 4,                            \
               dyt::pointwise_forward<T, P, Curve, false>(a))                                         \
-    DYT_ENTRY(dyt_##op##_bwd_##storage##_vector, PointwiseBackward, 256, blocks,                      \
+    DYT_ENTRY(dyt_##op##_bwd_##storage##_vector, PointwiseBackward, 256, 3,                           \
               dyt::pointwise_backward<T, P, Curve, true>(a))                                         \
     DYT_ENTRY(dyt_##op##_bwd_##storage##_scalar, PointwiseBackward, 256, 4,                           \
               dyt::pointwise_backward<T, P, Curve, false>(a))
 
-DYT_FOR_STORAGE(POINTWISE, dyt, dyt::Dyt, 4)
-DYT_FOR_STORAGE(POINTWISE, derf, dyt::Derf, 3)
+DYT_FOR_STORAGE(POINTWISE, dyt, dyt::Dyt)
+DYT_FOR_STORAGE(POINTWISE, derf, dyt::Derf)

@@ -41,7 +41,8 @@ struct Ahead {
                           const Share<A, COUNT>& share, u32 there, bool reads_x) const {
         const u32 threads = blockDim.x * blockDim.y;
         Raw* to = reinterpret_cast<Raw*>(shared_memory()) + place;
-#pragma unroll
+        // Not all at once: the addresses would take registers that the sums need.
+#pragma unroll 2
         for (int i = 0; i < COUNT; ++i) {
             if (!has(there, i)) continue;
             copy_async(to + i * threads, dy + share.at(i));
@@ -195,7 +196,6 @@ DYT_DEVICE void norm_backward(const NormBackward& a) {
     const Moments moments = Moments::of(a);
     const Share<A, COUNT> share = Share<A, COUNT>::of(a.cols);
     const bool reads_x = a.dx != nullptr || a.dgamma != nullptr;
-    const u64 rows = static_cast<u64>(blockDim.y) * a.steps;
     float dgamma[COUNT][N], dbeta[COUNT][N];
 #pragma unroll
     for (int i = 0; i < COUNT; ++i) {
@@ -206,27 +206,28 @@ DYT_DEVICE void norm_backward(const NormBackward& a) {
     const u32 scratch = blockDim.x <= 32 ? 0 : blockDim.x * blockDim.y / 32 * 8;
     const bool fetches_ahead = VECTOR && a.cached != 0;
     const Ahead<A, COUNT> ahead = {scratch / 4 + threadIdx.y * blockDim.x + threadIdx.x};
-    const u64 last = least(a.rows, (blockIdx.x + 1) * rows);
-    u64 row = blockIdx.x * rows + threadIdx.y;
+    // Rows of the block's threads, of which this one may have one less, or none.
+    const u64 first_row = static_cast<u64>(blockIdx.x) * a.steps * blockDim.y;
+    const u32 turns = static_cast<u32>(least(a.steps, quotient(a.rows - first_row + blockDim.y - 1, blockDim.y)));
+    const u32 live_turns = first_row + (turns - 1) * blockDim.y + threadIdx.y < a.rows ? turns : turns - 1;
     // Where the row begins, and how far it is to the thread's next.
-    u64 begin = row * a.row_stride;
+    u64 begin = (first_row + threadIdx.y) * a.row_stride;
     const u64 step = blockDim.y * a.row_stride;
     const Element* dy = static_cast<const Element*>(a.dy);
     const Element* x = static_cast<const Element*>(a.x);
-    if (fetches_ahead) ahead.fetch(dy + begin, x + begin, share, row < last ? share.there : 0, reads_x);
-    Saved next = Saved::load(a.mean, a.rstd, row, row < last);
+    if (fetches_ahead) ahead.fetch(dy + begin, x + begin, share, live_turns > 0 ? share.there : 0, reads_x);
     // All threads of a block go on together, those without a row too.
 #pragma unroll 1
-    for (; row - threadIdx.y < last; row += blockDim.y, begin += step) {
-        const bool live = row < last;
+    for (u32 i = 0; i < turns; ++i, begin += step) {
+        const bool live = i < live_turns;
         const u32 there = live ? share.there : 0;
-        const Saved saved = next;
-        next = Saved::load(a.mean, a.rstd, row + blockDim.y, row + blockDim.y < last);
+        // Under way while the row itself is waited for.
+        const Saved saved = Saved::load(a.mean, a.rstd, first_row + i * blockDim.y + threadIdx.y, live);
         Kept<A, COUNT> of_x, of_dy;
         if (fetches_ahead) {
             ahead.take(of_dy, of_x, there);
             const u64 later = begin + step;
-            ahead.fetch(dy + later, x + later, share, row + blockDim.y < last ? share.there : 0, reads_x);
+            ahead.fetch(dy + later, x + later, share, i + 1 < live_turns ? share.there : 0, reads_x);
         } else {
             of_dy.load(dy + begin, share, there);
             of_x.load(x + begin, share, reads_x ? there : 0);

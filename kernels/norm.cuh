@@ -89,11 +89,12 @@ struct Saved {
     }
 };
 
+// `saved` says whether the forward kept `rstd`. By values: a pointer to one would put it into local memory.
 template <class Op>
-DYT_DEVICE Slope slope_of(const Moments& moments, float m, const float* saved, const float* sums) {
+DYT_DEVICE Slope slope_of(const Moments& moments, float m, bool saved, float rstd, const float* sums) {
     const float c = Op::CENTER ? moments.average(sums[DEVIATIONS]) : 0.0f;
     const float variance = moments.variance(sums[SQUARES], c);
-    const float rstd = saved != nullptr ? *saved : moments.rstd(variance);
+    if (!saved) rstd = moments.rstd(variance);
     const float h = Op::CENTER ? sums[GRADIENTS] : 0.0f;
     const float dot = rstd * (Op::CENTER ? sums[PRODUCTS] - c * h : sums[PRODUCTS]);
     Slope slope;

@@ -248,7 +248,7 @@ DYT_DEVICE void norm_backward(const NormBackward& a) {
                 add_terms<Op, N>(sums, x_part, dy_part, gamma, m);
             }
             all_row_sums<Op>(sums, turn);
-            slope = slope_of<Op>(moments, m, a.rstd != nullptr ? &saved.rstd : nullptr, sums);
+            slope = slope_of<Op>(moments, m, a.rstd != nullptr, saved.rstd, sums);
         }
 #pragma unroll
         for (int i = 0; i < COUNT; ++i) {

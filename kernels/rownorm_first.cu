@@ -138,7 +138,8 @@ DYT_DEVICE Slope first_slope(const Moments& moments, const NormBackward& a, cons
 #pragma unroll
     for (int k = 0; k < 4; ++k) sums[k] = totals[k].value();
     warp_sums<4>(sums);
-    return slope_of<Op>(moments, m, at.live && a.rstd != nullptr ? a.rstd + at.row : nullptr, sums);
+    const Saved saved = Saved::load(nullptr, a.rstd, at.row, at.live);
+    return slope_of<Op>(moments, m, a.rstd != nullptr, saved.rstd, sums);
 }
 
 template <class T, class P, class Op>

@@ -207,7 +207,8 @@ DYT_DEVICE void norm_backward_long(const NormBackward& a) {
 #pragma unroll
             for (int k = 0; k < 4; ++k) sums[k] = totals[k].value();
             all_row_sums<Op>(sums, turn);
-            slope = slope_of<Op>(moments, m, a.rstd != nullptr ? a.rstd + row : nullptr, sums);
+            const Saved saved = Saved::load(nullptr, a.rstd, row, true);
+            slope = slope_of<Op>(moments, m, a.rstd != nullptr, saved.rstd, sums);
         }
 #pragma unroll 1
         for (u64 at = threadIdx.x; at < blocks; at += blockDim.x) {

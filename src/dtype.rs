@@ -76,6 +76,7 @@ pub(crate) use storage::Storage;
 mod storage {
     use super::{Element, Simd, bf16, f16};
     use crate::cpu::Line;
+    use crate::cpu::each::each;
     use crate::cpu::simd::half_bits::{bf16_to_f32, f16_to_f32};
 
     /// Vector access to one storage type. Alignment and validity are as in [`Simd`]'s methods of the same name.
@@ -106,10 +107,10 @@ mod storage {
         /// As [`Self::store`], for all of them.
         #[inline(always)]
         unsafe fn store_all<S: Simd, const N: usize>(simd: S, p: *mut Self, v: [S::F; N], stream: bool) {
-            for (i, v) in v.into_iter().enumerate() {
+            each!(i < N, {
                 // SAFETY: the caller's promise.
-                unsafe { Self::store(simd, p.add(i * S::LANES), v, stream) };
-            }
+                unsafe { Self::store(simd, p.add(i * S::LANES), v[i], stream) };
+            });
         }
     }
 

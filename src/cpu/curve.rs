@@ -1,6 +1,7 @@
 //! The functions of the pointwise family, f(u) with u = alpha·x or alpha·x + shift.
 
 use crate::DType;
+use crate::cpu::each::each;
 use crate::cpu::math;
 use crate::cpu::simd::Simd;
 
@@ -25,9 +26,9 @@ pub(crate) struct Erf;
 impl Curve for Tanh {
     #[inline(always)]
     fn argument<S: Simd, const N: usize>(_: S, mut x: [S::F; N], alpha: S::F, _: S::F) -> [S::F; N] {
-        for x in &mut x {
-            *x = alpha * *x;
-        }
+        each!(i < N, {
+            x[i] = alpha * x[i];
+        });
         x
     }
     #[inline(always)]
@@ -47,9 +48,9 @@ impl Curve for Tanh {
 impl Curve for Erf {
     #[inline(always)]
     fn argument<S: Simd, const N: usize>(simd: S, mut x: [S::F; N], alpha: S::F, shift: S::F) -> [S::F; N] {
-        for x in &mut x {
-            *x = simd.mul_add_exact(alpha, *x, shift);
-        }
+        each!(i < N, {
+            x[i] = simd.mul_add_exact(alpha, x[i], shift);
+        });
         x
     }
     #[inline(always)]

@@ -1,5 +1,6 @@
 //! The second stage of the backward: partial sums of chunks, added in their order, become the gradients.
 
+use crate::cpu::each::each;
 use crate::cpu::io::{Extent, Full, Tail};
 use crate::cpu::parallel;
 use crate::cpu::param::Param;
@@ -206,11 +207,11 @@ impl<S: Simd, P: Storage> Terms<S, 1> for Dot<P> {
     unsafe fn add<E: Extent, const N: usize>(&self, simd: S, extent: E, c: usize, sums: &mut [[S::F; N]; 1]) {
         // SAFETY: the caller's promise.
         let gamma: [S::F; N] = unsafe { self.gamma.load(simd, extent, c) };
-        for (i, sum) in sums[0].iter_mut().enumerate() {
+        each!(i < N, {
             // SAFETY: the caller's promise.
             let term = unsafe { extent.load(simd, self.sums.add(c + i * S::LANES)) };
-            *sum = gamma[i].mul_add(term, *sum);
-        }
+            sums[0][i] = gamma[i].mul_add(term, sums[0][i]);
+        });
     }
 }
 

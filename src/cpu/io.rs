@@ -1,5 +1,6 @@
 //! How kernels reach memory: whole vectors, and the ragged ends of rows through a padded copy.
 
+use crate::cpu::each::each;
 use crate::cpu::simd::{Lanes, Simd};
 use crate::dtype::Storage;
 
@@ -33,10 +34,10 @@ pub(crate) trait Extent: Copy {
         v: [S::F; N],
         stream: bool,
     ) {
-        for (i, v) in v.into_iter().enumerate() {
+        each!(i < N, {
             // SAFETY: the caller's promise.
-            unsafe { self.store(simd, p.add(i * S::LANES), v, stream) };
-        }
+            unsafe { self.store(simd, p.add(i * S::LANES), v[i], stream) };
+        });
     }
     /// `v` with 0 in the lanes that are not there.
     fn keep<S: Simd>(self, simd: S, v: S::F) -> S::F;

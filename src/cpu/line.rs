@@ -1,5 +1,6 @@
 //! The walk along a line of elements, and the parameters that go with it.
 
+use crate::cpu::each::repeat;
 use crate::cpu::io::{Extent, Full, Tail};
 use crate::cpu::param::Param;
 use crate::cpu::simd::Simd;
@@ -85,6 +86,6 @@ pub(crate) struct Across<F> {
 impl<S: Simd> Affine<S> for Across<S::F> {
     #[inline(always)]
     unsafe fn at<E: Extent, const N: usize>(self, _: S, _: E, _: usize) -> ([S::F; N], [S::F; N]) {
-        ([self.gamma; N], [self.beta; N])
+        (repeat(self.gamma), repeat(self.beta))
     }
 }

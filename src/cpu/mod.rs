@@ -2,6 +2,7 @@
 
 mod cache;
 mod curve;
+pub(crate) mod each;
 mod fold;
 mod io;
 mod launch;

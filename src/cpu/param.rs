@@ -1,5 +1,6 @@
 //! gamma and beta, which may be absent.
 
+use crate::cpu::each::{each, repeat};
 use crate::cpu::io::{Extent, MAX_LANES};
 use crate::cpu::simd::Simd;
 use crate::dtype::Storage;
@@ -52,11 +53,11 @@ impl<P: Storage> Param<P> {
         extent: E,
         c: usize,
     ) -> [S::F; N] {
-        let mut values = [simd.splat(0.0); N];
-        for (i, value) in values.iter_mut().enumerate() {
+        let mut values = repeat(simd.splat(0.0));
+        each!(i < N, {
             // SAFETY: the caller's promise.
-            *value = unsafe { extent.load(simd, self.p.add((c & self.mask) + i * S::LANES)) };
-        }
+            values[i] = unsafe { extent.load(simd, self.p.add((c & self.mask) + i * S::LANES)) };
+        });
         values
     }
 

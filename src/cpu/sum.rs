@@ -1,5 +1,6 @@
 //! Sums of many terms: blocks of few plain additions, folded with the rounding error of each fold kept.
 
+use crate::cpu::each::{each, repeat};
 use crate::cpu::io::{Extent, Full, Tail};
 use crate::cpu::simd::{Lanes, Simd};
 
@@ -67,7 +68,7 @@ pub(crate) unsafe fn row_sums<S: Simd, const K: usize, M: Terms<S, K>>(
     begin: usize,
     end: usize,
 ) -> [f32; K] {
-    let mut totals = [Compensated::new(simd.splat(0.0)); K];
+    let mut totals: [_; K] = repeat(Compensated::new(simd.splat(0.0)));
     let mut c = begin;
     // As many accumulators as four sums leave registers for, whatever `K` is: a sum has the same bits whichever others
     // are gathered beside it.
@@ -81,18 +82,18 @@ pub(crate) unsafe fn row_sums<S: Simd, const K: usize, M: Terms<S, K>>(
         whole::<S, K, 1, M>(simd, terms, &mut c, end, &mut totals);
     }
     if c < end {
-        let mut sums = [[simd.splat(0.0); 1]; K];
+        let mut sums: [[S::F; 1]; K] = repeat(repeat(simd.splat(0.0)));
         let tail = Tail(end - c);
         // SAFETY: the rest of the row is what the tail covers.
         unsafe { terms.add(simd, tail, c, &mut sums) };
-        for (total, sum) in totals.iter_mut().zip(sums) {
-            total.add(tail.keep(simd, sum[0]));
-        }
+        each!(k < K, {
+            totals[k].add(tail.keep(simd, sums[k][0]));
+        });
     }
     let mut results = [0.0; K];
-    for (result, total) in results.iter_mut().zip(totals) {
-        *result = total.total();
-    }
+    each!(k < K, {
+        results[k] = totals[k].total();
+    });
     results
 }
 
@@ -109,31 +110,27 @@ unsafe fn whole<S: Simd, const K: usize, const N: usize, M: Terms<S, K>>(
     totals: &mut [Compensated<S::F>; K],
 ) {
     while end - *c >= N * S::LANES {
-        let mut sums = [[simd.splat(0.0); N]; K];
+        let mut sums: [[S::F; N]; K] = repeat(repeat(simd.splat(0.0)));
         let steps = ((end - *c) / (N * S::LANES)).min(STEPS);
         for _ in 0..steps {
             // SAFETY: at least N vectors lie before `end`.
             unsafe { terms.add(simd, Full, *c, &mut sums) };
             *c += N * S::LANES;
         }
-        for (total, sum) in totals.iter_mut().zip(sums) {
-            total.add(tree(sum));
-        }
+        each!(k < K, {
+            totals[k].add(tree(sums[k]));
+        });
     }
 }
 
-/// The sum of up to four vectors.
+/// The sum of one, two or four vectors.
 #[inline(always)]
 fn tree<F: Lanes, const N: usize>(sums: [F; N]) -> F {
-    let mut half = sums;
-    let mut n = N;
-    while n > 1 {
-        n /= 2;
-        for i in 0..n {
-            half[i] = half[i] + half[i + n];
-        }
+    match N {
+        4 => (sums[0] + sums[2]) + (sums[1] + sums[3]),
+        2 => sums[0] + sums[1],
+        _ => sums[0],
     }
-    half[0]
 }
 
 /// The `K` sums of each lane of `N` vectors over the columns before `cols`, in an order that depends on their number
@@ -148,28 +145,27 @@ pub(crate) unsafe fn lane_sums<S: Simd, E: Extent, const K: usize, const N: usiz
     extent: E,
     cols: usize,
 ) -> [[S::F; N]; K] {
-    let zero = simd.splat(0.0);
-    let mut totals = [[Compensated::new(zero); N]; K];
+    let mut totals: [[_; N]; K] = repeat(repeat(Compensated::new(simd.splat(0.0))));
     let mut c = 0;
     while c < cols {
-        let mut sums = [[zero; N]; K];
+        let mut sums: [[S::F; N]; K] = repeat(repeat(simd.splat(0.0)));
         let end = cols.min(c + STEPS);
         while c < end {
             // SAFETY: a column before `cols`.
             unsafe { terms.add(simd, extent, c, &mut sums) };
             c += 1;
         }
-        for (totals, sums) in totals.iter_mut().zip(sums) {
-            for (total, sum) in totals.iter_mut().zip(sums) {
-                total.add(sum);
-            }
-        }
+        each!(k < K, {
+            each!(i < N, {
+                totals[k][i].add(sums[k][i]);
+            });
+        });
     }
-    let mut results = [[zero; N]; K];
-    for (results, totals) in results.iter_mut().zip(totals) {
-        for (result, total) in results.iter_mut().zip(totals) {
-            *result = total.lanes(simd.splat(1.0));
-        }
-    }
+    let mut results: [[S::F; N]; K] = repeat(repeat(simd.splat(0.0)));
+    each!(k < K, {
+        each!(i < N, {
+            results[k][i] = totals[k][i].lanes(simd.splat(1.0));
+        });
+    });
     results
 }

@@ -2,6 +2,7 @@
 
 use super::tables::{ERF_8, ERF_16, ERF_BF16_16, ERF_F16_8, ERF_F16_16, LOG_ERFC, SLOPE_8, SLOPE_16};
 use super::{exp, horner, signed, table};
+use crate::cpu::each::each;
 use crate::cpu::simd::{Lanes, Simd};
 
 /// From here on erf rounds to 1.
@@ -25,16 +26,16 @@ pub(crate) fn erf<S: Simd, const N: usize>(simd: S, u: [S::F; N]) -> [S::F; N] {
         8 => table::centred::<_, _, _, _, true>(simd, &u, &ERF_8),
         _ => {
             let mut a = u;
-            for a in &mut a {
-                *a = a.abs().at_most(simd.splat(SATURATED));
-            }
+            each!(i < N, {
+                a[i] = u[i].abs().at_most(simd.splat(SATURATED));
+            });
             let (mut y, mut rest) = (horner(simd, &LOG_ERFC, &a), a);
-            for i in 0..N {
+            each!(i < N, {
                 // a itself is exact in the sum, so that the error of 2/√π counts little.
                 let more = a[i] * y[i];
                 y[i] = a[i] + more;
                 rest[i] = more - (y[i] - a[i]);
-            }
+            });
             exp::one_minus_exp(simd, &y, &rest)
         }
     };
@@ -51,16 +52,16 @@ pub(crate) fn erf_grad<S: Simd, const N: usize>(simd: S, u: [S::F; N]) -> ([S::F
         _ => {
             let (mut large, r) = exp::reduce::<S, N, 64>(simd, &high, Some(&low));
             let p = exp::expm1(simd, &r);
-            for i in 0..N {
+            each!(i < N, {
                 let e = p[i].mul_add(simd.splat(TWO_OVER_SQRT_PI), simd.splat(TWO_OVER_SQRT_PI));
                 large[i] = e * large[i];
-            }
+            });
             large
         }
     };
-    for slope in &mut slope {
-        *slope = *slope * simd.splat(1.0 / exp::LARGE);
-    }
+    each!(i < N, {
+        slope[i] = slope[i] * simd.splat(1.0 / exp::LARGE);
+    });
     (erf(simd, u), slope)
 }
 
@@ -68,7 +69,7 @@ pub(crate) fn erf_grad<S: Simd, const N: usize>(simd: S, u: [S::F; N]) -> ([S::F
 #[inline(always)]
 fn square<S: Simd, const N: usize>(simd: S, u: &[S::F; N]) -> ([S::F; N], [S::F; N]) {
     let (mut high, mut low) = (*u, *u);
-    for i in 0..N {
+    each!(i < N, {
         let a = u[i].abs().at_most(simd.splat(VANISHED));
         if S::FUSED {
             high[i] = a * a;
@@ -78,7 +79,7 @@ fn square<S: Simd, const N: usize>(simd: S, u: &[S::F; N]) -> ([S::F; N], [S::F;
             high[i] = upper * upper;
             low[i] = (a - upper) * (a + upper);
         }
-    }
+    });
     (high, low)
 }
 

@@ -2,6 +2,7 @@
 
 use super::horner;
 use super::tables::{EXPM1, Exp};
+use crate::cpu::each::each;
 use crate::cpu::simd::{Lanes, Simd};
 
 /// 1.5·2²³: added to a number near an integer n below 2²², it leaves n in the low bits.
@@ -27,7 +28,7 @@ pub(super) fn reduce<S: Simd, const N: usize, const UP: u8>(
     let (log2_e, round) = (simd.splat(-core::f32::consts::LOG2_E), simd.splat(ROUND + 127.0 + f32::from(UP)));
     let (ln2_hi, ln2_lo) = (simd.splat(LN2_HI), simd.splat(LN2_LO));
     let (mut scale, mut r) = (*high, *high);
-    for i in 0..N {
+    each!(i < N, {
         let y = low.map_or(high[i], |low| high[i] + low[i]);
         // The biased exponent n + UP + 127 in the low bits.
         let biased = y.mul_add(log2_e, round);
@@ -36,7 +37,7 @@ pub(super) fn reduce<S: Simd, const N: usize, const UP: u8>(
         // Exact, because the two nearly cancel.
         let first = n.mul_add(ln2_hi, high[i]);
         r[i] = n.mul_add(ln2_lo, low.map_or(first, |low| first + low[i]));
-    }
+    });
     (scale, r)
 }
 
@@ -44,9 +45,9 @@ pub(super) fn reduce<S: Simd, const N: usize, const UP: u8>(
 #[inline(always)]
 pub(super) fn expm1<S: Simd, const N: usize>(simd: S, r: &[S::F; N]) -> [S::F; N] {
     let mut p = horner(simd, &EXPM1, r);
-    for i in 0..N {
+    each!(i < N, {
         p[i] = (r[i] * r[i]).mul_add(p[i], -r[i]);
-    }
+    });
     p
 }
 
@@ -60,10 +61,10 @@ pub(super) fn one_minus_exp<S: Simd, const N: usize>(
 ) -> [S::F; N] {
     let (scale, r) = reduce::<S, N, 0>(simd, high, None);
     let mut y = horner(simd, &EXPM1, &r);
-    for i in 0..N {
+    each!(i < N, {
         let p = (r[i] * r[i]).mul_add(y[i], -low[i]) - r[i];
         y[i] = (simd.splat(1.0) - scale[i]) - scale[i] * p;
-    }
+    });
     y
 }
 
@@ -81,7 +82,7 @@ pub(super) fn by_table<S: Simd, const N: usize, const E: usize>(
     let (per_step, round) = (simd.splat(-steps * core::f32::consts::LOG2_E), simd.splat(ROUND));
     let (step, step_rest) = (simd.splat(core::f32::consts::LN_2 / steps), simd.splat(LN2_REST / steps));
     let (mut key, mut r) = (*high, *high);
-    for i in 0..N {
+    each!(i < N, {
         key[i] = high[i].mul_add(per_step, round);
         let n = key[i] - round;
         let first = n.mul_add(step, high[i]);
@@ -89,14 +90,14 @@ pub(super) fn by_table<S: Simd, const N: usize, const E: usize>(
             Some(low) => first + n.mul_add(step_rest, low[i]),
             None => n.mul_add(step_rest, first),
         };
-    }
+    });
     let q = horner(simd, &exp.q, &r);
     let mut y = r;
-    for i in 0..N {
+    each!(i < N, {
         // n = E·m + k: the entry of k is less by k·2²³/E, which the shifted n brings along with m.
         let scale =
             simd.lookup(&exp.powers, key[i]).add_bits(key[i].shift_left(if E == 16 { 19 } else { 20 }));
         y[i] = scale.mul_add(q[i] * r[i], scale);
-    }
+    });
     y
 }

@@ -15,17 +15,18 @@ mod tanh;
 pub(crate) use erf::{erf, erf_bf16, erf_f16, erf_grad};
 pub(crate) use tanh::{tanh, tanh_bf16, tanh_f16, tanh_grad};
 
+use super::each::{each, repeat};
 use super::simd::{Lanes, Simd};
 
 /// The polynomial with coefficients `c`, lowest first, at each of `x`.
 #[inline(always)]
 fn horner<S: Simd, const N: usize, const D: usize>(simd: S, c: &[f32; D], x: &[S::F; N]) -> [S::F; N] {
-    let mut y = [simd.splat(c[D - 1]); N];
+    let mut y = repeat(simd.splat(c[D - 1]));
     for k in (0..D - 1).rev() {
         let c = simd.splat(c[k]);
-        for i in 0..N {
+        each!(i < N, {
             y[i] = y[i].mul_add(x[i], c);
-        }
+        });
     }
     y
 }
@@ -33,9 +34,9 @@ fn horner<S: Simd, const N: usize, const D: usize>(simd: S, c: &[f32; D], x: &[S
 /// `y` with the signs of `u`.
 #[inline(always)]
 fn signed<F: Lanes, const N: usize>(mut y: [F; N], u: &[F; N]) -> [F; N] {
-    for i in 0..N {
+    each!(i < N, {
         y[i] = y[i].with_sign(u[i]);
-    }
+    });
     y
 }
 

@@ -2,6 +2,7 @@
 
 use super::exp;
 use super::tables::{Curve, Exp};
+use crate::cpu::each::each;
 use crate::cpu::simd::{Lanes, Simd};
 
 /// |u| up to `limit`, and its bin in the low bits. A NaN passes.
@@ -12,10 +13,10 @@ fn bins<S: Simd, const N: usize, const E: usize, const K: usize>(
     curve: &Curve<E, K>,
 ) -> ([S::F; N], [S::F; N]) {
     let (mut a, mut bin) = (*u, *u);
-    for i in 0..N {
+    each!(i < N, {
         a[i] = u[i].abs().at_most(simd.splat(curve.limit));
         bin[i] = (a[i] + simd.splat(curve.shift)).shift_right(if E == 16 { 21 } else { 22 });
-    }
+    });
     (a, bin)
 }
 
@@ -29,10 +30,10 @@ fn horner<S: Simd, const N: usize, const E: usize>(
 ) -> [S::F; N] {
     let mut y = *x;
     for (k, row) in rows.iter().enumerate().rev() {
-        for i in 0..N {
+        each!(i < N, {
             let c = simd.lookup(row, bin[i]);
             y[i] = if k + 1 == rows.len() { c } else { y[i].mul_add(x[i], c) };
-        }
+        });
     }
     y
 }
@@ -49,13 +50,13 @@ fn by_pairs<S: Simd, const N: usize, const E: usize>(
     let pair =
         |k: usize, i: usize| simd.lookup(&rows[k + 1], bin[i]).mul_add(x[i], simd.lookup(&rows[k], bin[i]));
     let mut y = *x;
-    for i in 0..N {
+    each!(i < N, {
         let square = x[i] * x[i];
         y[i] = pair(5, i).mul_add(square, pair(3, i)).mul_add(square, pair(1, i));
-    }
-    for i in 0..N {
+    });
+    each!(i < N, {
         y[i] = y[i].mul_add(x[i], simd.lookup(&rows[0], bin[i]));
-    }
+    });
     y
 }
 
@@ -70,15 +71,15 @@ pub(super) fn centred<S: Simd, const N: usize, const E: usize, const K: usize, c
     curve: &Curve<E, K>,
 ) -> [S::F; N] {
     let (mut s, bin) = bins(simd, u, curve);
-    for i in 0..N {
+    each!(i < N, {
         s[i] = s[i] - simd.lookup(&curve.rows[0], bin[i]);
-    }
+    });
     let slopes = &curve.rows[2..];
     let mut y = if K == 9 { by_pairs(simd, slopes, &s, &bin) } else { horner(simd, slopes, &s, &bin) };
-    for i in 0..N {
+    each!(i < N, {
         let c = simd.lookup(&curve.rows[1], bin[i]);
         y[i] = y[i].mul_add(s[i], if PLUS { s[i].at_least(c) } else { c });
-    }
+    });
     y
 }
 
@@ -105,14 +106,14 @@ pub(super) fn sech2<S: Simd, const N: usize, const E: usize>(
     exp: &Exp<E>,
 ) -> [S::F; N] {
     let mut y = *u;
-    for y in &mut y {
-        let a = y.abs().at_most(simd.splat(limit));
-        *y = a + a;
-    }
+    each!(i < N, {
+        let a = u[i].abs().at_most(simd.splat(limit));
+        y[i] = a + a;
+    });
     let e = exp::by_table(simd, &y, None, exp);
-    for i in 0..N {
+    each!(i < N, {
         let w = e[i].mul_add(t[i], e[i]);
         y[i] = w.mul_add(t[i], w) * simd.splat(1.0 / exp::LARGE);
-    }
+    });
     y
 }

@@ -2,6 +2,7 @@
 
 use super::tables::{EXP_8, EXP_16, TANH_8, TANH_16, TANH_BF16_16, TANH_F16_8, TANH_F16_16, TANH_NEAR};
 use super::{exp, horner, signed, table};
+use crate::cpu::each::each;
 use crate::cpu::simd::{Lanes, Simd};
 
 /// From here on tanh rounds to 1.
@@ -26,10 +27,10 @@ pub(crate) fn tanh<S: Simd, const N: usize>(simd: S, u: [S::F; N]) -> [S::F; N] 
         _ => {
             let (e, d) = exp_and_sum::<S, N, 0>(simd, &u, SATURATED);
             let mut t = near(simd, &u);
-            for i in 0..N {
+            each!(i < N, {
                 let far = simd.splat(1.0) - (e[i] + e[i]) / d[i];
                 t[i] = S::F::select(u[i].abs().lt(simd.splat(HALF)), t[i], far);
-            }
+            });
             t
         }
     };
@@ -64,13 +65,13 @@ fn grad_by_exp<S: Simd, const N: usize>(simd: S, u: &[S::F; N]) -> ([S::F; N], [
     let (e, d) = exp_and_sum::<S, N, 64>(simd, u, VANISHED);
     let mut t = near(simd, u);
     let mut slope = e;
-    for i in 0..N {
+    each!(i < N, {
         let large = (e[i] + e[i]) / d[i];
         let w = large * down;
         let far = simd.splat(1.0) - w;
         t[i] = S::F::select(u[i].abs().lt(simd.splat(HALF)), t[i], far);
         slope[i] = (large * (simd.splat(2.0) - w)) * down;
-    }
+    });
     (t, slope)
 }
 
@@ -82,21 +83,21 @@ fn exp_and_sum<S: Simd, const N: usize, const UP: u8>(
     limit: f32,
 ) -> ([S::F; N], [S::F; N]) {
     let mut y = *u;
-    for y in &mut y {
-        let a = y.abs().at_most(simd.splat(limit));
-        *y = a + a;
-    }
+    each!(i < N, {
+        let a = u[i].abs().at_most(simd.splat(limit));
+        y[i] = a + a;
+    });
     let (mut e, r) = exp::reduce::<S, N, UP>(simd, &y, None);
     let p = exp::expm1(simd, &r);
     let mut d = e;
-    for i in 0..N {
+    each!(i < N, {
         e[i] = e[i].mul_add(p[i], e[i]);
         d[i] = if UP == 0 {
             simd.splat(1.0) + e[i]
         } else {
             e[i].mul_add(simd.splat(1.0 / exp::LARGE), simd.splat(1.0))
         };
-    }
+    });
     (e, d)
 }
 
@@ -104,14 +105,14 @@ fn exp_and_sum<S: Simd, const N: usize, const UP: u8>(
 #[inline(always)]
 fn near<S: Simd, const N: usize>(simd: S, u: &[S::F; N]) -> [S::F; N] {
     let (mut a, mut z) = (*u, *u);
-    for i in 0..N {
+    each!(i < N, {
         a[i] = u[i].abs();
         z[i] = a[i] * a[i];
-    }
+    });
     let p = horner(simd, &TANH_NEAR, &z);
-    for i in 0..N {
+    each!(i < N, {
         a[i] = (a[i] * z[i]).mul_add(p[i], a[i]);
-    }
+    });
     a
 }
 

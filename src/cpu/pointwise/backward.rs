@@ -8,6 +8,7 @@ use core::marker::PhantomData;
 
 use crate::DType;
 use crate::cpu::curve::Curve;
+use crate::cpu::each::{each, repeat};
 use crate::cpu::fold::Slots;
 use crate::cpu::io::{Extent, Full, Tail, head};
 use crate::cpu::param::Param;
@@ -135,8 +136,8 @@ impl<T: Storage, P: Storage, C: Curve> Backward<T, P, C> {
         c: usize,
     ) {
         let first = at == self.tile.rows.begin * self.row_stride;
-        let (mut x, mut dy) = ([simd.splat(0.0); N], [simd.splat(0.0); N]);
-        for i in 0..N {
+        let (mut x, mut dy): ([_; N], [_; N]) = (repeat(simd.splat(0.0)), repeat(simd.splat(0.0)));
+        each!(i < N, {
             let element = at + (i / V) * self.row_stride + c + (i % V) * S::LANES;
             // SAFETY: the caller's promise.
             unsafe {
@@ -149,14 +150,14 @@ impl<T: Storage, P: Storage, C: Curve> Backward<T, P, C> {
                 simd.prefetch(self.x.wrapping_add(next).cast());
                 simd.prefetch(self.dy.wrapping_add(next).cast());
             }
-        }
+        });
         let u = C::argument(simd, x, simd.splat(self.alpha), simd.splat(self.shift));
         let (f, slope) = self.curve(simd, u);
         if !self.dx.is_null() {
             // SAFETY: the caller's promise.
             unsafe { self.write::<S, E, R, V, N>(simd, extent, at, c, &dy, &slope) };
         }
-        for v in 0..V {
+        each!(v < V, {
             let column = c + v * S::LANES;
             // SAFETY: the sums have a value for each column of the tile.
             unsafe {
@@ -171,14 +172,14 @@ impl<T: Storage, P: Storage, C: Curve> Backward<T, P, C> {
                     first,
                 );
             }
-        }
+        });
     }
 
     /// f(u) and f′(u), as far as a gradient that is asked for is made of them.
     #[inline(always)]
     fn curve<S: Simd, const N: usize>(&self, simd: S, u: [S::F; N]) -> ([S::F; N], [S::F; N]) {
         let Slots { dgamma, dalpha, dshift, .. } = self.sums;
-        let none = [simd.splat(0.0); N];
+        let none = repeat(simd.splat(0.0));
         if !(self.dx.is_null() && dalpha.is_null() && dshift.is_null()) {
             C::value_and_slope(simd, u)
         } else if !dgamma.is_null() {
@@ -204,18 +205,18 @@ impl<T: Storage, P: Storage, C: Curve> Backward<T, P, C> {
     ) {
         // SAFETY: gamma has a value for each column.
         let mut factor: [S::F; V] = unsafe { self.gamma.load(simd, extent, c) };
-        for factor in &mut factor {
-            *factor = simd.splat(self.alpha) * *factor;
-        }
-        for r in 0..R {
+        each!(v < V, {
+            factor[v] = simd.splat(self.alpha) * factor[v];
+        });
+        each!(r < R, {
             let mut dx = factor;
-            for (v, dx) in dx.iter_mut().enumerate() {
-                *dx = (dy[r * V + v] * *dx) * slope[r * V + v];
-            }
+            each!(v < V, {
+                dx[v] = (dy[r * V + v] * dx[v]) * slope[r * V + v];
+            });
             let element = at + r * self.row_stride + c;
             // SAFETY: the caller's promise; the rows' whole vectors are aligned where they are streamed.
             unsafe { extent.store_all(simd, self.dx.add(element), dx, self.stream) };
-        }
+        });
     }
 
     /// Adds the terms of `R` rows to the sums of the columns from `c` on, or begins the sums with them.
@@ -248,9 +249,9 @@ impl<T: Storage, P: Storage, C: Curve> Backward<T, P, C> {
                 return;
             }
             let mut h = dy;
-            for (h, slope) in h.iter_mut().zip(slope) {
-                *h = *h * slope;
-            }
+            each!(r < R, {
+                h[r] = h[r] * slope[r];
+            });
             if !dalpha.is_null() {
                 add(simd, extent, dalpha.add(c), dot(h, x), first);
             }
@@ -294,18 +295,18 @@ impl<S: Simd, T: Storage, P: Storage, C: Curve> Terms<S, 4> for Run<'_, T, P, C,
     #[inline(always)]
     unsafe fn add<E: Extent, const N: usize>(&self, simd: S, extent: E, c: usize, sums: &mut [[S::F; N]; 4]) {
         let kernel = self.kernel;
-        let (mut x, mut dy) = ([simd.splat(0.0); N], [simd.splat(0.0); N]);
-        for i in 0..N {
+        let (mut x, mut dy): ([_; N], [_; N]) = (repeat(simd.splat(0.0)), repeat(simd.splat(0.0)));
+        each!(i < N, {
             let element = self.at + c + i * S::LANES;
             // SAFETY: the caller's promise.
             unsafe {
                 x[i] = extent.load(simd, kernel.x.add(element));
                 dy[i] = extent.load(simd, kernel.dy.add(element));
             }
-        }
+        });
         let u = C::argument(simd, x, simd.splat(kernel.alpha), simd.splat(kernel.shift));
         let (f, slope) = kernel.curve(simd, u);
-        for i in 0..N {
+        each!(i < N, {
             if !kernel.dx.is_null() {
                 let dx = (dy[i] * self.factor) * slope[i];
                 // SAFETY: the caller's promise.
@@ -316,17 +317,17 @@ impl<S: Simd, T: Storage, P: Storage, C: Curve> Terms<S, 4> for Run<'_, T, P, C,
             sums[1][i] = sums[1][i] + dy[i];
             sums[2][i] = h.mul_add(x[i], sums[2][i]);
             sums[3][i] = sums[3][i] + h;
-        }
+        });
     }
 }
 
 /// Vector `v` of each of `R` rows.
 #[inline(always)]
 fn pick<F: Copy, const N: usize, const R: usize>(from: &[F; N], v: usize) -> [F; R] {
-    let mut rows = [from[v]; R];
-    for (r, row) in rows.iter_mut().enumerate() {
-        *row = from[r * (N / R) + v];
-    }
+    let mut rows = repeat(from[v]);
+    each!(r < R, {
+        rows[r] = from[r * (N / R) + v];
+    });
     rows
 }
 
@@ -334,9 +335,11 @@ fn pick<F: Copy, const N: usize, const R: usize>(from: &[F; N], v: usize) -> [F;
 #[inline(always)]
 fn dot<F: Lanes, const R: usize>(a: [F; R], b: [F; R]) -> F {
     let mut sum = a[0] * b[0];
-    for r in 1..R {
-        sum = a[r].mul_add(b[r], sum);
-    }
+    each!(r < R, {
+        if r > 0 {
+            sum = a[r].mul_add(b[r], sum);
+        }
+    });
     sum
 }
 
@@ -344,9 +347,11 @@ fn dot<F: Lanes, const R: usize>(a: [F; R], b: [F; R]) -> F {
 #[inline(always)]
 fn total<F: Lanes, const R: usize>(a: [F; R]) -> F {
     let mut sum = a[0];
-    for term in &a[1..] {
-        sum = sum + *term;
-    }
+    each!(r < R, {
+        if r > 0 {
+            sum = sum + a[r];
+        }
+    });
     sum
 }
 

@@ -3,6 +3,7 @@
 use core::marker::PhantomData;
 
 use crate::cpu::curve::Curve;
+use crate::cpu::each::{each, repeat};
 use crate::cpu::io::{Extent, head};
 use crate::cpu::line::{Across, Affine, Along, Blocks, for_blocks};
 use crate::cpu::param::Param;
@@ -121,20 +122,20 @@ impl<S: Simd, T: Storage, P: Storage, C: Curve, A: Affine<S>, const R: usize> Bl
         let (gamma, beta) = unsafe { self.affine.at::<E, N>(simd, extent, c) };
         for r in 0..R {
             let at = r * kernel.row_stride + c;
-            let mut x = [simd.splat(0.0); N];
-            for (i, x) in x.iter_mut().enumerate() {
+            let mut x: [_; N] = repeat(simd.splat(0.0));
+            each!(i < N, {
                 // SAFETY: the caller's promise.
-                *x = unsafe { extent.load(simd, self.x.add(at + i * S::LANES)) };
+                x[i] = unsafe { extent.load(simd, self.x.add(at + i * S::LANES)) };
                 if kernel.stream {
                     let ahead = if R == 1 { AHEAD / size_of::<T>() } else { R * kernel.row_stride };
                     simd.prefetch(self.x.wrapping_add(at + i * S::LANES + ahead).cast());
                 }
-            }
+            });
             let u = C::argument(simd, x, simd.splat(kernel.alpha), simd.splat(kernel.shift));
             let mut y = C::value(simd, u, T::DTYPE);
-            for i in 0..N {
+            each!(i < N, {
                 y[i] = y[i].mul_add(gamma[i], beta[i]);
-            }
+            });
             // SAFETY: the caller's promise; streamed whole vectors begin on a vector's boundary, behind the head.
             unsafe { extent.store_all(simd, self.y.add(at), y, kernel.stream) };
         }

@@ -3,6 +3,7 @@
 
 use super::lines::{Address, ColumnBlock, Columns, Lines, Row, Rows, RunKernel, Runs, for_runs};
 use super::stats::{Moments, Norm, moments, of, origin};
+use crate::cpu::each::{each, repeat};
 use crate::cpu::fold::Slots;
 use crate::cpu::io::{Extent, head};
 use crate::cpu::param::Param;
@@ -135,7 +136,7 @@ impl<T: Storage, P: Storage, const CENTER: bool> Backward<T, P, CENTER> {
                 lines.load(simd, self.mean.add(index))
             };
             let (moments, h, hd) = if self.dx.is_null() {
-                let zero = [simd.splat(0.0); N];
+                let zero = repeat(simd.splat(0.0));
                 (moments::<S, T, L, N, CENTER>(simd, &self.norm, lines, x, m), zero, zero)
             } else {
                 let terms = Projections { kernel: *self, address: lines.address(), at, m: &m };
@@ -143,19 +144,19 @@ impl<T: Storage, P: Storage, const CENTER: bool> Backward<T, P, CENTER> {
                 (Moments::new(simd, &self.norm, sums, squares), h, hd)
             };
             fit.m = m;
-            for i in 0..N {
+            each!(i < N, {
                 fit.rstd[i] = self.norm.rstd(simd, moments.variance[i]);
-            }
+            });
             if !self.rstd.is_null() {
                 fit.rstd = lines.load(simd, self.rstd.add(index));
             }
-            for i in 0..N {
+            each!(i < N, {
                 let (c, rstd) = (moments.c[i], fit.rstd[i]);
                 fit.shift[i] = -(c * rstd);
                 fit.a[i] = rstd * self.norm.average(simd, h[i]);
                 let dot = rstd * (hd[i] - c * h[i]);
                 fit.b[i] = rstd * self.norm.projection(simd, dot, moments.variance[i], rstd);
-            }
+            });
             fit
         }
     }
@@ -187,7 +188,7 @@ struct Fit<F, const N: usize> {
 impl<F: Lanes, const N: usize> Fit<F, N> {
     #[inline(always)]
     fn new<S: Simd<F = F>>(simd: S) -> Self {
-        let zero = [simd.splat(0.0); N];
+        let zero = repeat(simd.splat(0.0));
         Self { m: zero, rstd: zero, shift: zero, a: zero, b: zero }
     }
 
@@ -226,7 +227,7 @@ impl<S: Simd, T: Storage, P: Storage, A: Address, const M: usize, const CENTER: 
     #[inline(always)]
     unsafe fn add<E: Extent, const N: usize>(&self, simd: S, extent: E, c: usize, sums: &mut [[S::F; N]; 4]) {
         let [sum, squares, sum_h, sum_hd] = sums;
-        for i in 0..N {
+        each!(i < N, {
             let element = self.at + self.address.offset(c, i, S::LANES);
             // SAFETY: the caller's promise; gamma has a value a column.
             let (mut d, h) = unsafe {
@@ -243,7 +244,7 @@ impl<S: Simd, T: Storage, P: Storage, A: Address, const M: usize, const CENTER: 
             }
             squares[i] = d.mul_add(d, squares[i]);
             sum_hd[i] = h.mul_add(d, sum_hd[i]);
-        }
+        });
     }
 }
 
@@ -263,7 +264,6 @@ impl<S: Simd, T: Storage, P: Storage, C: Columns<S>, const N: usize, const CENTE
     #[inline(always)]
     unsafe fn block<E: Extent, const V: usize>(&self, simd: S, extent: E, c: usize) {
         let Self { kernel, columns, at, fit, first } = self;
-        let zero = simd.splat(0.0);
         // SAFETY: the caller's promise; gamma has a value a column, and the sums, if they are not null; streamed
         // whole vectors begin on a vector's boundary, behind the head.
         unsafe {
@@ -271,32 +271,33 @@ impl<S: Simd, T: Storage, P: Storage, C: Columns<S>, const N: usize, const CENTE
             let Slots { dgamma, dbeta, .. } = kernel.sums;
             let begin = |slot: *mut f32| {
                 if slot.is_null() || *first {
-                    [zero; V]
+                    repeat(simd.splat(0.0))
                 } else {
                     columns.sums(simd, extent, slot.cast_const(), c)
                 }
             };
-            let (mut sum, mut product) = (begin(dbeta), begin(dgamma));
-            let mut dx = [[zero; V]; N];
-            for (i, dx) in dx.iter_mut().enumerate() {
-                for (v, dx) in dx.iter_mut().enumerate() {
+            let (mut sum, mut product): ([_; V], [_; V]) = (begin(dbeta), begin(dgamma));
+            let mut dx: [[S::F; V]; N] = repeat(repeat(simd.splat(0.0)));
+            each!(i < N, {
+                each!(v < V, {
                     let element = at + columns.offset(c, i) + v * S::LANES;
                     let dy = extent.load(simd, kernel.dy.add(element));
                     let x_hat = fit.x_hat::<S, CENTER>(extent.load(simd, kernel.x.add(element)), i);
-                    *dx = fit.dx::<S, CENTER>(dy * gamma[v], x_hat, i);
+                    dx[i][v] = fit.dx::<S, CENTER>(dy * gamma[v], x_hat, i);
                     sum[v] = sum[v] + dy;
                     product[v] = dy.mul_add(x_hat, product[v]);
-                }
-            }
+                });
+            });
             if !kernel.dx.is_null() {
-                for (i, dx) in dx.into_iter().enumerate() {
-                    extent.store_all(simd, kernel.dx.add(at + columns.offset(c, i)), dx, kernel.stream);
-                }
+                each!(i < N, {
+                    extent.store_all(simd, kernel.dx.add(at + columns.offset(c, i)), dx[i], kernel.stream);
+                });
             }
-            for (slot, sums) in [(dgamma, product), (dbeta, sum)] {
-                if !slot.is_null() {
-                    columns.put(simd, extent, slot, c, sums);
-                }
+            if !dgamma.is_null() {
+                columns.put(simd, extent, dgamma, c, product);
+            }
+            if !dbeta.is_null() {
+                columns.put(simd, extent, dbeta, c, sum);
             }
         }
     }

@@ -2,6 +2,7 @@
 
 use super::lines::{ColumnBlock, Columns, Lines, Row, Rows, RunKernel, Runs, for_runs};
 use super::stats::{Norm, moments, origin};
+use crate::cpu::each::{each, repeat};
 use crate::cpu::io::{Extent, head};
 use crate::cpu::param::Param;
 use crate::cpu::plan::Range;
@@ -123,12 +124,12 @@ impl<T: Storage, P: Storage, const CENTER: bool> Forward<T, P, CENTER> {
         unsafe {
             let moments = moments::<S, T, L, N, CENTER>(simd, &self.norm, lines, x, m);
             let (mut fit, mut mean) = (Fit::new(simd), m);
-            for i in 0..N {
+            each!(i < N, {
                 fit.m[i] = m[i];
                 fit.rstd[i] = self.norm.rstd(simd, moments.variance[i]);
                 fit.shift[i] = -(moments.c[i] * fit.rstd[i]);
                 mean[i] = m[i] + moments.c[i];
-            }
+            });
             if !self.mean.is_null() {
                 lines.store(simd, self.mean.add(index), mean);
             }
@@ -166,7 +167,7 @@ struct Fit<F, const N: usize> {
 impl<F: Lanes, const N: usize> Fit<F, N> {
     #[inline(always)]
     fn new<S: Simd<F = F>>(simd: S) -> Self {
-        let zero = [simd.splat(0.0); N];
+        let zero = repeat(simd.splat(0.0));
         Self { m: zero, rstd: zero, shift: zero }
     }
 
@@ -196,17 +197,17 @@ impl<S: Simd, T: Storage, P: Storage, C: Columns<S>, const N: usize, const CENTE
         unsafe {
             let gamma: [S::F; V] = columns.parameters(simd, extent, kernel.gamma, c);
             let beta: [S::F; V] = columns.parameters(simd, extent, kernel.beta, c);
-            let mut y = [[simd.splat(0.0); V]; N];
-            for (i, y) in y.iter_mut().enumerate() {
-                for (v, y) in y.iter_mut().enumerate() {
+            let mut y: [[S::F; V]; N] = repeat(repeat(simd.splat(0.0)));
+            each!(i < N, {
+                each!(v < V, {
                     let element = at + columns.offset(c, i) + v * S::LANES;
                     let x = extent.load(simd, kernel.x.add(element));
-                    *y = fit.x_hat::<S, CENTER>(x, i).mul_add(gamma[v], beta[v]);
-                }
-            }
-            for (i, y) in y.into_iter().enumerate() {
-                extent.store_all(simd, kernel.y.add(at + columns.offset(c, i)), y, kernel.stream);
-            }
+                    y[i][v] = fit.x_hat::<S, CENTER>(x, i).mul_add(gamma[v], beta[v]);
+                });
+            });
+            each!(i < N, {
+                extent.store_all(simd, kernel.y.add(at + columns.offset(c, i)), y[i], kernel.stream);
+            });
         }
     }
 }

@@ -1,6 +1,7 @@
 //! How the lines that a norm works on lie in memory: rows, or runs of channels-first data, where each lane of a
 //! vector is a line of its own.
 
+use crate::cpu::each::{each, repeat};
 use crate::cpu::io::{Extent, Full, Tail};
 use crate::cpu::param::Param;
 use crate::cpu::plan::{RUN_TILE, Range};
@@ -127,10 +128,10 @@ impl<S: Simd, const STREAM: bool> Lines<S, 1> for Row<STREAM> {
     unsafe fn sums<const K: usize, M: Terms<S, K>>(self, simd: S, terms: &M) -> [[S::F; 1]; K] {
         // SAFETY: the caller's promise.
         let totals = unsafe { row_sums(simd, terms, 0, self.cols) };
-        let mut sums = [[simd.splat(0.0); 1]; K];
-        for (sum, total) in sums.iter_mut().zip(totals) {
-            *sum = [simd.splat(total)];
-        }
+        let mut sums: [[S::F; 1]; K] = repeat(repeat(simd.splat(0.0)));
+        each!(k < K, {
+            sums[k] = [simd.splat(totals[k])];
+        });
         sums
     }
     #[inline(always)]
@@ -166,19 +167,19 @@ impl<S: Simd, E: Extent, const N: usize> Lines<S, N> for Runs<E> {
     }
     #[inline(always)]
     unsafe fn load<T: Storage>(self, simd: S, p: *const T) -> [S::F; N] {
-        let mut values = [simd.splat(0.0); N];
-        for (i, value) in values.iter_mut().enumerate() {
+        let mut values = repeat(simd.splat(0.0));
+        each!(i < N, {
             // SAFETY: the caller's promise.
-            *value = unsafe { self.extent.load(simd, p.add(i * S::LANES)) };
-        }
+            values[i] = unsafe { self.extent.load(simd, p.add(i * S::LANES)) };
+        });
         values
     }
     #[inline(always)]
     unsafe fn store(self, simd: S, p: *mut f32, values: [S::F; N]) {
-        for (i, value) in values.into_iter().enumerate() {
+        each!(i < N, {
             // SAFETY: the caller's promise.
-            unsafe { self.extent.store(simd, p.add(i * S::LANES), value, false) };
-        }
+            unsafe { self.extent.store(simd, p.add(i * S::LANES), values[i], false) };
+        });
     }
 }
 
@@ -286,11 +287,11 @@ impl<S: Simd> Columns<S> for Rows {
         p: *const f32,
         c: usize,
     ) -> [S::F; V] {
-        let mut sums = [simd.splat(0.0); V];
-        for (v, sum) in sums.iter_mut().enumerate() {
+        let mut sums = repeat(simd.splat(0.0));
+        each!(v < V, {
             // SAFETY: the caller's promise.
-            *sum = unsafe { extent.load(simd, p.add(c + v * S::LANES)) };
-        }
+            sums[v] = unsafe { extent.load(simd, p.add(c + v * S::LANES)) };
+        });
         sums
     }
     #[inline(always)]
@@ -328,11 +329,11 @@ impl<S: Simd, E: Extent> Columns<S> for Runs<E> {
         c: usize,
     ) -> [S::F; V] {
         // SAFETY: the caller's promise.
-        [unsafe { p.splat(simd, c) }; V]
+        repeat(unsafe { p.splat(simd, c) })
     }
     #[inline(always)]
     unsafe fn sums<X: Extent, const V: usize>(self, simd: S, _: X, _: *const f32, _: usize) -> [S::F; V] {
-        [simd.splat(0.0); V]
+        repeat(simd.splat(0.0))
     }
     #[inline(always)]
     unsafe fn put<X: Extent, const V: usize>(
@@ -343,10 +344,10 @@ impl<S: Simd, E: Extent> Columns<S> for Runs<E> {
         c: usize,
         sums: [S::F; V],
     ) {
-        for sum in sums {
+        each!(v < V, {
             // SAFETY: the caller's promise.
-            unsafe { *p.add(c) += extent.keep(simd, sum).sum() };
-        }
+            unsafe { *p.add(c) += extent.keep(simd, sums[v]).sum() };
+        });
     }
 }
 

@@ -4,6 +4,7 @@
 //! are d − c. What rounding m to f32 takes from it, c gives back.
 
 use super::lines::{Address, Lines};
+use crate::cpu::each::{each, repeat};
 use crate::cpu::io::Extent;
 use crate::cpu::simd::{Lanes, Simd};
 use crate::cpu::sum::Terms;
@@ -81,10 +82,10 @@ impl<F: Lanes, const N: usize> Moments<F, N> {
     #[inline(always)]
     pub(super) fn new<S: Simd<F = F>>(simd: S, norm: &Norm, sums: [F; N], squares: [F; N]) -> Self {
         let (mut c, mut variance) = (sums, squares);
-        for i in 0..N {
+        each!(i < N, {
             c[i] = norm.average(simd, sums[i]);
             variance[i] = norm.variance(simd, squares[i], c[i]);
-        }
+        });
         Self { c, variance }
     }
 }
@@ -101,15 +102,15 @@ pub(super) unsafe fn origin<S: Simd, T: Storage, L: Lines<S, N>, const N: usize,
     x: *const T,
 ) -> [S::F; N] {
     if !CENTER {
-        return [simd.splat(0.0); N];
+        return repeat(simd.splat(0.0));
     }
     // SAFETY: the caller's promise.
     unsafe {
         let mut m = lines.load(simd, x);
         let [sums] = lines.sums(simd, &Offsets { x, address: lines.address(), first: &m });
-        for (m, sum) in m.iter_mut().zip(sums) {
-            *m = *m + norm.average(simd, sum);
-        }
+        each!(i < N, {
+            m[i] = m[i] + norm.average(simd, sums[i]);
+        });
         m
     }
 }
@@ -148,15 +149,15 @@ struct Offsets<'a, T, A, F, const M: usize> {
 impl<S: Simd, T: Storage, A: Address, const M: usize> Terms<S, 1> for Offsets<'_, T, A, S::F, M> {
     #[inline(always)]
     unsafe fn add<E: Extent, const N: usize>(&self, simd: S, extent: E, c: usize, sums: &mut [[S::F; N]; 1]) {
-        for (i, sum) in sums[0].iter_mut().enumerate() {
+        each!(i < N, {
             // SAFETY: the caller's promise.
             let x = unsafe {
                 let p = self.x.add(self.address.offset(c, i, S::LANES));
                 self.address.prefetch(simd, p);
                 extent.load(simd, p)
             };
-            *sum = *sum + (x - of(self.first, i));
-        }
+            sums[0][i] = sums[0][i] + (x - of(self.first, i));
+        });
     }
 }
 
@@ -173,7 +174,7 @@ impl<S: Simd, T: Storage, A: Address, const M: usize, const CENTER: bool> Terms<
     #[inline(always)]
     unsafe fn add<E: Extent, const N: usize>(&self, simd: S, extent: E, c: usize, sums: &mut [[S::F; N]; 2]) {
         let [sum, squares] = sums;
-        for i in 0..N {
+        each!(i < N, {
             // SAFETY: the caller's promise.
             let p = unsafe { self.x.add(self.address.offset(c, i, S::LANES)) };
             // SAFETY: the caller's promise.
@@ -185,6 +186,6 @@ impl<S: Simd, T: Storage, A: Address, const M: usize, const CENTER: bool> Terms<
                 self.address.prefetch(simd, p);
             }
             squares[i] = d.mul_add(d, squares[i]);
-        }
+        });
     }
 }

@@ -1,7 +1,7 @@
 //! Loops over the few vectors of an array, written out.
 //!
-//! A loop would do the same. But a kernel has hundreds of them, and LLVM takes most of its time to turn, simplify and
-//! unroll each; what is written out here for more than there is falls away before it gets there.
+//! A loop would do the same. But a kernel has hundreds of them, and LLVM took half of its time to turn, simplify and
+//! unroll them; what is written out here for more than there is falls away before it gets there.
 
 use core::mem::MaybeUninit;
 

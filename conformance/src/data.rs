@@ -90,6 +90,8 @@ pub enum Values {
     EqualRows,
     /// Normal with a mean of up to 10⁴ standard deviations.
     LargeOffset,
+    /// Normal, the first 32 of each row up to 1000 standard deviations away: a guess of the mean from them is wrong.
+    Displaced,
     /// |alpha·x| so large that f saturates.
     Saturated,
     /// Normal, with NaN, +inf and −inf sprinkled in.
@@ -98,13 +100,14 @@ pub enum Values {
 
 impl Values {
     /// Every kind.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Normal,
         Self::Huge,
         Self::Tiny,
         Self::Subnormal,
         Self::EqualRows,
         Self::LargeOffset,
+        Self::Displaced,
         Self::Saturated,
         Self::NonFinite,
     ];
@@ -119,6 +122,7 @@ impl Values {
             Self::Subnormal => "subnormal",
             Self::EqualRows => "equal-rows",
             Self::LargeOffset => "large-offset",
+            Self::Displaced => "displaced",
             Self::Saturated => "saturated",
             Self::NonFinite => "non-finite",
         }

@@ -44,6 +44,9 @@ impl Inputs {
     }
 }
 
+/// Columns that lie apart in [`Values::Displaced`].
+const DISPLACED: usize = 32;
+
 /// The distributions of one tensor.
 struct Draw<'a> {
     random: &'a mut Random,
@@ -107,8 +110,9 @@ impl<'a> Draw<'a> {
         let mut x = vec![f32::NAN; problem.span()];
         for statistic in 0..problem.statistics() {
             let scale = self.row_scale();
-            for at in dyt::reference::row(problem, statistic) {
-                let value = self.x_value(scale);
+            for (column, at) in dyt::reference::row(problem, statistic).enumerate() {
+                let displaced = self.values == Values::Displaced && column < DISPLACED;
+                let value = self.x_value(scale) + if displaced { scale } else { 0.0 };
                 x[at] = round_to(self.dtype, value);
             }
             let spoilt = self.values == Values::NonFinite && self.random.below(3) == 0;
@@ -135,6 +139,7 @@ impl<'a> Draw<'a> {
             Values::Tiny => 10.0_f64.powf(self.random.between(reach.low, reach.low / 2.0)),
             Values::EqualRows => self.constant.unwrap_or_else(|| self.random.power(-3.0, 4.0)),
             Values::LargeOffset => self.offset.unwrap_or_else(|| self.random.power(0.0, 3.7)),
+            Values::Displaced => self.random.power(-1.5, 3.0),
             Values::Normal | Values::Subnormal | Values::Saturated | Values::NonFinite => 1.0,
         }
     }
@@ -142,7 +147,7 @@ impl<'a> Draw<'a> {
     fn x_value(&mut self, scale: f64) -> f64 {
         match self.values {
             Values::Normal if self.random.below(64) == 0 => 0.0 * self.random.sign(),
-            Values::Normal | Values::NonFinite => self.random.normal(),
+            Values::Normal | Values::NonFinite | Values::Displaced => self.random.normal(),
             Values::Huge | Values::Tiny => scale * self.random.between(0.1, 1.0) * self.random.sign(),
             Values::Subnormal => reach(self.dtype).subnormal * self.random.between(-1.0, 1.0),
             Values::EqualRows => scale,

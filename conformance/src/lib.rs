@@ -21,6 +21,7 @@ pub mod measure;
 mod report;
 mod run;
 pub mod staged;
+mod suite;
 mod target;
 pub mod tolerance;
 
@@ -29,4 +30,5 @@ pub use data::{Random, Values, round_to};
 pub use devices::{MissingDevices, check_required, coverage_line, devices_under_test};
 pub use report::{Failure, Output, Report, Worst};
 pub use run::{Prepared, run_case};
+pub use suite::{Outcome, judge, run_all};
 pub use target::Target;

@@ -1,67 +1,16 @@
 //! The one list of cases, on the CUDA kernels. `DYT_TEST_QUICK` takes the short list.
 
-use std::collections::BTreeMap;
 use std::error::Error;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
 
 use dyt::cuda::plan::{Entry, Limits};
 use dyt::{DType, Op, Problem};
 use dyt_conformance::{
-    Case, Failure, Prepared, Report, STORAGE, Statistics, Target, VARIANTS, Values, cases, quick_cases,
+    Case, Prepared, STORAGE, Statistics, Target, VARIANTS, Values, cases, judge, quick_cases, run_all,
 };
 use dyt_simt::{Order, Simt, launched};
 
 fn list() -> Vec<Case> {
     if std::env::var_os("DYT_TEST_QUICK").is_some() { quick_cases() } else { cases() }
-}
-
-/// A case and what came of it.
-type Outcome = (Case, Result<Report, Failure>);
-
-/// What came of each case, by as many threads as there are cores.
-fn run_all(target: &Simt, cases: &[Case]) -> Result<Vec<Outcome>, Box<dyn Error>> {
-    let next = AtomicUsize::new(0);
-    let outcomes = Mutex::new(Vec::new());
-    let work = || -> Result<(), dyt::Error> {
-        while let Some(case) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
-            let outcome = Prepared::new(case)?.run(target);
-            outcomes.lock().unwrap_or_else(PoisonError::into_inner).push((*case, outcome));
-        }
-        Ok(())
-    };
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
-        workers
-            .into_iter()
-            .try_for_each(|worker| worker.join().map_err(|_| "a case panicked")?.map_err(Into::into))
-            as Result<(), Box<dyn Error>>
-    })?;
-    Ok(outcomes.into_inner()?)
-}
-
-/// Fails if one of the cases did; prints the largest part of a bound that each output took.
-fn judge(name: &str, outcomes: &[Outcome]) {
-    let mut worst = BTreeMap::new();
-    let mut failures = Vec::new();
-    for (case, outcome) in outcomes {
-        match outcome {
-            Ok(report) => {
-                for entry in &report.worst {
-                    let key = (case.problem.op().name(), case.problem.dtype().name(), entry.output.name());
-                    let ratio: &mut f64 = worst.entry(key).or_default();
-                    *ratio = ratio.max(entry.ratio());
-                }
-            }
-            Err(failure) => failures.push(failure.to_string()),
-        }
-    }
-    for ((op, dtype, output), ratio) in &worst {
-        println!("{name} {op} {dtype} {output}: {ratio:.2} of the bound");
-    }
-    failures.sort();
-    assert!(failures.is_empty(), "{} of {} failed:\n{}", failures.len(), outcomes.len(), failures.join("\n"));
 }
 
 /// Shapes that the list lacks and CUDA has a way of its own for: rows that no registers hold, by 16 bytes and by
@@ -94,16 +43,16 @@ fn more_cases() -> dyt::Result<Vec<Case>> {
 
 #[test]
 fn every_case_passes() -> Result<(), Box<dyn Error>> {
-    let target = Simt::new();
-    println!("coverage: {}", target.name());
+    let targets = [Simt::new()];
+    println!("coverage: {}", targets[0].name());
     let cases = list();
-    let outcomes = run_all(&target, &cases)?;
+    let outcomes = run_all(&targets, &cases)?;
     assert_eq!(outcomes.len(), cases.len());
-    judge(&target.name(), &outcomes);
+    judge(&outcomes);
     if std::env::var_os("DYT_TEST_QUICK").is_some() {
         return Ok(());
     }
-    judge("more cases", &run_all(&target, &more_cases()?)?);
+    judge(&run_all(&targets, &more_cases()?)?);
     let missing: Vec<_> = Entry::all().map(Entry::name).filter(|name| !launched().contains(name)).collect();
     assert!(missing.is_empty(), "kernels that no case has run: {missing:?}");
     Ok(())
@@ -129,13 +78,13 @@ fn the_size_of_shared_memory_does_not_matter() -> Result<(), Box<dyn Error>> {
 /// A missing barrier, or threads that add in the order in which they come, would show as other bits.
 #[test]
 fn the_order_of_threads_and_blocks_does_not_matter() -> Result<(), Box<dyn Error>> {
-    let target = Simt::new().orders(&Order::ALL);
+    let targets = [Simt::new().orders(&Order::ALL)];
     let small = |case: &Case| case.problem.elements() <= 20_000;
     let mut cases: Vec<_> = list().into_iter().filter(small).collect();
     if std::env::var_os("DYT_TEST_QUICK").is_none() {
         let few = |case: &Case| case.problem.elements() <= 100_000 && case.values == Values::Normal;
         cases.extend(more_cases()?.into_iter().filter(few));
     }
-    judge("in every order", &run_all(&target, &cases)?);
+    judge(&run_all(&targets, &cases)?);
     Ok(())
 }

@@ -1,8 +1,9 @@
 //! dx = rstd·(h − a − x̂·b) with h = dy·gamma, a = Σh/cols (LayerNorm alone) and b from Σh·x̂; dgamma = Σ dy·x̂ and
 //! dbeta = Σ dy over rows.
 
-use super::lines::{Address, ColumnBlock, Columns, Lines, Row, Rows, RunKernel, Runs, for_runs};
-use super::stats::{Moments, Norm, moments, of, origin};
+use super::columns::{ColumnBlock, Columns, Rows};
+use super::lines::{Address, Lines, Row, RunKernel, Runs, for_runs};
+use super::stats::{Moments, Norm, moments, of, statistics};
 use crate::cpu::each::{each, repeat};
 use crate::cpu::fold::Slots;
 use crate::cpu::io::{Extent, head};
@@ -130,8 +131,10 @@ impl<T: Storage, P: Storage, const CENTER: bool> Backward<T, P, CENTER> {
         // SAFETY: the caller's promise; the statistics are null or have a value a line.
         unsafe {
             let x = self.x.add(at);
-            let m = if self.mean.is_null() {
-                origin::<S, T, L, N, CENTER>(simd, &self.norm, lines, x)
+            let m = if !CENTER {
+                repeat(simd.splat(0.0))
+            } else if self.mean.is_null() {
+                statistics::<S, T, L, N, CENTER>(simd, &self.norm, lines, x).0
             } else {
                 lines.load(simd, self.mean.add(index))
             };

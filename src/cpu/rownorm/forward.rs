@@ -1,7 +1,8 @@
 //! y = (x − mean)·rstd·gamma + beta.
 
-use super::lines::{ColumnBlock, Columns, Lines, Row, Rows, RunKernel, Runs, for_runs};
-use super::stats::{Norm, moments, origin};
+use super::columns::{ColumnBlock, Columns, Rows};
+use super::lines::{Lines, Row, RunKernel, Runs, for_runs};
+use super::stats::{Norm, statistics};
 use crate::cpu::each::{each, repeat};
 use crate::cpu::io::{Extent, head};
 use crate::cpu::param::Param;
@@ -87,17 +88,11 @@ impl<T: Storage, P: Storage, const CENTER: bool> Forward<T, P, CENTER> {
     unsafe fn rows<S: Simd, const R: usize, const V: usize, const STREAM: bool>(&self, simd: S, row: usize) {
         let mut fit = Fit::<S::F, R>::new(simd);
         let lines = Row::<STREAM> { cols: self.cols };
-        // One statistic after the other for all rows: while that of one is divided out, the next row is read.
         // SAFETY: the rows lie in the tensor.
         unsafe {
             for r in 0..R {
-                let x = self.x.add((row + r) * self.row_stride);
-                [fit.m[r]] = origin::<S, T, _, 1, CENTER>(simd, &self.norm, lines, x);
-            }
-            for r in 0..R {
-                let x = self.x.add((row + r) * self.row_stride);
-                let one = self.fit(simd, lines, x, row + r, [fit.m[r]]);
-                (fit.rstd[r], fit.shift[r]) = (one.rstd[0], one.shift[0]);
+                let one: Fit<S::F, 1> = self.fit(simd, lines, (row + r) * self.row_stride, row + r);
+                (fit.m[r], fit.rstd[r], fit.shift[r]) = (one.m[0], one.rstd[0], one.shift[0]);
             }
             let at = row * self.row_stride;
             let columns = Rows { stride: self.row_stride, cols: self.cols };
@@ -107,7 +102,7 @@ impl<T: Storage, P: Storage, const CENTER: bool> Forward<T, P, CENTER> {
         }
     }
 
-    /// The statistics of the lines at `x` about the origin `m`; those asked for are written from index `index` on.
+    /// The statistics of the lines at element `at`; those asked for are written from index `index` on.
     ///
     /// # Safety
     /// The lines lie in the tensor, and the statistics have a value for each.
@@ -116,22 +111,19 @@ impl<T: Storage, P: Storage, const CENTER: bool> Forward<T, P, CENTER> {
         &self,
         simd: S,
         lines: L,
-        x: *const T,
+        at: usize,
         index: usize,
-        m: [S::F; N],
     ) -> Fit<S::F, N> {
         // SAFETY: the caller's promise.
         unsafe {
-            let moments = moments::<S, T, L, N, CENTER>(simd, &self.norm, lines, x, m);
-            let (mut fit, mut mean) = (Fit::new(simd), m);
+            let (m, moments) = statistics::<S, T, L, N, CENTER>(simd, &self.norm, lines, self.x.add(at));
+            let mut fit = Fit { m, ..Fit::new(simd) };
             each!(i < N, {
-                fit.m[i] = m[i];
                 fit.rstd[i] = self.norm.rstd(simd, moments.variance[i]);
                 fit.shift[i] = -(moments.c[i] * fit.rstd[i]);
-                mean[i] = m[i] + moments.c[i];
             });
             if !self.mean.is_null() {
-                lines.store(simd, self.mean.add(index), mean);
+                lines.store(simd, self.mean.add(index), m);
             }
             if !self.rstd.is_null() {
                 lines.store(simd, self.rstd.add(index), fit.rstd);
@@ -147,9 +139,7 @@ impl<S: Simd, T: Storage, P: Storage, const CENTER: bool> RunKernel<S> for Forwa
         let at = n * self.row_stride + s;
         // SAFETY: the caller's promise.
         unsafe {
-            let x = self.x.add(at);
-            let m = origin::<S, T, Runs<E>, N, CENTER>(simd, &self.norm, runs, x);
-            let fit = self.fit(simd, runs, x, n * self.inner + s, m);
+            let fit: Fit<S::F, N> = self.fit(simd, runs, at, n * self.inner + s);
             runs.walk::<_, 1>(simd, &Write { kernel: *self, columns: runs, at, fit }, 0);
         }
     }

@@ -12,6 +12,12 @@ use crate::dtype::Storage;
 /// How far ahead of the reads memory is asked for where the output is streamed, in bytes: the processor alone keeps too
 /// few lines under way.
 const AHEAD: usize = 4096;
+/// Values of a line that its mean is guessed from, a power of two, so that the average of equal ones is exact; shorter
+/// lines have their first.
+const SAMPLE: usize = 32;
+/// What each counts for.
+#[expect(clippy::cast_precision_loss, reason = "32")]
+const SHARE: f32 = 1.0 / SAMPLE as f32;
 
 /// Where the vectors of a block stand, in elements from the first of its lines.
 pub(super) trait Address: Copy {
@@ -105,6 +111,11 @@ pub(super) trait Lines<S: Simd, const N: usize>: Copy {
     /// # Safety
     /// `p` is valid for the reads.
     unsafe fn load<T: Storage>(self, simd: S, p: *const T) -> [S::F; N];
+    /// The average of a few values of each line at `x`, the same for equal ones.
+    ///
+    /// # Safety
+    /// The lines lie in the tensor.
+    unsafe fn sample<T: Storage>(self, simd: S, x: *const T) -> [S::F; N];
     /// One value for each line.
     ///
     /// # Safety
@@ -138,6 +149,19 @@ impl<S: Simd, const STREAM: bool> Lines<S, 1> for Row<STREAM> {
     unsafe fn load<T: Storage>(self, simd: S, p: *const T) -> [S::F; 1] {
         // SAFETY: the caller's promise.
         [simd.splat(unsafe { (*p).widen() })]
+    }
+    #[inline(always)]
+    unsafe fn sample<T: Storage>(self, simd: S, x: *const T) -> [S::F; 1] {
+        if self.cols < SAMPLE {
+            // SAFETY: a line has a value.
+            return unsafe { self.load(simd, x) };
+        }
+        let mut sum = simd.splat(0.0);
+        for c in (0..SAMPLE).step_by(S::LANES) {
+            // SAFETY: the line has as many values.
+            sum = unsafe { Full.load(simd, x.add(c)) }.mul_add(simd.splat(SHARE), sum);
+        }
+        [simd.splat(sum.sum())]
     }
     #[inline(always)]
     unsafe fn store(self, simd: S, p: *mut f32, [value]: [S::F; 1]) {
@@ -175,178 +199,26 @@ impl<S: Simd, E: Extent, const N: usize> Lines<S, N> for Runs<E> {
         values
     }
     #[inline(always)]
+    unsafe fn sample<T: Storage>(self, simd: S, x: *const T) -> [S::F; N] {
+        if self.cols < SAMPLE {
+            // SAFETY: a line has a value.
+            return unsafe { self.load(simd, x) };
+        }
+        let mut sums = repeat(simd.splat(0.0));
+        for c in 0..SAMPLE {
+            // SAFETY: the lines have as many values.
+            let values: [S::F; N] = unsafe { self.load(simd, x.add(c * self.inner)) };
+            each!(i < N, {
+                sums[i] = values[i].mul_add(simd.splat(SHARE), sums[i]);
+            });
+        }
+        sums
+    }
+    #[inline(always)]
     unsafe fn store(self, simd: S, p: *mut f32, values: [S::F; N]) {
         each!(i < N, {
             // SAFETY: the caller's promise.
             unsafe { self.extent.store(simd, p.add(i * S::LANES), values[i], false) };
-        });
-    }
-}
-
-/// Work on `V` vectors of each of `N` groups of lines, at one column.
-pub(super) trait ColumnBlock<S: Simd> {
-    /// Works on the `V` vectors from column `c` on.
-    ///
-    /// # Safety
-    /// The extent's vectors lie in the lines.
-    unsafe fn block<E: Extent, const V: usize>(&self, simd: S, extent: E, c: usize);
-}
-
-/// `N` groups of lines that are written side by side, column by column.
-pub(super) trait Columns<S: Simd>: Copy {
-    /// The first vector of group `i` at column `c`, in elements from the first line.
-    fn offset(self, c: usize, i: usize) -> usize;
-    /// Works on every column, `V` vectors at a time where there are as many; the first `head` columns go by
-    /// themselves.
-    ///
-    /// # Safety
-    /// The columns lie in the lines; `head` is less than a vector, and no more than the line.
-    unsafe fn walk<B: ColumnBlock<S>, const V: usize>(self, simd: S, blocks: &B, head: usize);
-    /// The parameters of the `V` vectors at column `c`.
-    ///
-    /// # Safety
-    /// The columns exist.
-    unsafe fn parameters<P: Storage, E: Extent, const V: usize>(
-        self,
-        simd: S,
-        extent: E,
-        p: Param<P>,
-        c: usize,
-    ) -> [S::F; V];
-    /// What the sums of the `V` vectors at column `c` begin with: each row adds to them in turn, so that their bits do
-    /// not depend on how many rows are worked on side by side.
-    ///
-    /// # Safety
-    /// `p` is valid for reads of the columns.
-    unsafe fn sums<E: Extent, const V: usize>(self, simd: S, extent: E, p: *const f32, c: usize)
-    -> [S::F; V];
-    /// Puts back the sums, which began as [`Self::sums`] says.
-    ///
-    /// # Safety
-    /// `p` is valid for reads and writes of the columns.
-    unsafe fn put<E: Extent, const V: usize>(
-        self,
-        simd: S,
-        extent: E,
-        p: *mut f32,
-        c: usize,
-        sums: [S::F; V],
-    );
-}
-
-/// Rows `stride` apart.
-#[derive(Clone, Copy)]
-pub(super) struct Rows {
-    pub(super) stride: usize,
-    pub(super) cols: usize,
-}
-
-impl<S: Simd> Columns<S> for Rows {
-    #[inline(always)]
-    fn offset(self, c: usize, i: usize) -> usize {
-        i * self.stride + c
-    }
-    #[inline(always)]
-    unsafe fn walk<B: ColumnBlock<S>, const V: usize>(self, simd: S, blocks: &B, head: usize) {
-        let mut c = 0;
-        // SAFETY: every extent lies in the row.
-        unsafe {
-            if head > 0 {
-                blocks.block::<_, 1>(simd, Tail(head), c);
-                c += head;
-            }
-            while V > 1 && self.cols - c >= V * S::LANES {
-                blocks.block::<_, V>(simd, Full, c);
-                c += V * S::LANES;
-            }
-            while self.cols - c >= S::LANES {
-                blocks.block::<_, 1>(simd, Full, c);
-                c += S::LANES;
-            }
-            if c < self.cols {
-                blocks.block::<_, 1>(simd, Tail(self.cols - c), c);
-            }
-        }
-    }
-    #[inline(always)]
-    unsafe fn parameters<P: Storage, E: Extent, const V: usize>(
-        self,
-        simd: S,
-        extent: E,
-        p: Param<P>,
-        c: usize,
-    ) -> [S::F; V] {
-        // SAFETY: the caller's promise.
-        unsafe { p.load(simd, extent, c) }
-    }
-    #[inline(always)]
-    unsafe fn sums<E: Extent, const V: usize>(
-        self,
-        simd: S,
-        extent: E,
-        p: *const f32,
-        c: usize,
-    ) -> [S::F; V] {
-        let mut sums = repeat(simd.splat(0.0));
-        each!(v < V, {
-            // SAFETY: the caller's promise.
-            sums[v] = unsafe { extent.load(simd, p.add(c + v * S::LANES)) };
-        });
-        sums
-    }
-    #[inline(always)]
-    unsafe fn put<E: Extent, const V: usize>(
-        self,
-        simd: S,
-        extent: E,
-        p: *mut f32,
-        c: usize,
-        sums: [S::F; V],
-    ) {
-        // SAFETY: the caller's promise.
-        unsafe { extent.store_all(simd, p.add(c), sums, false) };
-    }
-}
-
-impl<S: Simd, E: Extent> Columns<S> for Runs<E> {
-    #[inline(always)]
-    fn offset(self, c: usize, i: usize) -> usize {
-        c * self.inner + i * S::LANES
-    }
-    #[inline(always)]
-    unsafe fn walk<B: ColumnBlock<S>, const V: usize>(self, simd: S, blocks: &B, _: usize) {
-        for c in 0..self.cols {
-            // SAFETY: the column lies in the lines.
-            unsafe { blocks.block::<_, 1>(simd, self.extent, c) };
-        }
-    }
-    #[inline(always)]
-    unsafe fn parameters<P: Storage, X: Extent, const V: usize>(
-        self,
-        simd: S,
-        _: X,
-        p: Param<P>,
-        c: usize,
-    ) -> [S::F; V] {
-        // SAFETY: the caller's promise.
-        repeat(unsafe { p.splat(simd, c) })
-    }
-    #[inline(always)]
-    unsafe fn sums<X: Extent, const V: usize>(self, simd: S, _: X, _: *const f32, _: usize) -> [S::F; V] {
-        repeat(simd.splat(0.0))
-    }
-    #[inline(always)]
-    unsafe fn put<X: Extent, const V: usize>(
-        self,
-        simd: S,
-        extent: X,
-        p: *mut f32,
-        c: usize,
-        sums: [S::F; V],
-    ) {
-        each!(v < V, {
-            // SAFETY: the caller's promise.
-            unsafe { *p.add(c) += extent.keep(simd, sums[v]).sum() };
         });
     }
 }

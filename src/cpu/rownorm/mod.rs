@@ -1,6 +1,7 @@
 //! LayerNorm and RMSNorm: each row by itself, with sums over rows in the backward.
 
 mod backward;
+mod columns;
 mod forward;
 mod lines;
 mod stats;

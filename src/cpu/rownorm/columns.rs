@@ -1,0 +1,176 @@
+//! The walk along the columns of lines that are written side by side: rows, or runs of channels-first data.
+
+use super::lines::Runs;
+use crate::cpu::each::{each, repeat};
+use crate::cpu::io::{Extent, Full, Tail};
+use crate::cpu::param::Param;
+use crate::cpu::simd::{Lanes, Simd};
+use crate::dtype::Storage;
+
+/// Work on `V` vectors of each of `N` groups of lines, at one column.
+pub(super) trait ColumnBlock<S: Simd> {
+    /// Works on the `V` vectors from column `c` on.
+    ///
+    /// # Safety
+    /// The extent's vectors lie in the lines.
+    unsafe fn block<E: Extent, const V: usize>(&self, simd: S, extent: E, c: usize);
+}
+
+/// `N` groups of lines that are written side by side, column by column.
+pub(super) trait Columns<S: Simd>: Copy {
+    /// The first vector of group `i` at column `c`, in elements from the first line.
+    fn offset(self, c: usize, i: usize) -> usize;
+    /// Works on every column, `V` vectors at a time where there are as many; the first `head` columns go by
+    /// themselves.
+    ///
+    /// # Safety
+    /// The columns lie in the lines; `head` is less than a vector, and no more than the line.
+    unsafe fn walk<B: ColumnBlock<S>, const V: usize>(self, simd: S, blocks: &B, head: usize);
+    /// The parameters of the `V` vectors at column `c`.
+    ///
+    /// # Safety
+    /// The columns exist.
+    unsafe fn parameters<P: Storage, E: Extent, const V: usize>(
+        self,
+        simd: S,
+        extent: E,
+        p: Param<P>,
+        c: usize,
+    ) -> [S::F; V];
+    /// What the sums of the `V` vectors at column `c` begin with: each row adds to them in turn, so that their bits do
+    /// not depend on how many rows are worked on side by side.
+    ///
+    /// # Safety
+    /// `p` is valid for reads of the columns.
+    unsafe fn sums<E: Extent, const V: usize>(self, simd: S, extent: E, p: *const f32, c: usize)
+    -> [S::F; V];
+    /// Puts back the sums, which began as [`Self::sums`] says.
+    ///
+    /// # Safety
+    /// `p` is valid for reads and writes of the columns.
+    unsafe fn put<E: Extent, const V: usize>(
+        self,
+        simd: S,
+        extent: E,
+        p: *mut f32,
+        c: usize,
+        sums: [S::F; V],
+    );
+}
+
+/// Rows `stride` apart.
+#[derive(Clone, Copy)]
+pub(super) struct Rows {
+    pub(super) stride: usize,
+    pub(super) cols: usize,
+}
+
+impl<S: Simd> Columns<S> for Rows {
+    #[inline(always)]
+    fn offset(self, c: usize, i: usize) -> usize {
+        i * self.stride + c
+    }
+    #[inline(always)]
+    unsafe fn walk<B: ColumnBlock<S>, const V: usize>(self, simd: S, blocks: &B, head: usize) {
+        let mut c = 0;
+        // SAFETY: every extent lies in the row.
+        unsafe {
+            if head > 0 {
+                blocks.block::<_, 1>(simd, Tail(head), c);
+                c += head;
+            }
+            while V > 1 && self.cols - c >= V * S::LANES {
+                blocks.block::<_, V>(simd, Full, c);
+                c += V * S::LANES;
+            }
+            while self.cols - c >= S::LANES {
+                blocks.block::<_, 1>(simd, Full, c);
+                c += S::LANES;
+            }
+            if c < self.cols {
+                blocks.block::<_, 1>(simd, Tail(self.cols - c), c);
+            }
+        }
+    }
+    #[inline(always)]
+    unsafe fn parameters<P: Storage, E: Extent, const V: usize>(
+        self,
+        simd: S,
+        extent: E,
+        p: Param<P>,
+        c: usize,
+    ) -> [S::F; V] {
+        // SAFETY: the caller's promise.
+        unsafe { p.load(simd, extent, c) }
+    }
+    #[inline(always)]
+    unsafe fn sums<E: Extent, const V: usize>(
+        self,
+        simd: S,
+        extent: E,
+        p: *const f32,
+        c: usize,
+    ) -> [S::F; V] {
+        let mut sums = repeat(simd.splat(0.0));
+        each!(v < V, {
+            // SAFETY: the caller's promise.
+            sums[v] = unsafe { extent.load(simd, p.add(c + v * S::LANES)) };
+        });
+        sums
+    }
+    #[inline(always)]
+    unsafe fn put<E: Extent, const V: usize>(
+        self,
+        simd: S,
+        extent: E,
+        p: *mut f32,
+        c: usize,
+        sums: [S::F; V],
+    ) {
+        // SAFETY: the caller's promise.
+        unsafe { extent.store_all(simd, p.add(c), sums, false) };
+    }
+}
+
+impl<S: Simd, E: Extent> Columns<S> for Runs<E> {
+    #[inline(always)]
+    fn offset(self, c: usize, i: usize) -> usize {
+        c * self.inner + i * S::LANES
+    }
+    #[inline(always)]
+    unsafe fn walk<B: ColumnBlock<S>, const V: usize>(self, simd: S, blocks: &B, _: usize) {
+        for c in 0..self.cols {
+            // SAFETY: the column lies in the lines.
+            unsafe { blocks.block::<_, 1>(simd, self.extent, c) };
+        }
+    }
+    #[inline(always)]
+    unsafe fn parameters<P: Storage, X: Extent, const V: usize>(
+        self,
+        simd: S,
+        _: X,
+        p: Param<P>,
+        c: usize,
+    ) -> [S::F; V] {
+        // SAFETY: the caller's promise.
+        repeat(unsafe { p.splat(simd, c) })
+    }
+    #[inline(always)]
+    unsafe fn sums<X: Extent, const V: usize>(self, simd: S, _: X, _: *const f32, _: usize) -> [S::F; V] {
+        repeat(simd.splat(0.0))
+    }
+    #[inline(always)]
+    unsafe fn put<X: Extent, const V: usize>(
+        self,
+        simd: S,
+        extent: X,
+        p: *mut f32,
+        c: usize,
+        sums: [S::F; V],
+    ) {
+        each!(v < V, {
+            // SAFETY: the caller's promise.
+            unsafe { *p.add(c) += extent.keep(simd, sums[v]).sum() };
+        });
+    }
+}

@@ -64,11 +64,11 @@ impl<T: Storage, P: Storage, const CENTER: bool> Kernel for Backward<T, P, CENTE
                 row += 4;
             }
             while side_by_side && end - row >= 2 {
-                // 16-bit results are rounded in pairs.
-                if T::NARROW && S::REGISTERS >= 32 {
-                    self.rows::<S, 2, 2, false>(simd, row);
-                } else {
+                // 16-bit results are rounded in pairs where there are registers for what widening takes.
+                if T::NARROW && S::REGISTERS < 32 {
                     self.rows::<S, 2, 1, false>(simd, row);
+                } else {
+                    self.rows::<S, 2, 2, false>(simd, row);
                 }
                 row += 2;
             }
@@ -230,15 +230,16 @@ impl<S: Simd, T: Storage, P: Storage, A: Address, const M: usize, const CENTER: 
     #[inline(always)]
     unsafe fn add<E: Extent, const N: usize>(&self, simd: S, extent: E, c: usize, sums: &mut [[S::F; N]; 4]) {
         let [sum, squares, sum_h, sum_hd] = sums;
+        // SAFETY: gamma has a value a column.
+        let gamma: [S::F; N] = unsafe { self.address.parameters(simd, extent, self.kernel.gamma, c) };
         each!(i < N, {
             let element = self.at + self.address.offset(c, i, S::LANES);
-            // SAFETY: the caller's promise; gamma has a value a column.
+            // SAFETY: the caller's promise.
             let (mut d, h) = unsafe {
-                let gamma = self.address.parameter(simd, extent, self.kernel.gamma, c, i);
                 let (x, dy) = (self.kernel.x.add(element), self.kernel.dy.add(element));
                 self.address.prefetch(simd, x);
                 self.address.prefetch(simd, dy);
-                (extent.load(simd, x), extent.load(simd, dy) * gamma)
+                (extent.load(simd, x), extent.load(simd, dy) * gamma[i])
             };
             if CENTER {
                 d = d - of(self.m, i);

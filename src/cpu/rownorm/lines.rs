@@ -25,18 +25,17 @@ pub(super) trait Address: Copy {
     fn prefetch<S: Simd, T: Storage>(self, simd: S, p: *const T);
     /// Vector `i` of the block at column `c`.
     fn offset(self, c: usize, i: usize, lanes: usize) -> usize;
-    /// The parameters of vector `i` of the block at column `c`.
+    /// The parameters of the vectors of the block at column `c`.
     ///
     /// # Safety
     /// The columns exist.
-    unsafe fn parameter<S: Simd, P: Storage, E: Extent>(
+    unsafe fn parameters<S: Simd, P: Storage, E: Extent, const N: usize>(
         self,
         simd: S,
         extent: E,
         p: Param<P>,
         c: usize,
-        i: usize,
-    ) -> S::F;
+    ) -> [S::F; N];
 }
 
 /// Vectors one behind the other; `STREAM` if memory is asked for ahead of the reads.
@@ -55,16 +54,15 @@ impl<const STREAM: bool> Address for Along<STREAM> {
         c + i * lanes
     }
     #[inline(always)]
-    unsafe fn parameter<S: Simd, P: Storage, E: Extent>(
+    unsafe fn parameters<S: Simd, P: Storage, E: Extent, const N: usize>(
         self,
         simd: S,
         extent: E,
         p: Param<P>,
         c: usize,
-        i: usize,
-    ) -> S::F {
+    ) -> [S::F; N] {
         // SAFETY: the caller's promise.
-        unsafe { p.load::<S, E, 1>(simd, extent, c + i * S::LANES)[0] }
+        unsafe { p.load(simd, extent, c) }
     }
 }
 
@@ -82,16 +80,15 @@ impl Address for Across {
         c * self.inner + i * lanes
     }
     #[inline(always)]
-    unsafe fn parameter<S: Simd, P: Storage, E: Extent>(
+    unsafe fn parameters<S: Simd, P: Storage, E: Extent, const N: usize>(
         self,
         simd: S,
         _: E,
         p: Param<P>,
         c: usize,
-        _: usize,
-    ) -> S::F {
+    ) -> [S::F; N] {
         // SAFETY: the caller's promise.
-        unsafe { p.splat(simd, c) }
+        repeat(unsafe { p.splat(simd, c) })
     }
 }
 

@@ -39,6 +39,11 @@ fn few_elements_may_be_anything() -> Result<(), Box<dyn Error>> {
     let largest = if std::env::var_os("DYT_TEST_QUICK").is_some() { 20_000 } else { usize::MAX };
     for case in cases().iter().filter(|case| case.problem.elements() <= largest) {
         let p = &case.problem;
+        // A few values far from 0 may lie so near to each other that the condition on |mean|·rstd does not hold.
+        let near = p.cols() < 16 && matches!(case.values, Values::LargeOffset | Values::Displaced);
+        if near {
+            continue;
+        }
         for (output, open, all) in Prepared::new(case)?.unpromised() {
             if !matches!(case.values, Values::Huge | Values::NonFinite) {
                 assert_eq!(open, 0, "{case}: {output}");

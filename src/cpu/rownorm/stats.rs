@@ -1,8 +1,8 @@
 //! The statistics of a line, by one pass about an origin near the mean (Chan, Golub, LeVeque 1983).
 //!
-//! With the origin m, d = x − m and c = Σd/cols: mean = m + c, variance = Σd²/cols − c². The difference cancels no more
-//! than a digit as long as c² is well below the variance, which the average of a few values is near enough for, but in
-//! rare rows; those are read once more, about m + c. In the end m becomes the mean, rounded, and c what rounding took
+//! With the origin m, d = x − m and c = Σd/cols: mean = m + c, variance = Σd²/cols − c². The difference loses less than a
+//! bit as long as c² is at most a quarter of the variance. For most lines the average of a few values is as near as
+//! that; the others are read once more, about m + c. In the end m becomes the mean, rounded, and c what rounding took
 //! from it, so that the centred values are (x − m) − c.
 
 use super::lines::{Address, Lines};

@@ -90,7 +90,8 @@ pub enum Values {
     EqualRows,
     /// Normal with a mean of up to 10⁴ standard deviations.
     LargeOffset,
-    /// Normal, the first 32 of each row up to 1000 standard deviations away: a guess of the mean from them is wrong.
+    /// Normal, but for the first 32 of each row, or the first quarter, which lie up to 1000 standard deviations away: a
+    /// guess of the mean from them is wrong.
     Displaced,
     /// |alpha·x| so large that f saturates.
     Saturated,

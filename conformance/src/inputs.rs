@@ -44,7 +44,7 @@ impl Inputs {
     }
 }
 
-/// Columns that lie apart in [`Values::Displaced`].
+/// Columns that lie apart in [`Values::Displaced`] at most: those that the CPU guesses the mean of a row from.
 const DISPLACED: usize = 32;
 
 /// The distributions of one tensor.
@@ -108,11 +108,14 @@ impl<'a> Draw<'a> {
 
     fn x(&mut self, problem: &Problem) -> Vec<f32> {
         let mut x = vec![f32::NAN; problem.span()];
+        let displaced = match self.values {
+            Values::Displaced => DISPLACED.min(problem.cols().div_ceil(4)),
+            _ => 0,
+        };
         for statistic in 0..problem.statistics() {
             let scale = self.row_scale();
             for (column, at) in dyt::reference::row(problem, statistic).enumerate() {
-                let displaced = self.values == Values::Displaced && column < DISPLACED;
-                let value = self.x_value(scale) + if displaced { scale } else { 0.0 };
+                let value = self.x_value(scale) + if column < displaced { scale } else { 0.0 };
                 x[at] = round_to(self.dtype, value);
             }
             let spoilt = self.values == Values::NonFinite && self.random.below(3) == 0;

@@ -30,5 +30,5 @@ pub use data::{Random, Values, round_to};
 pub use devices::{MissingDevices, check_required, coverage_line, devices_under_test};
 pub use report::{Failure, Output, Report, Worst};
 pub use run::{Prepared, run_case};
-pub use suite::{Outcome, judge, run_all};
+pub use suite::{Outcome, assert_all_pass, run_all};
 pub use target::Target;

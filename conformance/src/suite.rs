@@ -42,7 +42,7 @@ pub fn run_all<T: Target>(targets: &[T], cases: &[Case]) -> dyt::Result<Vec<Outc
 ///
 /// # Panics
 /// If a case failed: the message has every failure.
-pub fn judge(outcomes: &[Outcome]) {
+pub fn assert_all_pass(outcomes: &[Outcome]) {
     let mut worst = BTreeMap::new();
     let mut failures = Vec::new();
     for (target, case, outcome) in outcomes {

@@ -64,11 +64,11 @@ impl<T: Storage, P: Storage, const CENTER: bool> Kernel for Backward<T, P, CENTE
                 row += 4;
             }
             while side_by_side && end - row >= 2 {
-                // 16-bit results are rounded in pairs where there are registers for what widening takes.
-                if T::NARROW && S::REGISTERS < 32 {
-                    self.rows::<S, 2, 1, false>(simd, row);
-                } else {
+                // Two vectors of each row where registers hold them; 16 bits need more, to be widened.
+                if S::REGISTERS >= if T::NARROW { 32 } else { 16 } {
                     self.rows::<S, 2, 2, false>(simd, row);
+                } else {
+                    self.rows::<S, 2, 1, false>(simd, row);
                 }
                 row += 2;
             }
@@ -134,6 +134,7 @@ impl<T: Storage, P: Storage, const CENTER: bool> Backward<T, P, CENTER> {
             let m = if !CENTER {
                 repeat(simd.splat(0.0))
             } else if self.mean.is_null() {
+                // The moments are gathered below once more, as with a saved mean, so that the bits are the same.
                 statistics::<S, T, L, N, CENTER>(simd, &self.norm, lines, x).0
             } else {
                 lines.load(simd, self.mean.add(index))

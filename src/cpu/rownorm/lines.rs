@@ -12,16 +12,19 @@ use crate::dtype::Storage;
 /// How far ahead of the reads memory is asked for where the output is streamed, in bytes: the processor alone keeps too
 /// few lines under way.
 const AHEAD: usize = 4096;
-/// Values of a line that its mean is guessed from, a power of two, so that the average of equal ones is exact; shorter
-/// lines have their first.
+/// Values of a line that its mean is guessed from, where it has as many.
 const SAMPLE: usize = 32;
-/// What each counts for.
-#[expect(clippy::cast_precision_loss, reason = "32")]
-const SHARE: f32 = 1.0 / SAMPLE as f32;
+
+/// What each value of a sample of a line counts for.
+#[expect(clippy::cast_precision_loss, reason = "32 at the most")]
+#[inline(always)]
+fn share(cols: usize) -> f32 {
+    if cols < SAMPLE { 1.0 / cols as f32 } else { 1.0 / SAMPLE as f32 }
+}
 
 /// Where the vectors of a block stand, in elements from the first of its lines.
 pub(super) trait Address: Copy {
-    /// Asks for what will be read soon; `p` is what is read now. For the pass that is first to read a line.
+    /// Asks for what will be read soon; `p` is what is read now. For passes that may be the first to read a line.
     fn prefetch<S: Simd, T: Storage>(self, simd: S, p: *const T);
     /// Vector `i` of the block at column `c`.
     fn offset(self, c: usize, i: usize, lanes: usize) -> usize;
@@ -108,7 +111,8 @@ pub(super) trait Lines<S: Simd, const N: usize>: Copy {
     /// # Safety
     /// `p` is valid for the reads.
     unsafe fn load<T: Storage>(self, simd: S, p: *const T) -> [S::F; N];
-    /// The average of a few values of each line at `x`, the same for equal ones.
+    /// The first value of each line at `x` and the average of what a few others differ from it: about the mean, and of
+    /// equal values that value itself.
     ///
     /// # Safety
     /// The lines lie in the tensor.
@@ -149,16 +153,20 @@ impl<S: Simd, const STREAM: bool> Lines<S, 1> for Row<STREAM> {
     }
     #[inline(always)]
     unsafe fn sample<T: Storage>(self, simd: S, x: *const T) -> [S::F; 1] {
-        if self.cols < SAMPLE {
-            // SAFETY: a line has a value.
-            return unsafe { self.load(simd, x) };
+        let (end, mut c, mut sum) = (self.cols.min(SAMPLE), 0, simd.splat(0.0));
+        // SAFETY: the line has a value, and as many as are read.
+        unsafe {
+            let [first]: [S::F; 1] = self.load(simd, x);
+            while end - c >= S::LANES {
+                sum = sum + (Full.load(simd, x.add(c)) - first);
+                c += S::LANES;
+            }
+            if c < end {
+                let tail = Tail(end - c);
+                sum = sum + tail.keep(simd, tail.load(simd, x.add(c)) - first);
+            }
+            [first + simd.splat(sum.sum() * share(self.cols))]
         }
-        let mut sum = simd.splat(0.0);
-        for c in (0..SAMPLE).step_by(S::LANES) {
-            // SAFETY: the line has as many values.
-            sum = unsafe { Full.load(simd, x.add(c)) }.mul_add(simd.splat(SHARE), sum);
-        }
-        [simd.splat(sum.sum())]
     }
     #[inline(always)]
     unsafe fn store(self, simd: S, p: *mut f32, [value]: [S::F; 1]) {
@@ -197,19 +205,20 @@ impl<S: Simd, E: Extent, const N: usize> Lines<S, N> for Runs<E> {
     }
     #[inline(always)]
     unsafe fn sample<T: Storage>(self, simd: S, x: *const T) -> [S::F; N] {
-        if self.cols < SAMPLE {
-            // SAFETY: a line has a value.
-            return unsafe { self.load(simd, x) };
-        }
-        let mut sums = repeat(simd.splat(0.0));
-        for c in 0..SAMPLE {
-            // SAFETY: the lines have as many values.
+        // SAFETY: the lines have a value, and as many as are read.
+        let mut m: [S::F; N] = unsafe { self.load(simd, x) };
+        let (first, mut sums): (_, [S::F; N]) = (m, repeat(simd.splat(0.0)));
+        for c in 1..self.cols.min(SAMPLE) {
+            // SAFETY: as above.
             let values: [S::F; N] = unsafe { self.load(simd, x.add(c * self.inner)) };
             each!(i < N, {
-                sums[i] = values[i].mul_add(simd.splat(SHARE), sums[i]);
+                sums[i] = sums[i] + (values[i] - first[i]);
             });
         }
-        sums
+        each!(i < N, {
+            m[i] = sums[i].mul_add(simd.splat(share(self.cols)), first[i]);
+        });
+        m
     }
     #[inline(always)]
     unsafe fn store(self, simd: S, p: *mut f32, values: [S::F; N]) {

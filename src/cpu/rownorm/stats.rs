@@ -15,7 +15,7 @@ use crate::{Problem, Std};
 
 /// The part of the variance that the square of an origin's distance from the mean may be. At a quarter the variance is
 /// off by less than 2.5 times the rounding error of the sums, and the average of 32 normal values is farther off once in
-/// two hundred rows.
+/// two hundred lines.
 const NEAR: f32 = 0.25;
 
 /// What turns sums into statistics.
@@ -126,7 +126,7 @@ impl<F: Lanes, const N: usize> Moments<F, N> {
     }
 }
 
-/// The mean of each line, rounded, which RMSNorm has none of, and the moments about it.
+/// The rounded mean of each line, 0 for RMSNorm, with what rounding took from it and the variance.
 ///
 /// # Safety
 /// The lines at `x` lie in the tensor.
@@ -143,11 +143,15 @@ pub(super) unsafe fn statistics<S: Simd, T: Storage, L: Lines<S, N>, const N: us
             let none = repeat(simd.splat(0.0));
             return (none, moments::<S, T, L, N, CENTER>(simd, norm, lines, x, none));
         }
-        let mut m = lines.sample(simd, x);
-        let mut found = moments::<S, T, L, N, CENTER>(simd, norm, lines, x, m);
-        if found.approach(simd, &mut m) {
-            found = moments::<S, T, L, N, CENTER>(simd, norm, lines, x, m);
-        }
+        let (mut m, mut again) = (lines.sample(simd, x), false);
+        // A loop, so that the pass is compiled once.
+        let mut found = loop {
+            let found = moments::<S, T, L, N, CENTER>(simd, norm, lines, x, m);
+            if again || !found.approach(simd, &mut m) {
+                break found;
+            }
+            again = true;
+        };
         found.settle(&mut m);
         (m, found)
     }

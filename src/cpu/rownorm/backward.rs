@@ -3,7 +3,7 @@
 
 use super::columns::{ColumnBlock, Columns, Rows};
 use super::lines::{Address, Lines, Row, RunKernel, Runs, for_runs};
-use super::stats::{Moments, Norm, moments, of, statistics};
+use super::stats::{Moments, Norm, guess, moments, of, statistics};
 use crate::cpu::each::{each, repeat};
 use crate::cpu::fold::Slots;
 use crate::cpu::io::{Extent, head};
@@ -131,13 +131,12 @@ impl<T: Storage, P: Storage, const CENTER: bool> Backward<T, P, CENTER> {
         // SAFETY: the caller's promise; the statistics are null or have a value a line.
         unsafe {
             let x = self.x.add(at);
-            let m = if !CENTER {
-                repeat(simd.splat(0.0))
-            } else if self.mean.is_null() {
-                // The moments are gathered below once more, as with a saved mean, so that the bits are the same.
-                statistics::<S, T, L, N, CENTER>(simd, &self.norm, lines, x).0
-            } else {
+            let m = if CENTER && !self.mean.is_null() {
                 lines.load(simd, self.mean.add(index))
+            } else {
+                let m = guess::<S, T, L, N, CENTER>(simd, lines, x);
+                // The moments are gathered below once more, as with a saved mean, so that the bits are the same.
+                if CENTER { statistics::<S, T, L, N, CENTER>(simd, &self.norm, lines, x, m).0 } else { m }
             };
             let (moments, h, hd) = if self.dx.is_null() {
                 let zero = repeat(simd.splat(0.0));

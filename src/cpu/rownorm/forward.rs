@@ -2,7 +2,7 @@
 
 use super::columns::{ColumnBlock, Columns, Rows};
 use super::lines::{Lines, Row, RunKernel, Runs, for_runs};
-use super::stats::{Norm, statistics};
+use super::stats::{Norm, guess, statistics};
 use crate::cpu::each::{each, repeat};
 use crate::cpu::io::{Extent, head};
 use crate::cpu::param::Param;
@@ -90,8 +90,13 @@ impl<T: Storage, P: Storage, const CENTER: bool> Forward<T, P, CENTER> {
         let lines = Row::<STREAM> { cols: self.cols };
         // SAFETY: the rows lie in the tensor.
         unsafe {
+            // All guesses before the first pass, which waits for its own alone.
             for r in 0..R {
-                let one: Fit<S::F, 1> = self.fit(simd, lines, (row + r) * self.row_stride, row + r);
+                let x = self.x.add((row + r) * self.row_stride);
+                [fit.m[r]] = guess::<S, T, _, 1, CENTER>(simd, lines, x);
+            }
+            for r in 0..R {
+                let one = self.fit(simd, lines, (row + r) * self.row_stride, row + r, [fit.m[r]]);
                 (fit.m[r], fit.rstd[r], fit.shift[r]) = (one.m[0], one.rstd[0], one.shift[0]);
             }
             let at = row * self.row_stride;
@@ -102,7 +107,8 @@ impl<T: Storage, P: Storage, const CENTER: bool> Forward<T, P, CENTER> {
         }
     }
 
-    /// The statistics of the lines at element `at`; those asked for are written from index `index` on.
+    /// The statistics of the lines at element `at`, by a guess `m` of the mean; those asked for are written from index
+    /// `index` on.
     ///
     /// # Safety
     /// The lines lie in the tensor, and the statistics have a value for each.
@@ -113,10 +119,11 @@ impl<T: Storage, P: Storage, const CENTER: bool> Forward<T, P, CENTER> {
         lines: L,
         at: usize,
         index: usize,
+        m: [S::F; N],
     ) -> Fit<S::F, N> {
         // SAFETY: the caller's promise.
         unsafe {
-            let (m, moments) = statistics::<S, T, L, N, CENTER>(simd, &self.norm, lines, self.x.add(at));
+            let (m, moments) = statistics::<S, T, L, N, CENTER>(simd, &self.norm, lines, self.x.add(at), m);
             let mut fit = Fit { m, ..Fit::new(simd) };
             each!(i < N, {
                 fit.rstd[i] = self.norm.rstd(simd, moments.variance[i]);
@@ -139,7 +146,8 @@ impl<S: Simd, T: Storage, P: Storage, const CENTER: bool> RunKernel<S> for Forwa
         let at = n * self.row_stride + s;
         // SAFETY: the caller's promise.
         unsafe {
-            let fit: Fit<S::F, N> = self.fit(simd, runs, at, n * self.inner + s);
+            let m: [S::F; N] = guess::<S, T, _, N, CENTER>(simd, runs, self.x.add(at));
+            let fit = self.fit(simd, runs, at, n * self.inner + s, m);
             runs.walk::<_, 1>(simd, &Write { kernel: *self, columns: runs, at, fit }, 0);
         }
     }

@@ -15,13 +15,6 @@ const AHEAD: usize = 4096;
 /// Values of a line that its mean is guessed from, where it has as many.
 const SAMPLE: usize = 32;
 
-/// What each value of a sample of a line counts for.
-#[expect(clippy::cast_precision_loss, reason = "32 at the most")]
-#[inline(always)]
-fn share(cols: usize) -> f32 {
-    if cols < SAMPLE { 1.0 / cols as f32 } else { 1.0 / SAMPLE as f32 }
-}
-
 /// Where the vectors of a block stand, in elements from the first of its lines.
 pub(super) trait Address: Copy {
     /// Asks for what will be read soon; `p` is what is read now. For passes that may be the first to read a line.
@@ -153,25 +146,38 @@ impl<S: Simd, const STREAM: bool> Lines<S, 1> for Row<STREAM> {
     }
     #[inline(always)]
     unsafe fn sample<T: Storage>(self, simd: S, x: *const T) -> [S::F; 1] {
-        let (end, mut c, mut sum) = (self.cols.min(SAMPLE), 0, simd.splat(0.0));
-        // SAFETY: the line has a value, and as many as are read.
-        unsafe {
-            let [first]: [S::F; 1] = self.load(simd, x);
-            while end - c >= S::LANES {
-                sum = sum + (Full.load(simd, x.add(c)) - first);
-                c += S::LANES;
-            }
-            if c < end {
-                let tail = Tail(end - c);
-                sum = sum + tail.keep(simd, tail.load(simd, x.add(c)) - first);
-            }
-            [first + simd.splat(sum.sum() * share(self.cols))]
-        }
+        // Apart, so that the usual number is a constant, and its loop none.
+        // SAFETY: the caller's promise.
+        [unsafe { if self.cols < SAMPLE { average(simd, x, self.cols) } else { average(simd, x, SAMPLE) } }]
     }
     #[inline(always)]
     unsafe fn store(self, simd: S, p: *mut f32, [value]: [S::F; 1]) {
         // SAFETY: the caller's promise.
         unsafe { Tail(1).store(simd, p, value, false) };
+    }
+}
+
+/// The first value at `x`, in all lanes, and the average of what the first `n` differ from it.
+///
+/// # Safety
+/// `x` is valid for reads of `n` values, at least one.
+#[inline(always)]
+unsafe fn average<S: Simd, T: Storage>(simd: S, x: *const T, n: usize) -> S::F {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let (first, mut sum) = (simd.splat((*x).widen()), simd.splat(0.0));
+        let mut c = 0;
+        while n - c >= S::LANES {
+            sum = sum + (Full.load(simd, x.add(c)) - first);
+            c += S::LANES;
+        }
+        if c < n {
+            let tail = Tail(n - c);
+            sum = sum + tail.keep(simd, tail.load(simd, x.add(c)) - first);
+        }
+        #[expect(clippy::cast_precision_loss, reason = "32 at the most")]
+        let share = simd.splat(sum.sum() / n as f32);
+        first + share
     }
 }
 
@@ -205,18 +211,21 @@ impl<S: Simd, E: Extent, const N: usize> Lines<S, N> for Runs<E> {
     }
     #[inline(always)]
     unsafe fn sample<T: Storage>(self, simd: S, x: *const T) -> [S::F; N] {
+        let n = self.cols.min(SAMPLE);
         // SAFETY: the lines have a value, and as many as are read.
         let mut m: [S::F; N] = unsafe { self.load(simd, x) };
         let (first, mut sums): (_, [S::F; N]) = (m, repeat(simd.splat(0.0)));
-        for c in 1..self.cols.min(SAMPLE) {
+        for c in 1..n {
             // SAFETY: as above.
             let values: [S::F; N] = unsafe { self.load(simd, x.add(c * self.inner)) };
             each!(i < N, {
                 sums[i] = sums[i] + (values[i] - first[i]);
             });
         }
+        #[expect(clippy::cast_precision_loss, reason = "32 at the most")]
+        let n = simd.splat(n as f32);
         each!(i < N, {
-            m[i] = sums[i].mul_add(simd.splat(share(self.cols)), first[i]);
+            m[i] = first[i] + sums[i] / n;
         });
         m
     }

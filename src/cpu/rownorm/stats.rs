@@ -126,7 +126,7 @@ impl<F: Lanes, const N: usize> Moments<F, N> {
     }
 }
 
-/// The rounded mean of each line, 0 for RMSNorm, with what rounding took from it and the variance.
+/// The rounded mean of each line, 0 for RMSNorm, with what rounding took from it and the variance; `m` is a guess of it.
 ///
 /// # Safety
 /// The lines at `x` lie in the tensor.
@@ -136,25 +136,37 @@ pub(super) unsafe fn statistics<S: Simd, T: Storage, L: Lines<S, N>, const N: us
     norm: &Norm,
     lines: L,
     x: *const T,
+    mut m: [S::F; N],
 ) -> ([S::F; N], Moments<S::F, N>) {
-    // SAFETY: the caller's promise.
-    unsafe {
+    let mut again = false;
+    // A loop, so that the pass is compiled once.
+    let mut found = loop {
+        // SAFETY: the caller's promise.
+        let found = unsafe { moments::<S, T, L, N, CENTER>(simd, norm, lines, x, m) };
         if !CENTER {
-            let none = repeat(simd.splat(0.0));
-            return (none, moments::<S, T, L, N, CENTER>(simd, norm, lines, x, none));
+            return (m, found);
         }
-        let (mut m, mut again) = (lines.sample(simd, x), false);
-        // A loop, so that the pass is compiled once.
-        let mut found = loop {
-            let found = moments::<S, T, L, N, CENTER>(simd, norm, lines, x, m);
-            if again || !found.approach(simd, &mut m) {
-                break found;
-            }
-            again = true;
-        };
-        found.settle(&mut m);
-        (m, found)
-    }
+        if again || !found.approach(simd, &mut m) {
+            break found;
+        }
+        again = true;
+    };
+    found.settle(&mut m);
+    (m, found)
+}
+
+/// A guess of the mean of each line; 0 for RMSNorm.
+///
+/// # Safety
+/// The lines at `x` lie in the tensor.
+#[inline(always)]
+pub(super) unsafe fn guess<S: Simd, T: Storage, L: Lines<S, N>, const N: usize, const CENTER: bool>(
+    simd: S,
+    lines: L,
+    x: *const T,
+) -> [S::F; N] {
+    // SAFETY: the caller's promise.
+    if CENTER { unsafe { lines.sample(simd, x) } } else { repeat(simd.splat(0.0)) }
 }
 
 /// The statistics about the origin `m`.

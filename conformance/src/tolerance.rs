@@ -228,8 +228,10 @@ pub fn pointwise_dx(arithmetic: Arithmetic, op: Op, dtype: DType, dx: f64, at: &
         false => slope_ulps(op, at.u) * ULP,
     };
     let relative = if dx == 0.0 { 0.0 } else { relative * dx.abs() };
+    let lost = at.dy.abs() * arithmetic.lost(at.gamma) + at.gamma.abs() * arithmetic.lost(at.dy);
+    let lost = (at.alpha * at.slope).abs() * lost;
     let bound = arithmetic.relax(dx, relative + arithmetic.underflow(underflow)) + rounding(dtype, dx);
-    Expected::Near { value: dx, bound }
+    Expected::Near { value: dx, bound: bound + lost }
 }
 
 /// 6 + 2|u|, of Derf 6 + 2u².

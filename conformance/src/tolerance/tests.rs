@@ -233,6 +233,13 @@ fn a_backend_that_flushes_may_lose_a_subnormal() {
     assert_eq!(CPU.underflow(SMALLEST_SUBNORMAL), SMALLEST_SUBNORMAL);
     assert_eq!(wgpu.underflow(SMALLEST_SUBNORMAL), 6.0 * SMALLEST_NORMAL);
     assert_eq!(unfused(CPU, Op::Derf, -1.5, 2.0, 1.0), 0.0);
+    // So may a subnormal dy, though every product that it is a part of is normal.
+    let at = Pointwise { alpha: 1.1, gamma: 1.4, dy: 1.1e-38, u: 0.05, slope: 1.12, ..element() };
+    let value = at.alpha * at.gamma * at.dy * at.slope;
+    let dx = |arithmetic, dtype| pointwise_dx(arithmetic, Op::Derf, dtype, value, &at);
+    for dtype in [DType::F32, DType::Bf16] {
+        assert!(accepts(dx(wgpu, dtype), 0.0) && !accepts(dx(CPU, dtype), 0.0), "{dtype}");
+    }
 }
 
 #[test]

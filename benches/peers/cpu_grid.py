@@ -15,6 +15,9 @@ DTYPES = ("f32", "bf16")
 BATCH = 0.0005
 TOTAL = {False: 0.8, True: 0.15}
 ROUNDS = {False: 21, True: 7}
+# Seconds of rest before each turn on several threads: the pools of the contender before spin for a while after its last
+# call, and would hold processors that this one's threads wait for.
+REST = 0.01
 # Norm of the error by norm of the result. A check that the same function is computed; the conformance tests are what
 # bounds errors of ours. Peers round parameters' gradients to 16 bits, and eager rounds each step.
 CLOSE = {"f32": 1e-3, "bf16": 3e-2}

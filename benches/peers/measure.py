@@ -1,6 +1,7 @@
 """All contenders on one group of cells, interleaved."""
 
 import gc
+import os
 import time
 
 import numpy as np
@@ -11,9 +12,9 @@ import session
 import stats
 
 
-def timer(run):
+def timer(run, threads=1):
     """A function that gives the nanoseconds of a call: the mean of a batch, after one call that is not timed, as the
-    caches hold what the contender before has left there."""
+    caches hold what the contender before has left there; on several threads after a rest, besides."""
 
     def batch(calls):
         begin = time.perf_counter_ns()
@@ -25,6 +26,8 @@ def timer(run):
     calls = stats.calls_for(cpu_grid.BATCH * 1e9, batch(calls) / calls)
 
     def measure():
+        if threads > 1:
+            time.sleep(cpu_grid.REST)
         if calls > 1:
             run()
         return batch(calls) / calls
@@ -48,14 +51,14 @@ def _prepared(cell, contender, t, wanted):
 
 
 def _cell(cell, contenders, t, results, quick):
-    errors, measures = {}, {}
+    errors, measures, threads = {}, {}, len(os.sched_getaffinity(0))
     wanted = inputs.expected(cell.pass_, results)
     for name, contender in contenders.items():
         errors[name], run = _prepared(cell, contender, t, wanted)
         if run is not None:
-            measures[name] = timer(run)
+            measures[name] = timer(run, threads)
     copied = inputs.empty(t.x.shape, t.x.dtype)
-    measures["copy"] = timer(lambda: np.copyto(copied, t.x))
+    measures["copy"] = timer(lambda: np.copyto(copied, t.x), threads)
     begin, total = time.perf_counter(), cpu_grid.TOTAL[quick]
     samples = stats.sample(measures, cpu_grid.ROUNDS[quick], enough=lambda: time.perf_counter() - begin > total)
     return session.cell_record(cell, samples.pop("copy"), errors, samples)

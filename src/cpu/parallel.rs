@@ -16,13 +16,39 @@ pub(crate) fn threads(elements: usize) -> usize {
 pub(crate) fn for_each(tasks: usize, threads: usize, task: impl Fn(usize) + Sync) {
     #[cfg(feature = "rayon")]
     if threads > 1 && tasks > 1 {
-        use rayon::iter::{IntoParallelIterator, ParallelIterator};
-        (0..tasks).into_par_iter().for_each(&task);
-        return;
+        return side_by_side(tasks, threads, task);
     }
     #[cfg(not(feature = "rayon"))]
     let _ = threads;
     (0..tasks).for_each(task);
+}
+
+/// A thread of the pool splits the tasks with the others. Any other thread would sleep until the pool has done them all,
+/// and waking the pool and then itself takes longer than many a call: it takes tasks, too, until none is left.
+#[cfg(feature = "rayon")]
+fn side_by_side(tasks: usize, threads: usize, task: impl Fn(usize) + Sync) {
+    use core::sync::atomic::{AtomicUsize, Ordering};
+    use rayon::iter::{IntoParallelIterator, ParallelIterator};
+    if rayon::current_thread_index().is_some() {
+        return (0..tasks).into_par_iter().for_each(&task);
+    }
+    let next = AtomicUsize::new(0);
+    let work = || {
+        loop {
+            // The scope's end orders what the tasks write.
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            if index >= tasks {
+                break;
+            }
+            task(index);
+        }
+    };
+    rayon::in_place_scope(|scope| {
+        for _ in 1..threads.min(tasks) {
+            scope.spawn(|_| work());
+        }
+        work();
+    });
 }
 
 /// A kernel's arguments, for tasks that each write a place of their own.

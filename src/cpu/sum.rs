@@ -8,6 +8,14 @@ use crate::cpu::simd::{Lanes, Simd};
 /// are equal.
 pub(crate) const STEPS: usize = 16;
 
+/// a + b, rounded, and exactly what rounding took from it (Knuth's two-sum).
+#[inline(always)]
+pub(crate) fn two_sum<F: Lanes>(a: F, b: F) -> (F, F) {
+    let sum = a + b;
+    let part = sum - a;
+    (sum, (a - (sum - part)) + (b - part))
+}
+
 /// A running sum, lane by lane, with what rounding took from it.
 #[derive(Clone, Copy)]
 pub(crate) struct Compensated<F> {
@@ -21,12 +29,10 @@ impl<F: Lanes> Compensated<F> {
         Self { high: zero, low: zero }
     }
 
-    /// Adds `term`; the error of the addition is exact (Knuth's two-sum) and gathered apart.
+    /// Adds `term`; the error of the addition is gathered apart.
     #[inline(always)]
     pub(crate) fn add(&mut self, term: F) {
-        let sum = self.high + term;
-        let part = sum - self.high;
-        let error = (self.high - (sum - part)) + (term - part);
+        let (sum, error) = two_sum(self.high, term);
         self.high = sum;
         self.low = self.low + error;
     }

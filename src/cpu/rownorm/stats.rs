@@ -9,7 +9,7 @@ use super::lines::{Address, Lines};
 use crate::cpu::each::{each, repeat};
 use crate::cpu::io::Extent;
 use crate::cpu::simd::{Lanes, Simd};
-use crate::cpu::sum::Terms;
+use crate::cpu::sum::{Terms, two_sum};
 use crate::dtype::Storage;
 use crate::{Problem, Std};
 
@@ -114,14 +114,11 @@ impl<F: Lanes, const N: usize> Moments<F, N> {
         far.sum() > 0.0
     }
 
-    /// Makes the mean, rounded, the origin; c is then exactly what rounding took from it (Knuth's two-sum).
+    /// Makes the mean, rounded, the origin; c is then exactly what rounding took from it.
     #[inline(always)]
     fn settle(&mut self, m: &mut [F; N]) {
         each!(i < N, {
-            let (origin, c) = (m[i], self.c[i]);
-            m[i] = origin + c;
-            let part = m[i] - origin;
-            self.c[i] = (origin - (m[i] - part)) + (c - part);
+            (m[i], self.c[i]) = two_sum(m[i], self.c[i]);
         });
     }
 }

@@ -131,12 +131,14 @@ impl<T: Storage, P: Storage, const CENTER: bool> Backward<T, P, CENTER> {
         // SAFETY: the caller's promise; the statistics are null or have a value a line.
         unsafe {
             let x = self.x.add(at);
-            let m = if CENTER && !self.mean.is_null() {
-                lines.load(simd, self.mean.add(index))
-            } else {
-                let m = guess::<S, T, L, N, CENTER>(simd, lines, x);
+            let m = if !CENTER {
+                repeat(simd.splat(0.0))
+            } else if self.mean.is_null() {
                 // The moments are gathered below once more, as with a saved mean, so that the bits are the same.
-                if CENTER { statistics::<S, T, L, N, CENTER>(simd, &self.norm, lines, x, m).0 } else { m }
+                let m = guess::<S, T, L, N, CENTER>(simd, lines, x);
+                statistics::<S, T, L, N, CENTER>(simd, &self.norm, lines, x, m).0
+            } else {
+                lines.load(simd, self.mean.add(index))
             };
             let (moments, h, hd) = if self.dx.is_null() {
                 let zero = repeat(simd.splat(0.0));
@@ -271,7 +273,7 @@ impl<S: Simd, T: Storage, P: Storage, C: Columns<S>, const N: usize, const CENTE
         // SAFETY: the caller's promise; gamma has a value a column, and the sums, if they are not null; streamed
         // whole vectors begin on a vector's boundary, behind the head.
         unsafe {
-            let gamma: [S::F; V] = columns.parameters(simd, extent, kernel.gamma, c);
+            let gamma: [S::F; V] = columns.address().parameters(simd, extent, kernel.gamma, c);
             let Slots { dgamma, dbeta, .. } = kernel.sums;
             let begin = |slot: *mut f32| {
                 if slot.is_null() || *first {

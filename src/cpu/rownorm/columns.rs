@@ -1,11 +1,9 @@
 //! The walk along the columns of lines that are written side by side: rows, or runs of channels-first data.
 
-use super::lines::Runs;
+use super::lines::{Across, Address, Along, Runs};
 use crate::cpu::each::{each, repeat};
 use crate::cpu::io::{Extent, Full, Tail};
-use crate::cpu::param::Param;
 use crate::cpu::simd::{Lanes, Simd};
-use crate::dtype::Storage;
 
 /// Work on `V` vectors of each of `N` groups of lines, at one column.
 pub(super) trait ColumnBlock<S: Simd> {
@@ -18,6 +16,10 @@ pub(super) trait ColumnBlock<S: Simd> {
 
 /// `N` groups of lines that are written side by side, column by column.
 pub(super) trait Columns<S: Simd>: Copy {
+    /// Where the parameters of the vectors of a block stand.
+    type Address: Address;
+    /// Where the parameters of the vectors of a block stand.
+    fn address(self) -> Self::Address;
     /// The first vector of group `i` at column `c`, in elements from the first line.
     fn offset(self, c: usize, i: usize) -> usize;
     /// Works on every column, `V` vectors at a time where there are as many; the first `head` columns go by
@@ -26,17 +28,6 @@ pub(super) trait Columns<S: Simd>: Copy {
     /// # Safety
     /// The columns lie in the lines; `head` is less than a vector, and no more than the line.
     unsafe fn walk<B: ColumnBlock<S>, const V: usize>(self, simd: S, blocks: &B, head: usize);
-    /// The parameters of the `V` vectors at column `c`.
-    ///
-    /// # Safety
-    /// The columns exist.
-    unsafe fn parameters<P: Storage, E: Extent, const V: usize>(
-        self,
-        simd: S,
-        extent: E,
-        p: Param<P>,
-        c: usize,
-    ) -> [S::F; V];
     /// What the sums of the `V` vectors at column `c` begin with: each row adds to them in turn, so that their bits do
     /// not depend on how many rows are worked on side by side.
     ///
@@ -66,6 +57,11 @@ pub(super) struct Rows {
 }
 
 impl<S: Simd> Columns<S> for Rows {
+    type Address = Along<false>;
+    #[inline(always)]
+    fn address(self) -> Along<false> {
+        Along
+    }
     #[inline(always)]
     fn offset(self, c: usize, i: usize) -> usize {
         i * self.stride + c
@@ -91,17 +87,6 @@ impl<S: Simd> Columns<S> for Rows {
                 blocks.block::<_, 1>(simd, Tail(self.cols - c), c);
             }
         }
-    }
-    #[inline(always)]
-    unsafe fn parameters<P: Storage, E: Extent, const V: usize>(
-        self,
-        simd: S,
-        extent: E,
-        p: Param<P>,
-        c: usize,
-    ) -> [S::F; V] {
-        // SAFETY: the caller's promise.
-        unsafe { p.load(simd, extent, c) }
     }
     #[inline(always)]
     unsafe fn sums<E: Extent, const V: usize>(
@@ -133,6 +118,11 @@ impl<S: Simd> Columns<S> for Rows {
 }
 
 impl<S: Simd, E: Extent> Columns<S> for Runs<E> {
+    type Address = Across;
+    #[inline(always)]
+    fn address(self) -> Across {
+        Across { inner: self.inner }
+    }
     #[inline(always)]
     fn offset(self, c: usize, i: usize) -> usize {
         c * self.inner + i * S::LANES
@@ -143,17 +133,6 @@ impl<S: Simd, E: Extent> Columns<S> for Runs<E> {
             // SAFETY: the column lies in the lines.
             unsafe { blocks.block::<_, 1>(simd, self.extent, c) };
         }
-    }
-    #[inline(always)]
-    unsafe fn parameters<P: Storage, X: Extent, const V: usize>(
-        self,
-        simd: S,
-        _: X,
-        p: Param<P>,
-        c: usize,
-    ) -> [S::F; V] {
-        // SAFETY: the caller's promise.
-        repeat(unsafe { p.splat(simd, c) })
     }
     #[inline(always)]
     unsafe fn sums<X: Extent, const V: usize>(self, simd: S, _: X, _: *const f32, _: usize) -> [S::F; V] {

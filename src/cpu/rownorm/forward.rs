@@ -1,7 +1,7 @@
 //! y = (x − mean)·rstd·gamma + beta.
 
 use super::columns::{ColumnBlock, Columns, Rows};
-use super::lines::{Lines, Row, RunKernel, Runs, for_runs};
+use super::lines::{Address, Lines, Row, RunKernel, Runs, for_runs};
 use super::stats::{Norm, guess, statistics};
 use crate::cpu::each::{each, repeat};
 use crate::cpu::io::{Extent, head};
@@ -193,8 +193,8 @@ impl<S: Simd, T: Storage, P: Storage, C: Columns<S>, const N: usize, const CENTE
         // SAFETY: the caller's promise; parameters have a value a column; streamed whole vectors begin
         // on a vector's boundary, behind the head.
         unsafe {
-            let gamma: [S::F; V] = columns.parameters(simd, extent, kernel.gamma, c);
-            let beta: [S::F; V] = columns.parameters(simd, extent, kernel.beta, c);
+            let gamma: [S::F; V] = columns.address().parameters(simd, extent, kernel.gamma, c);
+            let beta: [S::F; V] = columns.address().parameters(simd, extent, kernel.beta, c);
             let mut y: [[S::F; V]; N] = repeat(repeat(simd.splat(0.0)));
             each!(i < N, {
                 each!(v < V, {

@@ -65,7 +65,7 @@ impl<const STREAM: bool> Address for Along<STREAM> {
 /// Vectors side by side in the run of one column.
 #[derive(Clone, Copy)]
 pub(super) struct Across {
-    inner: usize,
+    pub(super) inner: usize,
 }
 
 impl Address for Across {

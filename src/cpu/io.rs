@@ -107,7 +107,7 @@ impl Extent for Tail {
     }
 }
 
-/// Copies fewer than [`MAX_LANES`] values.
+/// Copies a few values, one by one.
 ///
 /// # Safety
 /// `from` is valid for reads and `to` for writes of `n` values.
@@ -119,10 +119,43 @@ unsafe fn copy_few<T: Copy>(from: *const T, to: *mut T, n: usize) {
     }
 }
 
-/// How many elements lie before the next boundary of a stored vector, at most `len`.
+/// Bytes of a cache line, which is what is written past the cache.
+const LINE: usize = 64;
+
+/// How many elements lie from `p` to the next line of the cache.
 #[inline(always)]
-pub(crate) fn head<S: Simd, T: Storage>(p: *const T, len: usize) -> usize {
-    let bytes = S::LANES * size_of::<T>();
-    let beyond = p.addr() % bytes;
-    if beyond == 0 { 0 } else { ((bytes - beyond) / size_of::<T>()).min(len) }
+pub(crate) fn head<T: Storage>(p: *const T) -> usize {
+    (p.addr().next_multiple_of(LINE) - p.addr()) / size_of::<T>()
+}
+
+/// Whether rows so far apart are worth streaming side by side, `vectors` vectors of each at a time: they come to a line
+/// at the same column, and no line is left half-written for another row's. The lines that are on their way past the
+/// cache are few, and told apart by the low bits of their addresses: rows a multiple of 4096 bytes apart would drive
+/// each other out, in halves.
+#[inline(always)]
+pub(crate) const fn side_by_side<S: Simd, T: Storage>(vectors: usize, row_stride: usize) -> bool {
+    (vectors * S::LANES * size_of::<T>()).is_multiple_of(LINE)
+        && (row_stride * size_of::<T>()).is_multiple_of(LINE)
+}
+
+/// Copies `n` values past the cache, line by line.
+///
+/// # Safety
+/// `from` is valid for reads and `to` for writes of `n` values, apart from each other.
+#[inline(always)]
+pub(crate) unsafe fn stream_out<S: Simd, T: Storage>(simd: S, from: *const T, to: *mut T, n: usize) {
+    let mut c = head(to.cast_const()).min(n);
+    // SAFETY: every part lies in the `n` values, and whole lines begin on a line's boundary. Vectors of f32 take any
+    // bits where they are only moved.
+    unsafe {
+        copy_few(from, to, c);
+        while n - c >= LINE / size_of::<T>() {
+            let (from, to) = (from.add(c).cast::<f32>(), to.add(c).cast::<f32>());
+            for i in 0..LINE / (size_of::<f32>() * S::LANES) {
+                simd.store_f32(to.add(i * S::LANES), simd.load_f32(from.add(i * S::LANES)), true);
+            }
+            c += LINE / size_of::<T>();
+        }
+        copy_few(from.add(c), to.add(c), n - c);
+    }
 }

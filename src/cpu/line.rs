@@ -15,10 +15,21 @@ pub(crate) trait Blocks<S: Simd> {
     unsafe fn block<E: Extent, const N: usize>(&self, simd: S, extent: E, c: usize);
 }
 
-/// Walks from `begin` to `end`; the first `head` elements go by themselves, so that whole vectors begin behind them.
+/// The vectors of [`for_blocks`]' widest blocks.
+pub(crate) const fn widest<S: Simd>() -> usize {
+    if S::REGISTERS >= 32 {
+        4
+    } else if S::REGISTERS >= 16 {
+        2
+    } else {
+        1
+    }
+}
+
+/// Walks from `begin` to `end`; the first `head` elements go by themselves, so that blocks begin behind them.
 ///
 /// # Safety
-/// The elements lie in the line; `head` is less than a vector, and no more than the line.
+/// The elements lie in the line; so many elements before a line of the cache, where blocks are streamed.
 #[inline(always)]
 pub(crate) unsafe fn for_blocks<S: Simd, B: Blocks<S>>(
     simd: S,
@@ -30,9 +41,14 @@ pub(crate) unsafe fn for_blocks<S: Simd, B: Blocks<S>>(
     let mut c = begin;
     // SAFETY: every extent lies between `begin` and `end`.
     unsafe {
-        if head > 0 {
-            blocks.block::<_, 1>(simd, Tail(head), c);
-            c += head;
+        let ragged = (head % S::LANES).min(end - c);
+        if ragged > 0 {
+            blocks.block::<_, 1>(simd, Tail(ragged), c);
+            c += ragged;
+        }
+        for _ in 0..(head / S::LANES).min((end - c) / S::LANES) {
+            blocks.block::<_, 1>(simd, Full, c);
+            c += S::LANES;
         }
         while S::REGISTERS >= 32 && end - c >= 4 * S::LANES {
             blocks.block::<_, 4>(simd, Full, c);

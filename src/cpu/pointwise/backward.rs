@@ -5,17 +5,23 @@
 //! a column depend on its chunk of rows alone, however the columns are cut.
 
 use core::marker::PhantomData;
+use core::mem::MaybeUninit;
 
 use crate::DType;
 use crate::cpu::curve::Curve;
 use crate::cpu::each::{each, repeat};
 use crate::cpu::fold::Slots;
-use crate::cpu::io::{Extent, Full, Tail, head};
+use crate::cpu::io::{self, Extent, Full, Tail};
 use crate::cpu::param::Param;
 use crate::cpu::plan::{Range, Tile};
 use crate::cpu::simd::{Kernel, Lanes, Simd};
 use crate::cpu::sum::{Terms, row_sums};
 use crate::dtype::Storage;
+
+/// The most rows that are worked on side by side.
+const ROWS: usize = 4;
+/// Bytes of a row that are staged before they are streamed.
+const STAGE_BYTES: usize = 1024;
 
 /// The backward of one tile of one chunk of rows.
 #[derive(Clone, Copy)]
@@ -41,9 +47,8 @@ impl<T: Storage, P: Storage, C: Curve> Kernel for Backward<T, P, C> {
 
     #[inline(always)]
     fn run<S: Simd>(mut self, simd: S) {
-        // Rows that are written side by side reach a vector's boundary at the same column, or none is streamed; nor
-        // are runs: a boundary within one would make the order of its sums depend on the address.
-        self.stream &= self.inner == 1 && self.row_stride.is_multiple_of(S::LANES);
+        // Runs are not streamed: a boundary within one would make the order of its sums depend on the address.
+        self.stream &= self.inner == 1 && !self.dx.is_null();
         let Range { begin, end } = self.tile.rows;
         if self.inner > 1 {
             // SAFETY: the sums of this chunk have one value a column, and this task alone writes those of the tile.
@@ -79,46 +84,71 @@ impl<T: Storage, P: Storage, C: Curve> Kernel for Backward<T, P, C> {
 }
 
 impl<T: Storage, P: Storage, C: Curve> Backward<T, P, C> {
-    /// `R` rows of the tile, from `row` on: each sum is loaded and stored once for all of them.
+    /// `R` rows of the tile, from `row` on: each sum is loaded and stored once for all of them. Where dx is streamed it
+    /// is staged, so that each row is written in whole lines.
     ///
     /// # Safety
     /// They lie in the tensor.
     #[inline(always)]
     unsafe fn rows<S: Simd, const R: usize>(&self, simd: S, row: usize) {
-        // A copy of its own, so that what does not vary stays in registers.
-        let kernel = *self;
-        let Range { begin, end } = kernel.tile.cols;
-        let at = row * kernel.row_stride;
-        let mut c = begin;
-        // SAFETY: every extent lies between the tile's first and last column.
-        unsafe {
-            if kernel.stream && !kernel.dx.is_null() {
-                let head = head::<S, T>(kernel.dx.add(at + c), end - c);
-                if head > 0 {
-                    kernel.block::<S, _, R, 1, R>(simd, Tail(head), at, c);
-                    c += head;
+        let Range { mut begin, end } = self.tile.cols;
+        let at = row * self.row_stride;
+        let mut stage = Stage::<T>::new();
+        while begin < end {
+            let to = self.dx.wrapping_add(at + begin);
+            let (until, output) = if self.stream {
+                // Up to the next line, and from there in whole lines.
+                let head = io::head(to.cast_const());
+                let count = if head > 0 { head } else { Stage::<T>::COLUMNS }.min(end - begin);
+                let first = stage.row(0).wrapping_sub(begin);
+                (begin + count, Output { first, row_stride: Stage::<T>::COLUMNS })
+            } else {
+                (end, Output { first: self.dx.wrapping_add(at), row_stride: self.row_stride })
+            };
+            // SAFETY: the columns lie in the tile; the stage has room for so many of each row.
+            unsafe { self.columns::<S, R>(simd, at, Range { begin, end: until }, output) };
+            if self.stream {
+                for r in 0..R {
+                    let (from, to) = (stage.row(r).cast_const(), to.wrapping_add(r * self.row_stride));
+                    // SAFETY: the columns have just been written to the stage.
+                    unsafe { io::stream_out(simd, from, to, until - begin) };
                 }
             }
+            begin = until;
+        }
+    }
+
+    /// The columns `columns` of `R` rows, the first of which begins at element `at`.
+    ///
+    /// # Safety
+    /// They lie in the tensor and in the tile, and `output` has room for them, if dx is asked for.
+    #[inline(always)]
+    unsafe fn columns<S: Simd, const R: usize>(&self, simd: S, at: usize, columns: Range, output: Output<T>) {
+        // A copy of its own, so that what does not vary stays in registers.
+        let kernel = *self;
+        let Range { begin: mut c, end } = columns;
+        // SAFETY: every extent lies between the first and the last column.
+        unsafe {
             if R == 1 {
                 while S::REGISTERS >= 32 && end - c >= 4 * S::LANES {
-                    kernel.block::<S, _, 1, 4, 4>(simd, Full, at, c);
+                    kernel.block::<S, _, 1, 4, 4>(simd, Full, at, c, output);
                     c += 4 * S::LANES;
                 }
                 while S::REGISTERS >= 16 && end - c >= 2 * S::LANES {
-                    kernel.block::<S, _, 1, 2, 2>(simd, Full, at, c);
+                    kernel.block::<S, _, 1, 2, 2>(simd, Full, at, c, output);
                     c += 2 * S::LANES;
                 }
             }
             while R == 2 && T::NARROW && S::REGISTERS >= 32 && end - c >= 2 * S::LANES {
-                kernel.block::<S, _, 2, 2, 4>(simd, Full, at, c);
+                kernel.block::<S, _, 2, 2, 4>(simd, Full, at, c, output);
                 c += 2 * S::LANES;
             }
             while end - c >= S::LANES {
-                kernel.block::<S, _, R, 1, R>(simd, Full, at, c);
+                kernel.block::<S, _, R, 1, R>(simd, Full, at, c, output);
                 c += S::LANES;
             }
             if c < end {
-                kernel.block::<S, _, R, 1, R>(simd, Tail(end - c), at, c);
+                kernel.block::<S, _, R, 1, R>(simd, Tail(end - c), at, c, output);
             }
         }
     }
@@ -134,6 +164,7 @@ impl<T: Storage, P: Storage, C: Curve> Backward<T, P, C> {
         extent: E,
         at: usize,
         c: usize,
+        output: Output<T>,
     ) {
         let first = at == self.tile.rows.begin * self.row_stride;
         let (mut x, mut dy): ([_; N], [_; N]) = (repeat(simd.splat(0.0)), repeat(simd.splat(0.0)));
@@ -155,7 +186,7 @@ impl<T: Storage, P: Storage, C: Curve> Backward<T, P, C> {
         let (f, slope) = self.curve(simd, u);
         if !self.dx.is_null() {
             // SAFETY: the caller's promise.
-            unsafe { self.write::<S, E, R, V, N>(simd, extent, at, c, &dy, &slope) };
+            unsafe { self.write::<S, E, R, V, N>(simd, extent, c, output, &dy, &slope) };
         }
         each!(v < V, {
             let column = c + v * S::LANES;
@@ -189,17 +220,17 @@ impl<T: Storage, P: Storage, C: Curve> Backward<T, P, C> {
         }
     }
 
-    /// dx of `R` rows × `V` vectors, `N` = R·V in all, at column `c` of the row that begins at element `at`.
+    /// dx of `R` rows × `V` vectors, `N` = R·V in all, at column `c`.
     ///
     /// # Safety
-    /// They lie in the tensor and in the tile.
+    /// gamma has values for them, and `output` has room.
     #[inline(always)]
     unsafe fn write<S: Simd, E: Extent, const R: usize, const V: usize, const N: usize>(
         &self,
         simd: S,
         extent: E,
-        at: usize,
         c: usize,
+        output: Output<T>,
         dy: &[S::F; N],
         slope: &[S::F; N],
     ) {
@@ -213,9 +244,10 @@ impl<T: Storage, P: Storage, C: Curve> Backward<T, P, C> {
             each!(v < V, {
                 dx[v] = (dy[r * V + v] * dx[v]) * slope[r * V + v];
             });
-            let element = at + r * self.row_stride + c;
-            // SAFETY: the caller's promise; the rows' whole vectors are aligned where they are streamed.
-            unsafe { extent.store_all(simd, self.dx.add(element), dx, self.stream) };
+            // SAFETY: the caller's promise.
+            unsafe {
+                extent.store_all(simd, output.first.wrapping_add(r * output.row_stride + c), dx, false)
+            };
         });
     }
 
@@ -281,6 +313,31 @@ impl<T: Storage, P: Storage, C: Curve> Backward<T, P, C> {
                 }
             }
         }
+    }
+}
+
+/// Where dx of some rows is written: column 0 of the first of them, which need not exist, and the distance of the rows.
+#[derive(Clone, Copy)]
+struct Output<T> {
+    first: *mut T,
+    row_stride: usize,
+}
+
+/// Room for a part of the rows that are worked on side by side.
+#[repr(align(64))]
+struct Stage<T>(MaybeUninit<[u8; ROWS * STAGE_BYTES]>, PhantomData<T>);
+
+impl<T: Storage> Stage<T> {
+    /// Columns of a row that it has room for.
+    const COLUMNS: usize = STAGE_BYTES / size_of::<T>();
+
+    const fn new() -> Self {
+        Self(MaybeUninit::uninit(), PhantomData)
+    }
+
+    /// Its first value of row `r`.
+    const fn row(&mut self, r: usize) -> *mut T {
+        self.0.as_mut_ptr().cast::<T>().wrapping_add(r * Self::COLUMNS)
     }
 }
 

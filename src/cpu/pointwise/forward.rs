@@ -4,8 +4,8 @@ use core::marker::PhantomData;
 
 use crate::cpu::curve::Curve;
 use crate::cpu::each::{each, repeat};
-use crate::cpu::io::{Extent, head};
-use crate::cpu::line::{Across, Affine, Along, Blocks, for_blocks};
+use crate::cpu::io::{self, Extent};
+use crate::cpu::line::{Across, Affine, Along, Blocks, for_blocks, widest};
 use crate::cpu::param::Param;
 use crate::cpu::plan::{Range, Tile};
 use crate::cpu::simd::{Kernel, Lanes, Simd};
@@ -44,14 +44,13 @@ impl<T: Storage, P: Storage, C: Curve> Kernel for Forward<T, P, C> {
         let Tile { rows, cols } = self.tile;
         if self.inner == 1 {
             let affine = Along { gamma: self.gamma, beta: self.beta };
-            // Parameters of 16 bits are widened, and those of wide rows read, once for four rows. Rows that are streamed
-            // side by side have to reach a vector's boundary at the same column.
+            // Parameters of 16 bits are widened, and those of wide rows read, once for four rows.
             let shared = T::NARROW || cols.len() >= WIDE;
-            let aligned = !self.stream || self.row_stride.is_multiple_of(S::LANES);
+            let side_by_side = !self.stream || io::side_by_side::<S, T>(widest::<S>(), self.row_stride);
             let mut row = rows.begin;
             // SAFETY: the tile's rows and columns lie in the tensor, and parameters have one value a column.
             unsafe {
-                while shared && aligned && rows.end - row >= 4 {
+                while shared && side_by_side && rows.end - row >= 4 {
                     self.lines::<S, _, 4>(simd, row * self.row_stride, cols, affine);
                     row += 4;
                 }
@@ -98,7 +97,7 @@ impl<T: Storage, P: Storage, C: Curve> Forward<T, P, C> {
         unsafe {
             let lines =
                 Lines::<_, _, _, _, R> { kernel: *self, x: self.x.add(at), y: self.y.add(at), affine };
-            let head = if self.stream { head::<S, T>(lines.y.add(begin), end - begin) } else { 0 };
+            let head = if self.stream { io::head(lines.y.add(begin).cast_const()) } else { 0 };
             for_blocks(simd, &lines, begin, end, head);
         }
     }

@@ -6,7 +6,7 @@ use super::lines::{Address, Lines, Row, RunKernel, Runs, for_runs};
 use super::stats::{Moments, Norm, guess, moments, of, statistics};
 use crate::cpu::each::{each, repeat};
 use crate::cpu::fold::Slots;
-use crate::cpu::io::{Extent, head};
+use crate::cpu::io::{self, Extent};
 use crate::cpu::param::Param;
 use crate::cpu::plan::Range;
 use crate::cpu::simd::{Kernel, Lanes, Simd};
@@ -52,10 +52,11 @@ impl<T: Storage, P: Storage, const CENTER: bool> Kernel for Backward<T, P, CENTE
             unsafe { for_runs(simd, &self, self.lines, self.cols, self.inner) };
             return;
         }
-        // Rows that are streamed side by side have to reach a vector's boundary at the same column.
-        self.stream &= self.row_stride.is_multiple_of(S::LANES);
         let Range { begin, end } = self.lines;
-        let side_by_side = !self.stream || self.cols * size_of::<T>() > ROW_BYTES;
+        // With fewer registers two vectors of a row make a line, and two rows of x and dy leave the first-level cache.
+        let wide = S::REGISTERS >= 32 && self.cols * size_of::<T>() > ROW_BYTES;
+        let vectors = if T::NARROW { 2 } else { 1 };
+        let side_by_side = !self.stream || wide && io::side_by_side::<S, T>(vectors, self.row_stride);
         let mut row = begin;
         // SAFETY: the rows lie in the tensor.
         unsafe {
@@ -107,7 +108,7 @@ impl<T: Storage, P: Storage, const CENTER: bool> Backward<T, P, CENTER> {
             let columns = Rows { stride: self.row_stride, cols: self.cols };
             let write = Write { kernel: *self, columns, at, fit, first: row == self.lines.begin };
             let streamed = self.stream && !self.dx.is_null();
-            let head = if streamed { head::<S, T>(self.dx.add(at), self.cols) } else { 0 };
+            let head = if streamed { io::head(self.dx.add(at).cast_const()) } else { 0 };
             columns.walk::<_, V>(simd, &write, head);
         }
     }

@@ -26,7 +26,7 @@ pub(super) trait Columns<S: Simd>: Copy {
     /// themselves.
     ///
     /// # Safety
-    /// The columns lie in the lines; `head` is less than a vector, and no more than the line.
+    /// The columns lie in the lines; so many elements before a line of the cache, where blocks are streamed.
     unsafe fn walk<B: ColumnBlock<S>, const V: usize>(self, simd: S, blocks: &B, head: usize);
     /// What the sums of the `V` vectors at column `c` begin with: each row adds to them in turn, so that their bits do
     /// not depend on how many rows are worked on side by side.
@@ -71,9 +71,14 @@ impl<S: Simd> Columns<S> for Rows {
         let mut c = 0;
         // SAFETY: every extent lies in the row.
         unsafe {
-            if head > 0 {
-                blocks.block::<_, 1>(simd, Tail(head), c);
-                c += head;
+            let ragged = (head % S::LANES).min(self.cols - c);
+            if ragged > 0 {
+                blocks.block::<_, 1>(simd, Tail(ragged), c);
+                c += ragged;
+            }
+            for _ in 0..(head / S::LANES).min((self.cols - c) / S::LANES) {
+                blocks.block::<_, 1>(simd, Full, c);
+                c += S::LANES;
             }
             while V > 1 && self.cols - c >= V * S::LANES {
                 blocks.block::<_, V>(simd, Full, c);

@@ -4,7 +4,7 @@ use super::columns::{ColumnBlock, Columns, Rows};
 use super::lines::{Address, Lines, Row, RunKernel, Runs, for_runs};
 use super::stats::{Norm, guess, statistics};
 use crate::cpu::each::{each, repeat};
-use crate::cpu::io::{Extent, head};
+use crate::cpu::io::{self, Extent};
 use crate::cpu::param::Param;
 use crate::cpu::plan::Range;
 use crate::cpu::simd::{Kernel, Lanes, Simd};
@@ -45,8 +45,8 @@ impl<T: Storage, P: Storage, const CENTER: bool> Kernel for Forward<T, P, CENTER
         }
         let Range { begin, end } = self.lines;
         // Streamed rows of f32 go one by one, in the order of their memory, so that reads run ahead of writes. Those of
-        // 16 bits are bound by arithmetic; side by side they have to reach a vector's boundary at the same column.
-        let side_by_side = !self.stream || T::NARROW && self.row_stride.is_multiple_of(S::LANES);
+        // 16 bits are bound by arithmetic.
+        let side_by_side = !self.stream || T::NARROW && io::side_by_side::<S, T>(2, self.row_stride);
         let small = side_by_side && self.cols * size_of::<T>() <= ROW_BYTES;
         let mut row = begin;
         // SAFETY: the rows lie in the tensor.
@@ -102,7 +102,7 @@ impl<T: Storage, P: Storage, const CENTER: bool> Forward<T, P, CENTER> {
             let at = row * self.row_stride;
             let columns = Rows { stride: self.row_stride, cols: self.cols };
             let write = Write { kernel: *self, columns, at, fit };
-            let head = if self.stream { head::<S, T>(self.y.add(at), self.cols) } else { 0 };
+            let head = if self.stream { io::head(self.y.add(at).cast_const()) } else { 0 };
             columns.walk::<_, V>(simd, &write, head);
         }
     }

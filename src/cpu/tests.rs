@@ -1,0 +1,115 @@
+//! Writing past the cache changes no bit, wherever rows begin: small tensors, by devices whose cache holds all or none.
+
+use core::ptr::null_mut;
+
+use super::{Cpu, Level};
+use crate::ops::{BackwardPtrs, ForwardPtrs};
+use crate::{DType, Op, Problem, Result};
+use half::{bf16, f16};
+
+const ROWS: usize = 11;
+
+/// Elements that begin some elements behind a cache line's begin.
+struct Buffer {
+    bytes: Vec<u8>,
+    start: usize,
+    len: usize,
+}
+
+impl Buffer {
+    /// `count` elements, different in each place and tensor.
+    fn new(dtype: DType, count: usize, offset: usize, tensor: usize) -> Self {
+        let mut values = Vec::new();
+        for i in 0..count {
+            let value = ((i + 5) * (31 + 2 * tensor) % 127) as f32 / 32.0 - 2.0;
+            match dtype {
+                DType::F32 => values.extend(value.to_ne_bytes()),
+                DType::F16 => values.extend(f16::from_f32(value).to_ne_bytes()),
+                DType::Bf16 => values.extend(bf16::from_f32(value).to_ne_bytes()),
+            }
+        }
+        let skip = offset * dtype.size();
+        let mut bytes = vec![0; 64 + skip + values.len()];
+        let start = bytes.as_ptr().align_offset(64) + skip;
+        bytes[start..start + values.len()].copy_from_slice(&values);
+        Self { bytes, start, len: values.len() }
+    }
+
+    const fn pointer<T>(&mut self) -> *mut T {
+        // SAFETY: the elements begin in the bytes.
+        unsafe { self.bytes.as_mut_ptr().add(self.start).cast() }
+    }
+
+    fn result(&self) -> Vec<u8> {
+        self.bytes[self.start..self.start + self.len].to_vec()
+    }
+}
+
+/// y, dx and the gradients of the parameters, of tensors that begin `offset` elements behind a cache line's begin.
+fn results(cpu: &Cpu, problem: &Problem, offset: usize) -> Vec<Vec<u8>> {
+    let tensor = |seed| Buffer::new(problem.dtype(), problem.span(), offset, seed);
+    let line = |seed| Buffer::new(DType::F32, problem.cols(), 0, seed);
+    let (mut x, mut dy, mut y, mut dx) = (tensor(0), tensor(1), tensor(2), tensor(3));
+    let (mut gamma, mut beta, mut dgamma, mut dbeta) = (line(4), line(5), line(6), line(7));
+    let (alpha, shift) = (0.75_f32, -0.25_f32);
+    let pointwise = problem.op().is_pointwise();
+    let alpha = if pointwise { &raw const alpha } else { null_mut() };
+    let shift = if problem.op().has_shift() { &raw const shift } else { null_mut() };
+    let mut dalpha = 0.0_f32;
+    let mut workspace = Buffer::new(DType::F32, cpu.workspace_bytes(problem) / 4, 0, 8);
+    let forward = ForwardPtrs {
+        x: x.pointer(),
+        alpha,
+        shift,
+        gamma: gamma.pointer(),
+        beta: beta.pointer(),
+        y: y.pointer(),
+        mean: null_mut(),
+        rstd: null_mut(),
+    };
+    let backward = BackwardPtrs {
+        dy: dy.pointer(),
+        x: x.pointer(),
+        alpha,
+        shift,
+        gamma: gamma.pointer(),
+        mean: null_mut(),
+        rstd: null_mut(),
+        dx: dx.pointer(),
+        dalpha: if pointwise { &raw mut dalpha } else { null_mut() },
+        dshift: null_mut(),
+        dgamma: dgamma.pointer(),
+        dbeta: dbeta.pointer(),
+    };
+    // SAFETY: every tensor has the problem's span, every line its columns, and the workspace its size.
+    unsafe {
+        cpu.forward(problem, &forward);
+        cpu.backward(problem, &backward, workspace.pointer());
+    }
+    vec![y.result(), dx.result(), dgamma.result(), dbeta.result(), dalpha.to_ne_bytes().to_vec()]
+}
+
+#[test]
+fn streaming_changes_no_bit() -> Result<()> {
+    // Rows of less than a line, of several stages, and those that norms stream side by side; rows a page apart, whole
+    // lines apart, and such that no two of them begin at the same place of a line.
+    let shapes = [(1, 1), (17, 19), (200, 256), (600, 600), (600, 1024), (2500, 2560), (4200, 4201)];
+    let shapes = if cfg!(miri) { &shapes[..3] } else { &shapes[..] };
+    for cpu in Level::ALL.into_iter().filter_map(|level| Cpu::new(level).ok()) {
+        let [streaming, plain] = [0, usize::MAX].map(|last_level_cache| Cpu { last_level_cache, ..cpu });
+        for (op, &(cols, stride)) in
+            Op::ALL.into_iter().flat_map(|op| shapes.iter().map(move |shape| (op, shape)))
+        {
+            for dtype in [DType::F32, DType::F16, DType::Bf16] {
+                let problem = Problem::new(op, ROWS, cols).row_stride(stride).dtype(dtype);
+                let problem = problem.param_dtype(DType::F32).build()?;
+                for offset in [0, 1, 12] {
+                    let expected = results(&plain, &problem, offset);
+                    let got = results(&streaming, &problem, offset);
+                    assert!(got == expected, "{:?} {problem:?}, {offset} behind a line's begin", cpu.level());
+                }
+            }
+        }
+    }
+    Ok(())
+}

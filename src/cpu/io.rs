@@ -128,14 +128,20 @@ pub(crate) fn head<T: Storage>(p: *const T) -> usize {
     (p.addr().next_multiple_of(LINE) - p.addr()) / size_of::<T>()
 }
 
-/// Whether rows so far apart are worth streaming side by side, `vectors` vectors of each at a time: they come to a line
-/// at the same column, and no line is left half-written for another row's. The lines that are on their way past the
-/// cache are few, and told apart by the low bits of their addresses: rows a multiple of 4096 bytes apart would drive
-/// each other out, in halves.
-#[inline(always)]
-pub(crate) const fn side_by_side<S: Simd, T: Storage>(vectors: usize, row_stride: usize) -> bool {
+/// Whether rows so far apart come to a line at the same column.
+pub(crate) const fn lines_up<T: Storage>(row_stride: usize) -> bool {
+    (row_stride * size_of::<T>()).is_multiple_of(LINE)
+}
+
+/// Whether so many vectors, from a line's begin, leave none half-written.
+pub(crate) const fn whole_lines<S: Simd, T: Storage>(vectors: usize) -> bool {
     (vectors * S::LANES * size_of::<T>()).is_multiple_of(LINE)
-        && (row_stride * size_of::<T>()).is_multiple_of(LINE)
+}
+
+/// Whether half-written lines of rows so far apart drive each other out: those that are on their way past the cache are
+/// few, and told apart by the low bits of their addresses.
+pub(crate) const fn collide<T: Storage>(row_stride: usize) -> bool {
+    (row_stride * size_of::<T>()).is_multiple_of(4096)
 }
 
 /// Copies `n` values past the cache, line by line.

@@ -41,14 +41,16 @@ pub(crate) unsafe fn for_blocks<S: Simd, B: Blocks<S>>(
     let mut c = begin;
     // SAFETY: every extent lies between `begin` and `end`.
     unsafe {
-        let ragged = (head % S::LANES).min(end - c);
-        if ragged > 0 {
-            blocks.block::<_, 1>(simd, Tail(ragged), c);
-            c += ragged;
-        }
-        for _ in 0..(head / S::LANES).min((end - c) / S::LANES) {
-            blocks.block::<_, 1>(simd, Full, c);
-            c += S::LANES;
+        if head > 0 {
+            let ragged = (head % S::LANES).min(end - c);
+            if ragged > 0 {
+                blocks.block::<_, 1>(simd, Tail(ragged), c);
+                c += ragged;
+            }
+            for _ in 0..(head / S::LANES).min((end - c) / S::LANES) {
+                blocks.block::<_, 1>(simd, Full, c);
+                c += S::LANES;
+            }
         }
         while S::REGISTERS >= 32 && end - c >= 4 * S::LANES {
             blocks.block::<_, 4>(simd, Full, c);

@@ -41,21 +41,35 @@ impl<T: Storage, P: Storage, C: Curve> Kernel for Forward<T, P, C> {
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
+        if self.stream {
+            self.tile::<S, true>(simd);
+            simd.fence();
+        } else {
+            self.tile::<S, false>(simd);
+        }
+    }
+}
+
+impl<T: Storage, P: Storage, C: Curve> Forward<T, P, C> {
+    /// The tile; past the cache if `STREAM`, which is a constant so that loops have no branch for it.
+    #[inline(always)]
+    fn tile<S: Simd, const STREAM: bool>(self, simd: S) {
         let Tile { rows, cols } = self.tile;
         if self.inner == 1 {
             let affine = Along { gamma: self.gamma, beta: self.beta };
             // Parameters of 16 bits are widened, and those of wide rows read, once for four rows.
             let shared = T::NARROW || cols.len() >= WIDE;
-            let side_by_side = !self.stream || io::side_by_side::<S, T>(widest::<S>(), self.row_stride);
+            let apart = io::whole_lines::<S, T>(widest::<S>()) || !io::collide::<T>(self.row_stride);
+            let side_by_side = !STREAM || apart && io::lines_up::<T>(self.row_stride);
             let mut row = rows.begin;
             // SAFETY: the tile's rows and columns lie in the tensor, and parameters have one value a column.
             unsafe {
                 while shared && side_by_side && rows.end - row >= 4 {
-                    self.lines::<S, _, 4>(simd, row * self.row_stride, cols, affine);
+                    self.lines::<S, _, 4, STREAM>(simd, row * self.row_stride, cols, affine);
                     row += 4;
                 }
                 while row < rows.end {
-                    self.lines::<S, _, 1>(simd, row * self.row_stride, cols, affine);
+                    self.lines::<S, _, 1, STREAM>(simd, row * self.row_stride, cols, affine);
                     row += 1;
                 }
             }
@@ -68,24 +82,19 @@ impl<T: Storage, P: Storage, C: Curve> Kernel for Forward<T, P, C> {
                     unsafe {
                         let affine =
                             Across { gamma: self.gamma.splat(simd, c), beta: self.beta.splat(simd, c) };
-                        self.lines::<S, _, 1>(simd, at, run, affine);
+                        self.lines::<S, _, 1, STREAM>(simd, at, run, affine);
                     }
                 }
             }
         }
-        if self.stream {
-            simd.fence();
-        }
     }
-}
 
-impl<T: Storage, P: Storage, C: Curve> Forward<T, P, C> {
     /// The elements `columns` of `R` lines, a row stride apart, the first of which begins at element `at`.
     ///
     /// # Safety
     /// They lie in the tensor; `affine` has parameters for them.
     #[inline(always)]
-    unsafe fn lines<S: Simd, A: Affine<S>, const R: usize>(
+    unsafe fn lines<S: Simd, A: Affine<S>, const R: usize, const STREAM: bool>(
         &self,
         simd: S,
         at: usize,
@@ -95,24 +104,28 @@ impl<T: Storage, P: Storage, C: Curve> Forward<T, P, C> {
         let Range { begin, end } = columns;
         // SAFETY: the lines lie in the tensor.
         unsafe {
-            let lines =
-                Lines::<_, _, _, _, R> { kernel: *self, x: self.x.add(at), y: self.y.add(at), affine };
-            let head = if self.stream { io::head(lines.y.add(begin).cast_const()) } else { 0 };
+            let lines = Lines::<_, _, _, _, R, STREAM> {
+                kernel: *self,
+                x: self.x.add(at),
+                y: self.y.add(at),
+                affine,
+            };
+            let head = if STREAM { io::head(lines.y.add(begin).cast_const()) } else { 0 };
             for_blocks(simd, &lines, begin, end, head);
         }
     }
 }
 
 /// `R` lines, with the kernel's own copy of what does not vary, so that it stays in registers.
-struct Lines<T, P, C, A, const R: usize> {
+struct Lines<T, P, C, A, const R: usize, const STREAM: bool> {
     kernel: Forward<T, P, C>,
     x: *const T,
     y: *mut T,
     affine: A,
 }
 
-impl<S: Simd, T: Storage, P: Storage, C: Curve, A: Affine<S>, const R: usize> Blocks<S>
-    for Lines<T, P, C, A, R>
+impl<S: Simd, T: Storage, P: Storage, C: Curve, A: Affine<S>, const R: usize, const STREAM: bool> Blocks<S>
+    for Lines<T, P, C, A, R, STREAM>
 {
     #[inline(always)]
     unsafe fn block<E: Extent, const N: usize>(&self, simd: S, extent: E, c: usize) {
@@ -125,7 +138,7 @@ impl<S: Simd, T: Storage, P: Storage, C: Curve, A: Affine<S>, const R: usize> Bl
             each!(i < N, {
                 // SAFETY: the caller's promise.
                 x[i] = unsafe { extent.load(simd, self.x.add(at + i * S::LANES)) };
-                if kernel.stream {
+                if STREAM {
                     let ahead = if R == 1 { AHEAD / size_of::<T>() } else { R * kernel.row_stride };
                     simd.prefetch(self.x.wrapping_add(at + i * S::LANES + ahead).cast());
                 }
@@ -136,7 +149,7 @@ impl<S: Simd, T: Storage, P: Storage, C: Curve, A: Affine<S>, const R: usize> Bl
                 y[i] = y[i].mul_add(gamma[i], beta[i]);
             });
             // SAFETY: the caller's promise; streamed whole vectors begin on a vector's boundary, behind the head.
-            unsafe { extent.store_all(simd, self.y.add(at), y, kernel.stream) };
+            unsafe { extent.store_all(simd, self.y.add(at), y, STREAM) };
         }
     }
 }

@@ -71,14 +71,16 @@ impl<S: Simd> Columns<S> for Rows {
         let mut c = 0;
         // SAFETY: every extent lies in the row.
         unsafe {
-            let ragged = (head % S::LANES).min(self.cols - c);
-            if ragged > 0 {
-                blocks.block::<_, 1>(simd, Tail(ragged), c);
-                c += ragged;
-            }
-            for _ in 0..(head / S::LANES).min((self.cols - c) / S::LANES) {
-                blocks.block::<_, 1>(simd, Full, c);
-                c += S::LANES;
+            if head > 0 {
+                let ragged = (head % S::LANES).min(self.cols - c);
+                if ragged > 0 {
+                    blocks.block::<_, 1>(simd, Tail(ragged), c);
+                    c += ragged;
+                }
+                for _ in 0..(head / S::LANES).min((self.cols - c) / S::LANES) {
+                    blocks.block::<_, 1>(simd, Full, c);
+                    c += S::LANES;
+                }
             }
             while V > 1 && self.cols - c >= V * S::LANES {
                 blocks.block::<_, V>(simd, Full, c);

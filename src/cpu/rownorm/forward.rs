@@ -46,7 +46,8 @@ impl<T: Storage, P: Storage, const CENTER: bool> Kernel for Forward<T, P, CENTER
         let Range { begin, end } = self.lines;
         // Streamed rows of f32 go one by one, in the order of their memory, so that reads run ahead of writes. Those of
         // 16 bits are bound by arithmetic.
-        let side_by_side = !self.stream || T::NARROW && io::side_by_side::<S, T>(2, self.row_stride);
+        let side_by_side =
+            !self.stream || T::NARROW && io::whole_lines::<S, T>(2) && io::lines_up::<T>(self.row_stride);
         let small = side_by_side && self.cols * size_of::<T>() <= ROW_BYTES;
         let mut row = begin;
         // SAFETY: the rows lie in the tensor.

@@ -15,6 +15,7 @@ mod plan;
 mod pointwise;
 mod rownorm;
 pub(crate) mod simd;
+mod stage;
 mod sum;
 // Elsewhere nothing is streamed.
 #[cfg(all(test, target_arch = "x86_64"))]

@@ -5,7 +5,6 @@
 //! a column depend on its chunk of rows alone, however the columns are cut.
 
 use core::marker::PhantomData;
-use core::mem::MaybeUninit;
 
 use crate::DType;
 use crate::cpu::curve::Curve;
@@ -15,13 +14,9 @@ use crate::cpu::io::{self, Extent, Full, Tail};
 use crate::cpu::param::Param;
 use crate::cpu::plan::{Range, Tile};
 use crate::cpu::simd::{Kernel, Lanes, Simd};
+use crate::cpu::stage::{Output, Stage};
 use crate::cpu::sum::{Terms, row_sums};
 use crate::dtype::Storage;
-
-/// The most rows that are worked on side by side.
-const ROWS: usize = 4;
-/// Bytes of a row that are staged before they are streamed.
-const STAGE_BYTES: usize = 1024;
 
 /// The backward of one tile of one chunk of rows.
 #[derive(Clone, Copy)]
@@ -244,10 +239,9 @@ impl<T: Storage, P: Storage, C: Curve> Backward<T, P, C> {
             each!(v < V, {
                 dx[v] = (dy[r * V + v] * dx[v]) * slope[r * V + v];
             });
+            let to = output.first.wrapping_add(r * output.row_stride + c);
             // SAFETY: the caller's promise.
-            unsafe {
-                extent.store_all(simd, output.first.wrapping_add(r * output.row_stride + c), dx, false)
-            };
+            unsafe { extent.store_all(simd, to, dx, false) };
         });
     }
 
@@ -313,31 +307,6 @@ impl<T: Storage, P: Storage, C: Curve> Backward<T, P, C> {
                 }
             }
         }
-    }
-}
-
-/// Where dx of some rows is written: column 0 of the first of them, which need not exist, and the distance of the rows.
-#[derive(Clone, Copy)]
-struct Output<T> {
-    first: *mut T,
-    row_stride: usize,
-}
-
-/// Room for a part of the rows that are worked on side by side.
-#[repr(align(64))]
-struct Stage<T>(MaybeUninit<[u8; ROWS * STAGE_BYTES]>, PhantomData<T>);
-
-impl<T: Storage> Stage<T> {
-    /// Columns of a row that it has room for.
-    const COLUMNS: usize = STAGE_BYTES / size_of::<T>();
-
-    const fn new() -> Self {
-        Self(MaybeUninit::uninit(), PhantomData)
-    }
-
-    /// Its first value of row `r`.
-    const fn row(&mut self, r: usize) -> *mut T {
-        self.0.as_mut_ptr().cast::<T>().wrapping_add(r * Self::COLUMNS)
     }
 }
 

@@ -6,7 +6,7 @@ use core::mem::MaybeUninit;
 use crate::dtype::Storage;
 
 /// The most rows that are worked on side by side.
-const ROWS: usize = 4;
+pub(crate) const ROWS: usize = 4;
 /// Bytes of a row that are staged at once.
 const STAGE_BYTES: usize = 1024;
 

@@ -14,7 +14,7 @@ use crate::cpu::io::{self, Extent, Full, Tail};
 use crate::cpu::param::Param;
 use crate::cpu::plan::{Range, Tile};
 use crate::cpu::simd::{Kernel, Lanes, Simd};
-use crate::cpu::stage::{Output, Stage};
+use crate::cpu::stage::{self, Output, Stage};
 use crate::cpu::sum::{Terms, row_sums};
 use crate::dtype::Storage;
 
@@ -86,6 +86,7 @@ impl<T: Storage, P: Storage, C: Curve> Backward<T, P, C> {
     /// They lie in the tensor.
     #[inline(always)]
     unsafe fn rows<S: Simd, const R: usize>(&self, simd: S, row: usize) {
+        const { assert!(R <= stage::ROWS, "the stage has room for the rows") };
         let Range { mut begin, end } = self.tile.cols;
         let at = row * self.row_stride;
         let mut stage = Stage::<T>::new();

@@ -6,12 +6,12 @@ use crate::cpu::param::Param;
 use crate::cpu::simd::Simd;
 use crate::dtype::Storage;
 
-/// Work on each element of a line, vector by vector.
+/// Work on each element of a line, or of some that lie side by side, vector by vector.
 pub(crate) trait Blocks<S: Simd> {
-    /// Works on the `N` vectors that begin at column `c`.
+    /// Works on the `N` vectors of each line that begin at column `c`.
     ///
     /// # Safety
-    /// The extent's `N` vectors lie in the line.
+    /// The extent's `N` vectors lie in the lines.
     unsafe fn block<E: Extent, const N: usize>(&self, simd: S, extent: E, c: usize);
 }
 
@@ -38,8 +38,32 @@ pub(crate) unsafe fn for_blocks<S: Simd, B: Blocks<S>>(
     end: usize,
     head: usize,
 ) {
-    let mut c = begin;
-    // SAFETY: every extent lies between `begin` and `end`.
+    // SAFETY: the caller's promise.
+    unsafe {
+        let mut c = for_head(simd, blocks, begin, end, head);
+        if widest::<S>() >= 4 {
+            c = for_whole::<_, _, 4>(simd, blocks, c, end);
+        }
+        if widest::<S>() >= 2 {
+            c = for_whole::<_, _, 2>(simd, blocks, c, end);
+        }
+        for_rest(simd, blocks, c, end);
+    }
+}
+
+/// Walks the first `head` elements from `c` on, as far as `end`; returns where it ends.
+///
+/// # Safety
+/// As [`for_blocks`].
+#[inline(always)]
+pub(crate) unsafe fn for_head<S: Simd, B: Blocks<S>>(
+    simd: S,
+    blocks: &B,
+    mut c: usize,
+    end: usize,
+    head: usize,
+) -> usize {
+    // SAFETY: every extent lies before `end`.
     unsafe {
         if head > 0 {
             let ragged = (head % S::LANES).min(end - c);
@@ -52,18 +76,38 @@ pub(crate) unsafe fn for_blocks<S: Simd, B: Blocks<S>>(
                 c += S::LANES;
             }
         }
-        while S::REGISTERS >= 32 && end - c >= 4 * S::LANES {
-            blocks.block::<_, 4>(simd, Full, c);
-            c += 4 * S::LANES;
-        }
-        while S::REGISTERS >= 16 && end - c >= 2 * S::LANES {
-            blocks.block::<_, 2>(simd, Full, c);
-            c += 2 * S::LANES;
-        }
-        while end - c >= S::LANES {
-            blocks.block::<_, 1>(simd, Full, c);
-            c += S::LANES;
-        }
+    }
+    c
+}
+
+/// Walks from `c` towards `end` by whole blocks of `N` vectors; returns where it ends.
+///
+/// # Safety
+/// As [`for_blocks`].
+#[inline(always)]
+pub(crate) unsafe fn for_whole<S: Simd, B: Blocks<S>, const N: usize>(
+    simd: S,
+    blocks: &B,
+    mut c: usize,
+    end: usize,
+) -> usize {
+    while end - c >= N * S::LANES {
+        // SAFETY: the extent lies before `end`.
+        unsafe { blocks.block::<_, N>(simd, Full, c) };
+        c += N * S::LANES;
+    }
+    c
+}
+
+/// Walks from `c` to `end`, a vector at a time.
+///
+/// # Safety
+/// As [`for_blocks`].
+#[inline(always)]
+pub(crate) unsafe fn for_rest<S: Simd, B: Blocks<S>>(simd: S, blocks: &B, c: usize, end: usize) {
+    // SAFETY: the extents lie before `end`.
+    unsafe {
+        let c = for_whole::<_, _, 1>(simd, blocks, c, end);
         if c < end {
             blocks.block::<_, 1>(simd, Tail(end - c), c);
         }

@@ -1,12 +1,13 @@
 //! dx = rstd·(h − a − x̂·b) with h = dy·gamma, a = Σh/cols (LayerNorm alone) and b from Σh·x̂; dgamma = Σ dy·x̂ and
 //! dbeta = Σ dy over rows.
 
-use super::columns::{ColumnBlock, Columns, Rows};
+use super::columns::{Columns, Rows};
 use super::lines::{Address, Lines, Row, RunKernel, Runs, for_runs};
 use super::stats::{Moments, Norm, guess, moments, of, statistics};
 use crate::cpu::each::{each, repeat};
 use crate::cpu::fold::Slots;
 use crate::cpu::io::{self, Extent};
+use crate::cpu::line::Blocks;
 use crate::cpu::param::Param;
 use crate::cpu::plan::Range;
 use crate::cpu::simd::{Kernel, Lanes, Simd};
@@ -265,7 +266,7 @@ struct Write<T, P, C, F, const N: usize, const CENTER: bool> {
     first: bool,
 }
 
-impl<S: Simd, T: Storage, P: Storage, C: Columns<S>, const N: usize, const CENTER: bool> ColumnBlock<S>
+impl<S: Simd, T: Storage, P: Storage, C: Columns<S>, const N: usize, const CENTER: bool> Blocks<S>
     for Write<T, P, C, S::F, N, CENTER>
 {
     #[inline(always)]

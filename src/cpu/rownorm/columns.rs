@@ -2,17 +2,9 @@
 
 use super::lines::{Across, Address, Along, Runs};
 use crate::cpu::each::{each, repeat};
-use crate::cpu::io::{Extent, Full, Tail};
+use crate::cpu::io::Extent;
+use crate::cpu::line::{Blocks, for_head, for_rest, for_whole};
 use crate::cpu::simd::{Lanes, Simd};
-
-/// Work on `V` vectors of each of `N` groups of lines, at one column.
-pub(super) trait ColumnBlock<S: Simd> {
-    /// Works on the `V` vectors from column `c` on.
-    ///
-    /// # Safety
-    /// The extent's vectors lie in the lines.
-    unsafe fn block<E: Extent, const V: usize>(&self, simd: S, extent: E, c: usize);
-}
 
 /// `N` groups of lines that are written side by side, column by column.
 pub(super) trait Columns<S: Simd>: Copy {
@@ -27,7 +19,7 @@ pub(super) trait Columns<S: Simd>: Copy {
     ///
     /// # Safety
     /// The columns lie in the lines; so many elements before a line of the cache, where blocks are streamed.
-    unsafe fn walk<B: ColumnBlock<S>, const V: usize>(self, simd: S, blocks: &B, head: usize);
+    unsafe fn walk<B: Blocks<S>, const V: usize>(self, simd: S, blocks: &B, head: usize);
     /// What the sums of the `V` vectors at column `c` begin with: each row adds to them in turn, so that their bits do
     /// not depend on how many rows are worked on side by side.
     ///
@@ -67,32 +59,14 @@ impl<S: Simd> Columns<S> for Rows {
         i * self.stride + c
     }
     #[inline(always)]
-    unsafe fn walk<B: ColumnBlock<S>, const V: usize>(self, simd: S, blocks: &B, head: usize) {
-        let mut c = 0;
-        // SAFETY: every extent lies in the row.
+    unsafe fn walk<B: Blocks<S>, const V: usize>(self, simd: S, blocks: &B, head: usize) {
+        // SAFETY: the caller's promise: from 0 to `cols` lies in the row.
         unsafe {
-            if head > 0 {
-                let ragged = (head % S::LANES).min(self.cols - c);
-                if ragged > 0 {
-                    blocks.block::<_, 1>(simd, Tail(ragged), c);
-                    c += ragged;
-                }
-                for _ in 0..(head / S::LANES).min((self.cols - c) / S::LANES) {
-                    blocks.block::<_, 1>(simd, Full, c);
-                    c += S::LANES;
-                }
+            let mut c = for_head(simd, blocks, 0, self.cols, head);
+            if V > 1 {
+                c = for_whole::<_, _, V>(simd, blocks, c, self.cols);
             }
-            while V > 1 && self.cols - c >= V * S::LANES {
-                blocks.block::<_, V>(simd, Full, c);
-                c += V * S::LANES;
-            }
-            while self.cols - c >= S::LANES {
-                blocks.block::<_, 1>(simd, Full, c);
-                c += S::LANES;
-            }
-            if c < self.cols {
-                blocks.block::<_, 1>(simd, Tail(self.cols - c), c);
-            }
+            for_rest(simd, blocks, c, self.cols);
         }
     }
     #[inline(always)]
@@ -135,7 +109,7 @@ impl<S: Simd, E: Extent> Columns<S> for Runs<E> {
         c * self.inner + i * S::LANES
     }
     #[inline(always)]
-    unsafe fn walk<B: ColumnBlock<S>, const V: usize>(self, simd: S, blocks: &B, _: usize) {
+    unsafe fn walk<B: Blocks<S>, const V: usize>(self, simd: S, blocks: &B, _: usize) {
         for c in 0..self.cols {
             // SAFETY: the column lies in the lines.
             unsafe { blocks.block::<_, 1>(simd, self.extent, c) };

@@ -1,10 +1,11 @@
 //! y = (x − mean)·rstd·gamma + beta.
 
-use super::columns::{ColumnBlock, Columns, Rows};
+use super::columns::{Columns, Rows};
 use super::lines::{Address, Lines, Row, RunKernel, Runs, for_runs};
 use super::stats::{Norm, guess, statistics};
 use crate::cpu::each::{each, repeat};
 use crate::cpu::io::{self, Extent};
+use crate::cpu::line::Blocks;
 use crate::cpu::param::Param;
 use crate::cpu::plan::Range;
 use crate::cpu::simd::{Kernel, Lanes, Simd};
@@ -185,7 +186,7 @@ struct Write<T, P, C, F, const N: usize, const CENTER: bool> {
     fit: Fit<F, N>,
 }
 
-impl<S: Simd, T: Storage, P: Storage, C: Columns<S>, const N: usize, const CENTER: bool> ColumnBlock<S>
+impl<S: Simd, T: Storage, P: Storage, C: Columns<S>, const N: usize, const CENTER: bool> Blocks<S>
     for Write<T, P, C, S::F, N, CENTER>
 {
     #[inline(always)]

@@ -15,6 +15,8 @@ const STAGE_BYTES: usize = 1024;
 pub(crate) struct Output<T> {
     pub(crate) first: *mut T,
     pub(crate) row_stride: usize,
+    /// Whether they are written past the cache.
+    pub(crate) stream: bool,
 }
 
 /// Room for a part of the rows that are worked on side by side.

@@ -79,8 +79,8 @@ impl<T: Storage, P: Storage, C: Curve> Kernel for Backward<T, P, C> {
 }
 
 impl<T: Storage, P: Storage, C: Curve> Backward<T, P, C> {
-    /// `R` rows of the tile, from `row` on: each sum is loaded and stored once for all of them. Where dx is streamed it
-    /// is staged, so that each row is written in whole lines.
+    /// `R` rows of the tile, from `row` on: each sum is loaded and stored once for all of them. Where dx is streamed, it
+    /// is written in whole lines: by the vectors themselves if they make whole lines, and else by way of the stage.
     ///
     /// # Safety
     /// They lie in the tensor.
@@ -89,21 +89,24 @@ impl<T: Storage, P: Storage, C: Curve> Backward<T, P, C> {
         const { assert!(R <= stage::ROWS, "the stage has room for the rows") };
         let Range { mut begin, end } = self.tile.cols;
         let at = row * self.row_stride;
+        let direct = Self::whole_lines::<S>() && io::lines_up::<T>(self.row_stride);
         let mut stage = Stage::<T>::new();
         while begin < end {
             let to = self.dx.wrapping_add(at + begin);
-            let (until, output) = if self.stream {
-                // Up to the next line, and from there in whole lines.
-                let head = io::head(to.cast_const());
+            // Up to the next line, and from there in whole lines.
+            let head = io::head(to.cast_const());
+            let staged = self.stream && !(direct && head == 0);
+            let (until, output) = if staged {
                 let count = if head > 0 { head } else { Stage::<T>::COLUMNS }.min(end - begin);
-                let first = stage.row(0).wrapping_sub(begin);
-                (begin + count, Output { first, row_stride: Stage::<T>::COLUMNS })
+                let (first, row_stride) = (stage.row(0).wrapping_sub(begin), Stage::<T>::COLUMNS);
+                (begin + count, Output { first, row_stride, stream: false })
             } else {
-                (end, Output { first: self.dx.wrapping_add(at), row_stride: self.row_stride })
+                let (first, row_stride) = (self.dx.wrapping_add(at), self.row_stride);
+                (end, Output { first, row_stride, stream: self.stream })
             };
             // SAFETY: the columns lie in the tile; the stage has room for so many of each row.
             unsafe { self.columns::<S, R>(simd, at, Range { begin, end: until }, output) };
-            if self.stream {
+            if staged {
                 for r in 0..R {
                     let (from, to) = (stage.row(r).cast_const(), to.wrapping_add(r * self.row_stride));
                     // SAFETY: the columns have just been written to the stage.
@@ -112,6 +115,11 @@ impl<T: Storage, P: Storage, C: Curve> Backward<T, P, C> {
             }
             begin = until;
         }
+    }
+
+    /// Whether the vectors of a row that are stored together make whole lines.
+    const fn whole_lines<S: Simd>() -> bool {
+        S::REGISTERS >= 32 && io::whole_lines::<S, T>(if T::NARROW { 2 } else { 1 })
     }
 
     /// The columns `columns` of `R` rows, the first of which begins at element `at`.
@@ -242,7 +250,7 @@ impl<T: Storage, P: Storage, C: Curve> Backward<T, P, C> {
             });
             let to = output.first.wrapping_add(r * output.row_stride + c);
             // SAFETY: the caller's promise.
-            unsafe { extent.store_all(simd, to, dx, false) };
+            unsafe { extent.store_all(simd, to, dx, output.stream) };
         });
     }
 

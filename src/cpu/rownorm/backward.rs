@@ -289,11 +289,6 @@ impl<S: Simd, T: Storage, P: Storage, C: Columns<S>, const N: usize, const CENTE
             each!(i < N, {
                 each!(v < V, {
                     let element = at + columns.offset(c, i) + v * S::LANES;
-                    if N > 1 && kernel.stream {
-                        let next = element + N * kernel.row_stride;
-                        simd.prefetch(kernel.x.wrapping_add(next).cast());
-                        simd.prefetch(kernel.dy.wrapping_add(next).cast());
-                    }
                     let dy = extent.load(simd, kernel.dy.add(element));
                     let x_hat = fit.x_hat::<S, CENTER>(extent.load(simd, kernel.x.add(element)), i);
                     dx[i][v] = fit.dx::<S, CENTER>(dy * gamma[v], x_hat, i);

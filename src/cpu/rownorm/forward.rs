@@ -202,6 +202,7 @@ impl<S: Simd, T: Storage, P: Storage, C: Columns<S>, const N: usize, const CENTE
                 each!(v < V, {
                     let element = at + columns.offset(c, i) + v * S::LANES;
                     let x = extent.load(simd, kernel.x.add(element));
+                    // Of rows side by side, which their first pass does not ask for.
                     if N > 1 && kernel.stream {
                         simd.prefetch(kernel.x.wrapping_add(element + N * kernel.row_stride).cast());
                     }

@@ -1,4 +1,4 @@
-//! The size of the last-level cache: outputs that do not fit there go past it.
+//! The size of the last-level cache, as far as a call counts on it: outputs that do not fit there go past it.
 
 use std::sync::OnceLock;
 
@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 const USUAL: usize = 16 << 20;
 
 /// The most that counts. A larger cache belongs to the many cores of a socket: where 260 MiB are reported, a copy and
-/// the read of what it wrote take less time together from 16 MiB on if the copy goes past the cache.
+/// the read of what it wrote take less time together if the copy goes past the cache, from about 12 MiB on.
 const MOST: usize = 32 << 20;
 
 /// Bytes of the largest cache that the processor reports, up to [`MOST`].

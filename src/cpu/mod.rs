@@ -43,9 +43,9 @@ impl Cpu {
         self.isa.level()
     }
 
-    /// Whether a call that moves so many bytes writes past the cache: what it leaves there would be evicted before
-    /// anyone reads it, and a line that is written past the cache is not read first. Half of the cache is left to other
-    /// data and other cores.
+    /// Whether a call that moves so many bytes writes past the cache: most of what it leaves there would be evicted
+    /// before anyone reads it, and a line that is written past the cache is not read first. Half of the cache is left to
+    /// other data and other cores.
     const fn streams(&self, bytes: usize) -> bool {
         // Elsewhere no level has such stores.
         cfg!(target_arch = "x86_64") && bytes > self.last_level_cache / 2

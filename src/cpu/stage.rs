@@ -15,7 +15,7 @@ const STAGE_BYTES: usize = 1024;
 pub(crate) struct Output<T> {
     pub(crate) first: *mut T,
     pub(crate) row_stride: usize,
-    /// Whether they are written past the cache.
+    /// Whether what is stored there goes past the cache at once.
     pub(crate) stream: bool,
 }
 

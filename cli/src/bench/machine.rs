@@ -20,8 +20,9 @@ pub(crate) struct Machine {
     pub(crate) last_level_cache: Option<u64>,
 }
 
-/// What is taken for the largest cache where the system does not tell it.
-const USUAL_CACHE: u64 = 32 << 20;
+/// The most of the largest cache that counts, as in the library: a larger one belongs to the many cores of a socket.
+/// Taken for its size, too, where the system does not tell it.
+const MOST_CACHE: u64 = 32 << 20;
 
 impl Machine {
     /// This machine.
@@ -34,7 +35,7 @@ impl Machine {
 
     /// Bytes from which tensors do not fit the caches.
     pub(crate) fn cache_bytes(&self) -> u64 {
-        self.last_level_cache.unwrap_or(USUAL_CACHE)
+        self.last_level_cache.map_or(MOST_CACHE, |bytes| bytes.min(MOST_CACHE))
     }
 }
 

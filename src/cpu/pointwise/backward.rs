@@ -104,7 +104,8 @@ impl<T: Storage, P: Storage, C: Curve> Backward<T, P, C> {
                 let (first, row_stride) = (self.dx.wrapping_add(at), self.row_stride);
                 (end, Output { first, row_stride, stream: self.stream })
             };
-            // SAFETY: the columns lie in the tile; the stage has room for so many of each row.
+            // SAFETY: the columns lie in the tile; the stage has room for so many of each row; what is streamed begins on
+            // a line's boundary.
             unsafe { self.columns::<S, R>(simd, at, Range { begin, end: until }, output) };
             if staged {
                 for r in 0..R {
@@ -125,7 +126,8 @@ impl<T: Storage, P: Storage, C: Curve> Backward<T, P, C> {
     /// The columns `columns` of `R` rows, the first of which begins at element `at`.
     ///
     /// # Safety
-    /// They lie in the tensor and in the tile, and `output` has room for them, if dx is asked for.
+    /// They lie in the tensor and in the tile, and `output` has room for them, if dx is asked for, on a line's boundary if
+    /// it is streamed.
     #[inline(always)]
     unsafe fn columns<S: Simd, const R: usize>(&self, simd: S, at: usize, columns: Range, output: Output<T>) {
         // A copy of its own, so that what does not vary stays in registers.
@@ -160,7 +162,7 @@ impl<T: Storage, P: Storage, C: Curve> Backward<T, P, C> {
     /// `R` rows × `V` vectors, `N` = R·V in all, at column `c` of the row that begins at element `at`.
     ///
     /// # Safety
-    /// They lie in the tensor and in the tile.
+    /// They lie in the tensor and in the tile; `output` as in [`Self::columns`].
     #[inline(always)]
     unsafe fn block<S: Simd, E: Extent, const R: usize, const V: usize, const N: usize>(
         &self,
@@ -227,7 +229,7 @@ impl<T: Storage, P: Storage, C: Curve> Backward<T, P, C> {
     /// dx of `R` rows × `V` vectors, `N` = R·V in all, at column `c`.
     ///
     /// # Safety
-    /// gamma has values for them, and `output` has room.
+    /// gamma has values for them; `output` as in [`Self::columns`].
     #[inline(always)]
     unsafe fn write<S: Simd, E: Extent, const R: usize, const V: usize, const N: usize>(
         &self,

@@ -138,6 +138,11 @@ pub(crate) const fn whole_lines<S: Simd, T: Storage>(vectors: usize) -> bool {
     (vectors * S::LANES * size_of::<T>()).is_multiple_of(LINE)
 }
 
+/// Whether the vectors of a row that are stored together, two of 16 bits and else one, leave no line half-written.
+pub(crate) const fn stores_whole_lines<S: Simd, T: Storage>() -> bool {
+    whole_lines::<S, T>(if T::NARROW { 2 } else { 1 })
+}
+
 /// Whether half-written lines of rows so far apart drive each other out: those that are on their way past the cache are
 /// few, and told apart by the low bits of their addresses.
 pub(crate) const fn collide<T: Storage>(row_stride: usize) -> bool {

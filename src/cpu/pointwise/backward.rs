@@ -89,7 +89,7 @@ impl<T: Storage, P: Storage, C: Curve> Backward<T, P, C> {
         const { assert!(R <= stage::ROWS, "the stage has room for the rows") };
         let Range { mut begin, end } = self.tile.cols;
         let at = row * self.row_stride;
-        let direct = Self::whole_lines::<S>() && io::lines_up::<T>(self.row_stride);
+        let direct = io::stores_whole_lines::<S, T>() && io::lines_up::<T>(self.row_stride);
         let mut stage = Stage::<T>::new();
         while begin < end {
             let to = self.dx.wrapping_add(at + begin);
@@ -116,11 +116,6 @@ impl<T: Storage, P: Storage, C: Curve> Backward<T, P, C> {
             }
             begin = until;
         }
-    }
-
-    /// Whether the vectors of a row that are stored together make whole lines.
-    const fn whole_lines<S: Simd>() -> bool {
-        S::REGISTERS >= 32 && io::whole_lines::<S, T>(if T::NARROW { 2 } else { 1 })
     }
 
     /// The columns `columns` of `R` rows, the first of which begins at element `at`.

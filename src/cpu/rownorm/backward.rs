@@ -56,8 +56,8 @@ impl<T: Storage, P: Storage, const CENTER: bool> Kernel for Backward<T, P, CENTE
         let Range { begin, end } = self.lines;
         // With fewer registers two vectors of a row make a line, and two rows of x and dy leave the first-level cache.
         let wide = S::REGISTERS >= 32 && self.cols * size_of::<T>() > ROW_BYTES;
-        let whole = io::whole_lines::<S, T>(if T::NARROW { 2 } else { 1 });
-        let side_by_side = !self.stream || wide && whole && io::lines_up::<T>(self.row_stride);
+        let side_by_side =
+            !self.stream || wide && io::stores_whole_lines::<S, T>() && io::lines_up::<T>(self.row_stride);
         let mut row = begin;
         // SAFETY: the rows lie in the tensor.
         unsafe {

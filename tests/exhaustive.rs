@@ -184,7 +184,7 @@ fn run(device: &Device, function: Function, ones: &[f32], u: &[f32], result: &mu
     let op = function.op();
     let problem = Problem::new(op, 1, u.len()).build()?;
     if function.is_slope() {
-        let mut arguments = Backward::new(ones, u).alpha(&alpha).dx(result);
+        let mut arguments = Backward::of(u).dy(ones).alpha(&alpha).dx(result);
         arguments.shift = op.has_shift().then(|| (&shift).into());
         device.backward(&problem, arguments)
     } else {

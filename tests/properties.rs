@@ -6,8 +6,8 @@ mod common;
 
 use common::{Gradients, Inputs, Tensor, Wanted, forward, quick};
 use dyt::half::{bf16, f16};
-use dyt::{DType, Device, Op, Problem, Std};
-use dyt_conformance::{Case, Prepared, STORAGE, Statistics, VARIANTS, Values, devices_under_test};
+use dyt::{DType, Device, Op, Problem, Std, Storage};
+use dyt_conformance::{Case, Prepared, Statistics, VARIANTS, Values, devices_under_test};
 use proptest::prelude::{Just, Strategy, any};
 use proptest::sample::select;
 use proptest::test_runner::{Config, TestCaseError, TestRunner};
@@ -49,12 +49,12 @@ fn problem(
     rows: usize,
     eps: impl Strategy<Value = Option<f32>>,
 ) -> impl Strategy<Value = Problem> {
-    let kind = (select(variants.to_vec()), select(STORAGE.to_vec()));
+    let kind = (select(variants.to_vec()), select(Storage::ALL.to_vec()));
     (kind, rows..=9, row(), eps, any::<bool>()).prop_map(
-        |(((op, std), (dtype, param_dtype)), rows, (cols, inner, gap), eps, accumulate)| {
+        |(((op, std), storage), rows, (cols, inner, gap), eps, accumulate)| {
             // One column has no unbiased deviation.
             let cols = if std == Std::Unbiased { cols.max(2) } else { cols };
-            let builder = Problem::new(op, rows, cols).std(std).dtype(dtype).param_dtype(param_dtype);
+            let builder = Problem::new(op, rows, cols).std(std).storage(storage);
             let builder = builder.inner(inner).row_stride(cols * inner + gap).accumulate(accumulate);
             let builder = eps.map_or(builder, |eps| builder.eps(eps));
             builder.build().expect("every choice is valid")

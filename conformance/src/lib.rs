@@ -25,7 +25,7 @@ mod suite;
 mod target;
 pub mod tolerance;
 
-pub use cases::{Case, Gradients, STORAGE, Statistics, VARIANTS, cases, quick_cases};
+pub use cases::{Case, Gradients, Statistics, VARIANTS, cases, quick_cases};
 pub use data::{Random, Values, round_to};
 pub use devices::{MissingDevices, check_required, coverage_line, devices_under_test};
 pub use report::{Failure, Output, Report, Worst};

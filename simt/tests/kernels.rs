@@ -3,10 +3,9 @@
 use std::error::Error;
 
 use dyt::cuda::plan::{Entry, Limits};
-use dyt::{DType, Op, Problem};
+use dyt::{DType, Op, Problem, Storage};
 use dyt_conformance::{
-    Case, Prepared, STORAGE, Statistics, Target, VARIANTS, Values, assert_all_pass, cases, quick_cases,
-    run_all,
+    Case, Prepared, Statistics, Target, VARIANTS, Values, assert_all_pass, cases, quick_cases, run_all,
 };
 use dyt_simt::{Order, Simt, launched};
 
@@ -20,10 +19,8 @@ fn more_cases() -> dyt::Result<Vec<Case>> {
     let mut list = Vec::new();
     let values = [Values::Normal, Values::LargeOffset, Values::EqualRows, Values::NonFinite];
     for (i, (op, std)) in VARIANTS.into_iter().enumerate() {
-        for (k, (dtype, param_dtype)) in STORAGE.into_iter().enumerate() {
-            let problem = |rows, cols| {
-                Problem::new(op, rows, cols).std(std).dtype(dtype).param_dtype(param_dtype).build()
-            };
+        for (k, storage) in Storage::ALL.into_iter().enumerate() {
+            let problem = |rows, cols| Problem::new(op, rows, cols).std(std).storage(storage).build();
             for (n, values) in values.into_iter().enumerate() {
                 let statistics = Statistics::ALL[(i + k + n) % 4];
                 let case = |problem, seed| {

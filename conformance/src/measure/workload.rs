@@ -140,7 +140,8 @@ impl Layer {
     /// # Errors
     /// What [`Device::backward_with`] returns.
     pub fn backward(&mut self, tensors: &mut Tensors) -> Result<()> {
-        let call = Backward::new(&tensors.dy, &tensors.x)
+        let call = Backward::of(&tensors.x)
+            .dy(&tensors.dy)
             .gamma(&self.gamma)
             .dx(&mut tensors.out)
             .dgamma(&mut self.dgamma)

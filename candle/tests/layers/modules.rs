@@ -58,10 +58,10 @@ fn layers_give_what_candle_gives() -> Result<()> {
 
     let alpha = Tensor::new(&[0.5_f32], &Device::Cpu)?;
     let affine = |t: &Tensor| t.broadcast_mul(&weight)?.broadcast_add(&bias);
-    let dyt = DynamicTanh::new(alpha.clone(), Some(weight.clone()), Some(bias.clone()));
+    let dyt = DynamicTanh::new(alpha.clone()).with_weight(weight.clone()).with_bias(bias.clone());
     close("DynamicTanh", &dyt.forward(&x)?, &affine(&(&x * 0.5)?.tanh()?)?, 2e-6)?;
     let shift = Tensor::new(&[0.25_f32], &Device::Cpu)?;
-    let derf = Derf::new(alpha, shift, Some(weight.clone()), Some(bias.clone()));
+    let derf = Derf::new(alpha)?.with_shift(shift).with_weight(weight.clone()).with_bias(bias.clone());
     close("Derf", &derf.forward(&x)?, &affine(&((&x * 0.5)? + 0.25)?.erf()?)?, 2e-6)
 }
 

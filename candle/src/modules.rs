@@ -162,10 +162,15 @@ pub struct LayerNorm {
 layer!(LayerNorm);
 
 impl LayerNorm {
-    /// From its parameters.
+    /// From its parameters, in candle_nn's order.
     #[must_use]
-    pub const fn new(weight: Option<Tensor>, bias: Option<Tensor>, eps: f64) -> Self {
-        Self { weight, bias, eps, std: Std::Biased, channels: Channels::Last }
+    pub const fn new(weight: Tensor, bias: Tensor, eps: f64) -> Self {
+        Self { weight: Some(weight), bias: Some(bias), eps, std: Std::Biased, channels: Channels::Last }
+    }
+    /// As [`Self::new`], without beta.
+    #[must_use]
+    pub const fn new_no_bias(weight: Tensor, eps: f64) -> Self {
+        Self { weight: Some(weight), bias: None, eps, std: Std::Biased, channels: Channels::Last }
     }
     /// From `weight` and `bias` in `vb`, or made there with 1 and 0.
     ///
@@ -173,7 +178,7 @@ impl LayerNorm {
     /// What `vb` says.
     #[expect(clippy::needless_pass_by_value, reason = "builders are handed over, as everywhere in candle")]
     pub fn load(cols: usize, eps: f64, vb: VarBuilder<'_>) -> Result<Self> {
-        Ok(Self::new(Some(gamma(cols, &vb)?), Some(beta(cols, &vb)?), eps))
+        Ok(Self::new(gamma(cols, &vb)?, beta(cols, &vb)?, eps))
     }
     /// As [`Self::load`], without `bias`.
     ///
@@ -181,7 +186,7 @@ impl LayerNorm {
     /// What `vb` says.
     #[expect(clippy::needless_pass_by_value, reason = "builders are handed over, as everywhere in candle")]
     pub fn load_no_bias(cols: usize, eps: f64, vb: VarBuilder<'_>) -> Result<Self> {
-        Ok(Self::new(Some(gamma(cols, &vb)?), None, eps))
+        Ok(Self::new_no_bias(gamma(cols, &vb)?, eps))
     }
     /// The same layer with this form of the standard deviation.
     #[must_use]
@@ -208,10 +213,10 @@ pub struct RmsNorm {
 layer!(RmsNorm);
 
 impl RmsNorm {
-    /// From its parameters.
+    /// From its parameters, in candle_nn's order.
     #[must_use]
-    pub const fn new(weight: Option<Tensor>, bias: Option<Tensor>, eps: f64) -> Self {
-        Self { weight, bias, eps, channels: Channels::Last }
+    pub const fn new(weight: Tensor, eps: f64) -> Self {
+        Self { weight: Some(weight), bias: None, eps, channels: Channels::Last }
     }
     /// From `weight` in `vb`, or made there with 1.
     ///
@@ -219,7 +224,7 @@ impl RmsNorm {
     /// What `vb` says.
     #[expect(clippy::needless_pass_by_value, reason = "builders are handed over, as everywhere in candle")]
     pub fn load(cols: usize, eps: f64, vb: VarBuilder<'_>) -> Result<Self> {
-        Ok(Self::new(Some(gamma(cols, &vb)?), None, eps))
+        Ok(Self::new(gamma(cols, &vb)?, eps))
     }
 }
 

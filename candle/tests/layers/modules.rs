@@ -47,12 +47,12 @@ fn parameters_have_the_reference_names_and_begin_where_they_should() -> Result<(
 fn layers_give_what_candle_gives() -> Result<()> {
     let (x, weight, bias) =
         (tensor(1, &[4, 10], DType::F32)?, tensor(2, &[10], DType::F32)?, tensor(3, &[10], DType::F32)?);
-    let norm = LayerNorm::new(Some(weight.clone()), Some(bias.clone()), 1e-5);
+    let norm = LayerNorm::new(weight.clone(), bias.clone(), 1e-5);
     let expected = candle_nn::LayerNorm::new(weight.clone(), bias.clone(), 1e-5).forward(&x)?;
     close("LayerNorm", &norm.forward(&x)?, &expected, 2e-6)?;
     let unbiased = norm.with_std(Std::Unbiased).forward(&x)?;
     assert_ne!(flat(&unbiased)?, flat(&expected)?);
-    let norm = RmsNorm::new(Some(weight.clone()), None, 1e-5);
+    let norm = RmsNorm::new(weight.clone(), 1e-5);
     let expected = candle_nn::RmsNorm::new(weight.clone(), 1e-5).forward(&x)?;
     close("RmsNorm", &norm.forward(&x)?, &expected, 2e-6)?;
 

@@ -14,7 +14,7 @@ use criterion::{
     BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main, measurement::WallTime,
 };
 use dyt::{Device, Op, Pass};
-use dyt_conformance::measure::{Baseline, Contender, Point, Workload, grid::grid, moved_bytes};
+use dyt_measure::{Baseline, Contender, Point, Workload, grid::grid, moved_bytes};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
 /// Each op beside the one that it stands in for.

@@ -127,7 +127,7 @@ fn thread_counts(named: &[u16], all: usize) -> Vec<usize> {
 struct Step<'a> {
     device: &'a Device,
     pool: &'a ThreadPool,
-    point: dyt_conformance::measure::Point,
+    point: dyt_measure::Point,
 }
 
 impl Step<'_> {

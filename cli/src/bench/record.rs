@@ -1,8 +1,8 @@
 //! What a run leaves behind: the file that `--json` writes, and what table and report are made of.
 
 use dyt::{DType, Op, Pass};
-use dyt_conformance::measure::interleave::{Samples, Summary, steady_rounds};
-use dyt_conformance::measure::{Baseline, Point, tensors};
+use dyt_measure::interleave::{Samples, Summary, steady_rounds};
+use dyt_measure::{Baseline, Point, tensors};
 use serde::{Deserialize, Serialize};
 
 use super::machine::Machine;
@@ -246,7 +246,7 @@ pub(crate) mod tests {
     use std::time::Duration;
 
     use super::*;
-    use dyt_conformance::measure::interleave::{Budget, interleave};
+    use dyt_measure::interleave::{Budget, interleave};
 
     /// A machine with a cache of a megabyte.
     pub(crate) fn machine() -> Machine {

@@ -16,13 +16,13 @@ sys.path[:0] = [str(HERE), str(HERE.parent / "common")]
 import figure  # noqa: E402
 import files  # noqa: E402
 import machine  # noqa: E402
+from cells import TITLES  # noqa: E402
 
 FIGURE = ROOT / "docs" / "figures" / "cpu_peers.svg"
 KINDS = {
     "cpu": "dyt through its C ABI beside torch, JAX and onnxruntime",
     "rust": "dyt beside candle, burn and rten",
 }
-TITLES = {"dyt": "DyT", "derf": "Derf", "layer_norm": "LayerNorm", "rms_norm": "RMSNorm"}
 
 
 def place(kind, threads, quick):

@@ -1,8 +1,8 @@
 //! The grid of `dyt bench` under criterion, to compare a change with what was there before it.
 //!
 //! Each group is one pass, shape, dtype and number of threads; in it stand the ops and the copies that move the same
-//! bytes. The device is that of `Device::auto`, so that `DYT_BACKEND` and `DYT_CPU_LEVEL`
-//! name another. Filters are those of criterion:
+//! bytes. The device is that of `Device::auto`, so that `DYT_BACKEND` and `DYT_CPU_LEVEL` name another. Filters are
+//! those of criterion:
 //!
 //! ```sh
 //! cargo bench -p dyt -- 'forward 4096x4096 f32, 1 thread'

@@ -17,7 +17,6 @@ mod devices;
 mod expect;
 mod host;
 mod inputs;
-pub mod measure;
 mod report;
 mod run;
 pub mod staged;

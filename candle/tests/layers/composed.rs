@@ -121,10 +121,10 @@ impl Case {
     /// The variables that the op depends on, by name.
     pub(crate) fn variables(&self) -> Vec<(&'static str, &Var)> {
         let mut all = vec![("x", &self.x)];
-        if self.op.is_pointwise() {
+        if matches!(self.op, Op::Dyt | Op::Derf) {
             all.push(("alpha", &self.alpha));
         }
-        if self.op.has_shift() {
+        if self.op == Op::Derf {
             all.push(("shift", &self.shift));
         }
         all.extend(self.gamma.as_ref().map(|v| ("gamma", v)));

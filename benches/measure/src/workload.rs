@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use dyt::half::{bf16, f16};
 use dyt::{Backward, Buffer, DType, Device, Element, Forward, Op, Pass, Problem, Result};
+use dyt_conformance::Random;
 
-use super::{Baseline, Point};
-use crate::Random;
+use crate::{Baseline, Point};
 
 /// The same random values in every run.
 const SEED: u64 = 20_250_313;
@@ -29,7 +29,7 @@ pub const fn tensors(pass: Pass) -> usize {
 
 /// The tensors that every op of one shape and dtype can share: x, dy, and one output for y and dx.
 #[derive(Debug)]
-pub struct Tensors {
+struct Tensors {
     x: Buffer,
     dy: Buffer,
     out: Buffer,
@@ -37,21 +37,15 @@ pub struct Tensors {
 
 /// The host memory of [`Tensors`], for the baselines.
 #[derive(Debug)]
-pub struct HostBytes<'a> {
-    /// x.
-    pub x: &'a [u8],
-    /// dy.
-    pub dy: &'a [u8],
-    /// The output.
-    pub out: &'a mut [u8],
+pub(crate) struct HostBytes<'a> {
+    pub(crate) x: &'a [u8],
+    pub(crate) dy: &'a [u8],
+    pub(crate) out: &'a mut [u8],
 }
 
 impl Tensors {
     /// Allocates for `problem`'s dtype and span, and fills x and dy with random values.
-    ///
-    /// # Errors
-    /// [`dyt::Error::OutOfMemory`].
-    pub fn new(device: &Device, problem: &Problem, seed: u64) -> Result<Self> {
+    fn new(device: &Device, problem: &Problem, seed: u64) -> Result<Self> {
         let (dtype, len) = (problem.dtype(), problem.span());
         let mut random = Random::new(seed);
         let x = filled(device, dtype, len, || activation(&mut random))?;
@@ -62,15 +56,14 @@ impl Tensors {
     }
 
     /// The bytes of the three tensors, if the device's memory is the host's.
-    #[must_use]
-    pub fn host_bytes(&mut self) -> Option<HostBytes<'_>> {
+    fn host_bytes(&mut self) -> Option<HostBytes<'_>> {
         Some(HostBytes { x: bytes(&self.x)?, dy: bytes(&self.dy)?, out: bytes_mut(&mut self.out)? })
     }
 }
 
 /// What belongs to one op beside the tensors: parameters, gradients of parameters, statistics, workspace.
 #[derive(Debug)]
-pub struct Layer {
+struct Layer {
     device: Device,
     problem: Problem,
     alpha: Buffer,
@@ -88,10 +81,7 @@ pub struct Layer {
 
 impl Layer {
     /// Allocates and fills all of it. The statistics of the norms are those of the last [`Self::forward`].
-    ///
-    /// # Errors
-    /// [`dyt::Error::OutOfMemory`].
-    pub fn new(device: &Device, problem: Problem, seed: u64) -> Result<Self> {
+    fn new(device: &Device, problem: Problem, seed: u64) -> Result<Self> {
         let mut random = Random::new(seed);
         let (cols, statistics, param) = (problem.cols(), problem.statistics(), problem.param_dtype());
         let workspace = device.workspace_bytes(&problem, Pass::Backward).div_ceil(DType::F32.size());
@@ -114,17 +104,8 @@ impl Layer {
         })
     }
 
-    /// The problem.
-    #[must_use]
-    pub const fn problem(&self) -> &Problem {
-        &self.problem
-    }
-
     /// From x to the output, with every parameter; the norms save their statistics, as in training.
-    ///
-    /// # Errors
-    /// What [`Device::forward`] returns.
-    pub fn forward(&mut self, tensors: &mut Tensors) -> Result<()> {
+    fn forward(&mut self, tensors: &mut Tensors) -> Result<()> {
         let call = Forward::new(&tensors.x, &mut tensors.out).gamma(&self.gamma).beta(&self.beta);
         let call = match self.problem.op() {
             Op::Dyt => call.alpha(&self.alpha),
@@ -136,10 +117,7 @@ impl Layer {
     }
 
     /// From dy and x to the output as dx, with every gradient; the norms take the statistics that were saved.
-    ///
-    /// # Errors
-    /// What [`Device::backward_with`] returns.
-    pub fn backward(&mut self, tensors: &mut Tensors) -> Result<()> {
+    fn backward(&mut self, tensors: &mut Tensors) -> Result<()> {
         let call = Backward::of(&tensors.x)
             .dy(&tensors.dy)
             .gamma(&self.gamma)
@@ -159,10 +137,7 @@ impl Layer {
     }
 
     /// One of the two.
-    ///
-    /// # Errors
-    /// What [`Self::forward`] and [`Self::backward`] return.
-    pub fn run(&mut self, pass: Pass, tensors: &mut Tensors) -> Result<()> {
+    fn run(&mut self, pass: Pass, tensors: &mut Tensors) -> Result<()> {
         match pass {
             Pass::Forward => self.forward(tensors),
             Pass::Backward => self.backward(tensors),
@@ -208,7 +183,7 @@ impl Workload {
     /// [`Device::elapsed`] does.
     ///
     /// # Errors
-    /// What [`Layer::run`] and [`Device::copy`] return.
+    /// What [`Device::forward`], [`Device::backward_with`] and [`Device::copy`] return.
     pub fn time(&mut self, contender: Contender, calls: u64) -> Result<Duration> {
         let (device, tensors) = (&self.device, &mut self.tensors);
         match contender {

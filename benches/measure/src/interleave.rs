@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::Random;
+use dyt_conformance::Random;
 
 /// How much measuring one cell is worth.
 #[derive(Clone, Copy, Debug)]

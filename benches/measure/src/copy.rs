@@ -8,7 +8,7 @@ use dyt::{Backend, Device, Pass};
 use rayon::iter::{IndexedParallelIterator, ParallelIterator};
 use rayon::slice::{ParallelSlice, ParallelSliceMut};
 
-use super::workload::HostBytes;
+use crate::workload::HostBytes;
 
 /// Bytes of a tensor below which the pool is left alone, as the library does: `ELEMENTS_FOR_THREADS` of its
 /// src/cpu/plan.rs in the 16-bit types, the smallest ones.
@@ -73,7 +73,7 @@ impl Baseline {
     }
 
     /// Moves x, and dy where two are read, to the output, on the threads of the current rayon pool.
-    pub fn run(self, host: &mut HostBytes<'_>) {
+    pub(crate) fn run(self, host: &mut HostBytes<'_>) {
         let threads = rayon::current_num_threads();
         if threads < 2 || host.out.len() < BYTES_FOR_THREADS {
             self.part(host.x, host.dy, host.out);

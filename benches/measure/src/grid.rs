@@ -10,7 +10,7 @@ const ELEMENTS_FOR_THREADS: usize = 128 * 1024;
 
 /// Rows × columns of every dtype of [`grid`], the small first: L1, L2, the last-level cache, and memory with narrow
 /// and with wide rows.
-pub const SHAPES: [(usize, usize); 12] = [
+const SHAPES: [(usize, usize); 12] = [
     (1, 4096),
     (8, 4096),
     (64, 768),
@@ -26,7 +26,7 @@ pub const SHAPES: [(usize, usize); 12] = [
 ];
 
 /// Shapes that f16 is measured at: it shares all but its conversions with bf16.
-pub const F16_SHAPES: [(usize, usize); 3] = [(64, 768), (512, 768), (4096, 4096)];
+const F16_SHAPES: [(usize, usize); 3] = [(64, 768), (512, 768), (4096, 4096)];
 
 /// Shapes of [`quick`]: one in L2, one in the last-level cache of most machines, narrow and wide rows in memory.
 pub const QUICK_SHAPES: [(usize, usize); 4] = [(64, 768), (512, 768), (16384, 768), (4096, 4096)];

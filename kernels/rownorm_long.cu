@@ -270,7 +270,7 @@ DYT_DEVICE void norm_backward_long(const NormBackward& a, T type) {
 #define ROWNORM_LONG_SCALAR(op, Op)                                                                       \
     DYT_ENTRY(dyt_##op##_fwd_long_scalar, NormForward, 1024, 1,                                           \
               dyt::with_dtype(a.dtype, [&](auto type) { dyt::norm_forward_long<Op, false>(a, type); }))   \
-    DYT_ENTRY(dyt_##op##_bwd_long_scalar, NormBackward, 512, 1,                                           \
+    DYT_ENTRY(dyt_##op##_bwd_long_scalar, NormBackward, 512, 2,                                           \
               dyt::with_dtype(a.dtype, [&](auto type) { dyt::norm_backward_long<Op, false>(a, type); }))
 
 DYT_FOR_DTYPES(ROWNORM_LONG_VECTOR, layer_norm, dyt::LayerNorm)

@@ -74,6 +74,16 @@ DYT_DEVICE float widen_f16(u16 bits) { return simt::widen_f16(bits); }
 DYT_DEVICE u16 narrow_f16(float v) { return simt::narrow_f16(v); }
 #endif
 
+// The value, about whose origin the compiler knows nothing.
+#if defined(__CUDACC__)
+DYT_DEVICE u32 opaque(u32 v) {
+    asm("" : "+r"(v));
+    return v;
+}
+#else
+DYT_DEVICE u32 opaque(u32 v) { return v; }
+#endif
+
 // To bf16 without the instruction of sm_80.
 DYT_DEVICE u16 narrow_bf16_by_bits(float v) {
     const u32 bits = bits_of(v);
@@ -112,13 +122,15 @@ DYT_DEVICE u32 narrow_f16_pair(float low, float high) {
 }
 #endif
 
-// The storage types: what an element is in memory, how many make 16 bytes, and how they are read and written.
+// The storage types: the element in memory, how many make 16 bytes, conversions, and element `i` from `p` on. Kernels take
+// them as values, since a type that is chosen at run time has a state.
 struct F32 {
     typedef float Element;
     static constexpr int WIDTH = 4;
     // Whether rounding to this type leaves fewer than 24 bits.
     static constexpr bool NARROW = false;
     DYT_METHOD static float widen(Element e) { return e; }
+    DYT_METHOD static float at(const void* p, u64 i) { return widen(static_cast<const Element*>(p)[i]); }
     DYT_METHOD static Element narrow(float v) { return v; }
     DYT_METHOD static void unpack(const Raw& raw, float (&v)[4]) {
 #pragma unroll
@@ -134,6 +146,7 @@ struct F16 {
     static constexpr int WIDTH = 8;
     static constexpr bool NARROW = true;
     DYT_METHOD static float widen(Element e) { return widen_f16(e); }
+    DYT_METHOD static float at(const void* p, u64 i) { return widen(static_cast<const Element*>(p)[i]); }
     DYT_METHOD static Element narrow(float v) { return narrow_f16(v); }
     DYT_METHOD static void unpack(const Raw& raw, float (&v)[8]) {
 #pragma unroll
@@ -155,6 +168,7 @@ struct Bf16 {
     static constexpr int WIDTH = 8;
     static constexpr bool NARROW = true;
     DYT_METHOD static float widen(Element e) { return float_of(static_cast<u32>(e) << 16); }
+    DYT_METHOD static float at(const void* p, u64 i) { return widen(static_cast<const Element*>(p)[i]); }
     DYT_METHOD static Element narrow(float v) { return narrow_bf16(v); }
     DYT_METHOD static void unpack(const Raw& raw, float (&v)[8]) {
 #pragma unroll
@@ -170,6 +184,62 @@ struct Bf16 {
         return raw;
     }
 };
+
+// f16 or bf16, chosen at run time: for the forms that go by elements.
+struct Half {
+    bool bf16;
+    typedef u16 Element;
+    static constexpr bool NARROW = true;
+    DYT_METHOD float widen(Element e) const { return bf16 ? Bf16::widen(e) : F16::widen(e); }
+    DYT_METHOD Element narrow(float v) const { return bf16 ? Bf16::narrow(v) : F16::narrow(v); }
+    DYT_METHOD float at(const void* p, u64 i) const { return widen(static_cast<const Element*>(p)[i]); }
+};
+
+// gamma and beta where their type is chosen for each element: f32, or the tensors' type.
+struct Either {
+    Half half;
+    bool f32;
+    DYT_METHOD float at(const void* p, u64 i) const { return f32 ? F32::at(p, i) : half.at(p, i); }
+};
+
+// Calls `body` with the storage type of gamma and beta, which is f32 or that of the tensors. By 16 bytes this branches
+// once, so that the body is there for each; by elements it is there once.
+template <class Body>
+DYT_DEVICE void with_parameters(F32, u32, const Body& body) {
+    body(F32());
+}
+
+template <class T, class Body>
+DYT_DEVICE void with_parameters(T t, u32 f32, const Body& body) {
+    if (f32 != 0) {
+        body(F32());
+    } else {
+        body(t);
+    }
+}
+
+template <class Body>
+DYT_DEVICE void with_parameters(Half half, u32 f32, const Body& body) {
+    body(Either{half, f32 != 0});
+}
+
+// Calls `body` with the storage type of the tensors: for the forms that go by elements.
+template <class Body>
+DYT_DEVICE void with_dtype(u32 dtype, const Body& body) {
+    if (dtype == DTYPE_F32) {
+        body(F32());
+    } else {
+        body(Half{dtype == DTYPE_BF16});
+    }
+}
+
+// Calls `body` with both.
+template <class Args, class Body>
+DYT_DEVICE void with_types(const Args& a, const Body& body) {
+    with_dtype(a.dtype, [&](auto type) {
+        with_parameters(type, a.param_f32, [&](auto of_parameters) { body(type, of_parameters); });
+    });
+}
 
 DYT_DEVICE Raw load_raw(const void* p) { return *static_cast<const Raw*>(p); }
 
@@ -195,6 +265,7 @@ struct Access<T, true> {
     static constexpr int WIDTH = T::WIDTH;
     DYT_METHOD static Block zero() { return Raw{{0, 0, 0, 0}}; }
     DYT_METHOD static Block load(const Element* p) { return load_raw(p); }
+    DYT_METHOD explicit Access(T) {}
     DYT_METHOD static void unpack(const Block& block, float (&v)[WIDTH]) { T::unpack(block, v); }
     DYT_METHOD static void store(Element* p, const float (&v)[WIDTH]) {
         *reinterpret_cast<Raw*>(p) = T::pack(v);
@@ -209,38 +280,13 @@ struct Access<T, false> {
     static constexpr int WIDTH = 1;
     DYT_METHOD static Block zero() { return Block(); }
     DYT_METHOD static Block load(const Element* p) { return *p; }
-    DYT_METHOD static void unpack(const Block& block, float (&v)[1]) { v[0] = T::widen(block); }
-    DYT_METHOD static void store(Element* p, const float (&v)[1]) { *p = T::narrow(v[0]); }
-    DYT_METHOD static void store_streamed(Element* p, const float (&v)[1]) { store(p, v); }
-};
+    DYT_METHOD explicit Access(T t) : type(t) {}
+    DYT_METHOD void unpack(const Block& block, float (&v)[1]) const { v[0] = type.widen(block); }
+    DYT_METHOD void store(Element* p, const float (&v)[1]) const { *p = type.narrow(v[0]); }
+    DYT_METHOD void store_streamed(Element* p, const float (&v)[1]) const { store(p, v); }
 
-// gamma or beta at N columns that follow one another; P is its storage type. Kept as it is in memory, which takes
-// half the registers for 16-bit types.
-template <class P, int N>
-struct Parameters {
-    static constexpr int BLOCKS = N / P::WIDTH;
-    Raw block[BLOCKS];
-    // `p` is aligned to 16 bytes.
-    DYT_METHOD void load(const typename P::Element* p) {
-#pragma unroll
-        for (int i = 0; i < BLOCKS; ++i) block[i] = load_raw(p + i * P::WIDTH);
-    }
-    DYT_METHOD void get(float (&v)[N]) const {
-#pragma unroll
-        for (int i = 0; i < BLOCKS; ++i) {
-            float part[P::WIDTH];
-            P::unpack(block[i], part);
-#pragma unroll
-            for (int k = 0; k < P::WIDTH; ++k) v[i * P::WIDTH + k] = part[k];
-        }
-    }
-};
-
-template <class P>
-struct Parameters<P, 1> {
-    typename P::Element element;
-    DYT_METHOD void load(const typename P::Element* p) { element = *p; }
-    DYT_METHOD void get(float (&v)[1]) const { v[0] = P::widen(element); }
+private:
+    T type;
 };
 
 template <int N>
@@ -249,15 +295,29 @@ DYT_DEVICE void fill(float (&v)[N], float value) {
     for (int i = 0; i < N; ++i) v[i] = value;
 }
 
-// N parameters from `p` on, or `absent` where there are none.
+// The parameter at N columns from `column` on, or `absent` where there is none. By more than one it is aligned to 16 bytes.
+template <class P>
+DYT_DEVICE void parameters(P type, const void* p, u64 column, float absent, float (&v)[1]) {
+    v[0] = p == nullptr ? absent : type.at(p, column);
+}
+
 template <class P, int N>
-DYT_DEVICE void parameters(const void* p, u64 column, float absent, float (&v)[N]) {
+DYT_DEVICE void parameters(P, const void* p, u64 column, float absent, float (&v)[N]) {
     if (p == nullptr) {
         fill(v, absent);
-    } else {
-        Parameters<P, N> some;
-        some.load(static_cast<const typename P::Element*>(p) + column);
-        some.get(v);
+        return;
+    }
+    const typename P::Element* from = static_cast<const typename P::Element*>(p) + column;
+    // All loads come before the first is needed.
+    Raw block[N / P::WIDTH];
+#pragma unroll
+    for (int i = 0; i < N / P::WIDTH; ++i) block[i] = load_raw(from + i * P::WIDTH);
+#pragma unroll
+    for (int i = 0; i < N / P::WIDTH; ++i) {
+        float part[P::WIDTH];
+        P::unpack(block[i], part);
+#pragma unroll
+        for (int k = 0; k < P::WIDTH; ++k) v[i * P::WIDTH + k] = part[k];
     }
 }
 
@@ -407,10 +467,8 @@ DYT_DEVICE u64 quotient(u64 a, u64 b) {
 
 }  // namespace dyt
 
-// An instantiation for each pair of storage types.
-#define DYT_FOR_STORAGE(ENTRY, ...)                   \
-    ENTRY(f32_f32, dyt::F32, dyt::F32, __VA_ARGS__)   \
-    ENTRY(f16_f16, dyt::F16, dyt::F16, __VA_ARGS__)   \
-    ENTRY(f16_f32, dyt::F16, dyt::F32, __VA_ARGS__)   \
-    ENTRY(bf16_bf16, dyt::Bf16, dyt::Bf16, __VA_ARGS__) \
-    ENTRY(bf16_f32, dyt::Bf16, dyt::F32, __VA_ARGS__)
+// An entry for each storage type: for the forms that go by 16 bytes.
+#define DYT_FOR_DTYPES(ENTRY, ...)        \
+    ENTRY(f32, dyt::F32, __VA_ARGS__)     \
+    ENTRY(f16, dyt::F16, __VA_ARGS__)     \
+    ENTRY(bf16, dyt::Bf16, __VA_ARGS__)

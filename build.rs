@@ -3,12 +3,8 @@
 #[cfg(feature = "cuda")]
 #[path = "build/cuda.rs"]
 mod cuda;
-#[cfg(feature = "wgpu")]
-#[path = "build/wgsl.rs"]
-mod wgsl;
 
 fn main() {
-    // The message of a broken shader has several lines, of which the first names the file and the line.
     if let Err(error) = build() {
         for line in error.to_string().lines() {
             println!("cargo::error={line}");
@@ -29,10 +25,8 @@ fn build() -> std::io::Result<()> {
         cuda::build()?;
         println!("cargo::rustc-cfg=has_cuda");
     }
+    // WGSL needs no step here: `shaders/compose.rs` puts kernels together at run time.
     #[cfg(feature = "wgpu")]
-    {
-        wgsl::build()?;
-        println!("cargo::rustc-cfg=has_wgpu");
-    }
+    println!("cargo::rustc-cfg=has_wgpu");
     Ok(())
 }

@@ -1,17 +1,8 @@
-//! Kernels and the pieces of WGSL that each is composed of. Both `build.rs`, which validates every one, and the crate,
-//! which hands them to wgpu, include this file: it uses std alone.
+//! Kernels and the pieces of WGSL that each is composed of.
 
-/// How the elements of x, y, dy and dx are stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Storage {
-    F32,
-    F16,
-    Bf16,
-}
+mod pieces;
 
-impl Storage {
-    const ALL: [Self; 3] = [Self::F32, Self::F16, Self::Bf16];
-}
+use crate::{DType, Pass};
 
 /// Rows of a lane of the forward of DyT and Derf whose loads are under way before the first is needed, if it has as many.
 /// With fewer the kernel goes row by row: a driver that masks lanes instead of branching would compute all of them.
@@ -32,43 +23,76 @@ impl Form {
     const ALL: [Self; 3] = [Self::Kept, Self::Long, Self::First];
 }
 
+/// Blocks of a row that a lane keeps in registers, or loads at once.
+pub(crate) const fn kept(form: Form, pass: Pass, dtype: DType) -> u32 {
+    match (form, pass, dtype) {
+        // Each column of a backward has two sums beside its two values.
+        (Form::Kept, Pass::Backward, DType::F16 | DType::Bf16) => 2,
+        (Form::Kept, Pass::Backward, DType::F32) | (Form::Kept, Pass::Forward, _) => 4,
+        (Form::Long | Form::First, _, _) => 4,
+    }
+}
+
+/// Whether a word has two elements.
+const fn narrow(dtype: DType) -> bool {
+    match dtype {
+        DType::F32 => false,
+        DType::F16 | DType::Bf16 => true,
+    }
+}
+
+/// The f of a pointwise op, y = gamma · f(u) + beta.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Curve {
+    /// tanh(alpha · x).
+    Dyt,
+    /// erf(alpha · x + shift).
+    Derf,
+}
+
+impl Curve {
+    const ALL: [Self; 2] = [Self::Dyt, Self::Derf];
+}
+
 /// What a kernel computes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Body {
-    /// DyT, or Derf. A lane of a forward may have several rows, and then loads `AHEAD` of them at once.
-    Pointwise { derf: bool, backward: bool, ahead: bool },
+    /// DyT or Derf. A lane of a forward may have several rows, and then loads `AHEAD` of them at once.
+    Pointwise { curve: Curve, pass: Pass, ahead: bool },
     /// LayerNorm, which has a center, or RMSNorm; sums over lanes by subgroups or by workgroup memory.
-    Norm { center: bool, backward: bool, form: Form, subgroups: bool },
+    Norm { center: bool, pass: Pass, form: Form, subgroups: bool },
     /// The second stage of every backward.
     Fold,
 }
 
 impl Body {
-    pub(crate) const fn is_backward(self) -> bool {
+    pub(crate) const fn pass(self) -> Pass {
         match self {
-            Self::Pointwise { backward, .. } | Self::Norm { backward, .. } => backward,
-            Self::Fold => true,
+            Self::Pointwise { pass, .. } | Self::Norm { pass, .. } => pass,
+            Self::Fold => Pass::Backward,
         }
     }
 
     fn all() -> Vec<Self> {
-        let both = [false, true];
+        let both: &[bool] = &[false, true];
         let mut all = vec![Self::Fold];
-        for backward in both {
-            let depths = if backward { &both[..1] } else { &both[..] };
+        for pass in Pass::ALL {
+            let depths = match pass {
+                Pass::Forward => both,
+                Pass::Backward => &[false],
+            };
             for &ahead in depths {
-                all.extend(both.map(|derf| Self::Pointwise { derf, backward, ahead }));
+                all.extend(Curve::ALL.map(|curve| Self::Pointwise { curve, pass, ahead }));
             }
-            for center in both {
-                for form in Form::ALL {
+            for form in Form::ALL {
+                let ways = match form {
+                    Form::Kept | Form::Long => both,
                     // A line of channels-first data has no subgroup of its own.
-                    let paths = if form == Form::First { &both[..1] } else { &both[..] };
-                    all.extend(paths.iter().map(|&subgroups| Self::Norm {
-                        center,
-                        backward,
-                        form,
-                        subgroups,
-                    }));
+                    Form::First => &[false],
+                };
+                for &subgroups in ways {
+                    let norm = |center| Self::Norm { center, pass, form, subgroups };
+                    all.extend([false, true].map(norm));
                 }
             }
         }
@@ -80,7 +104,8 @@ impl Body {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Kernel {
     pub(crate) body: Body,
-    pub(crate) storage: Storage,
+    /// How the elements of x, y, dy and dx are stored.
+    pub(crate) dtype: DType,
     /// Whether tensors are read and written by 16 bytes, or by elements.
     pub(crate) wide: bool,
     /// Whether the output holds what is read as x, or in a backward as dy.
@@ -148,25 +173,15 @@ const fn written(slot: Slot) -> Declared {
     Declared { slot, written: true }
 }
 
-/// A piece of a kernel: the file below `shaders/`, and its text.
-pub(crate) type Piece = (&'static str, &'static str);
-
-macro_rules! piece {
-    ($name:literal) => {
-        ($name, include_str!($name))
-    };
-}
-
 impl Kernel {
     /// Every kernel.
-    #[allow(dead_code, reason = "the build validates all; the crate makes those that it needs")]
     pub(crate) fn all() -> Vec<Self> {
         let mut all = Vec::new();
         for body in Body::all() {
-            for storage in Storage::ALL {
+            for dtype in DType::ALL {
                 for options in 0..8 {
                     let [wide, in_place, shared] = [1, 2, 4].map(|bit| options & bit != 0);
-                    let kernel = Self { body, storage, wide, in_place, shared };
+                    let kernel = Self { body, dtype, wide, in_place, shared };
                     if kernel == kernel.normalized() {
                         all.push(kernel);
                     }
@@ -176,10 +191,20 @@ impl Kernel {
         all
     }
 
+    /// Whether a device with or without subgroup operations can be asked for it.
+    pub(crate) const fn occurs(self, has_subgroups: bool) -> bool {
+        match self.body {
+            Body::Norm { subgroups: true, .. } => has_subgroups,
+            // Rows of a whole workgroup take subgroups where there are some.
+            Body::Norm { form: Form::Long, subgroups: false, .. } => !has_subgroups,
+            Body::Norm { .. } | Body::Pointwise { .. } | Body::Fold => true,
+        }
+    }
+
     /// The same kernel without differences that make none.
     pub(crate) fn normalized(self) -> Self {
         match self.body {
-            Body::Fold => Self { storage: Storage::F32, wide: false, in_place: false, ..self },
+            Body::Fold => Self { dtype: DType::F32, wide: false, in_place: false, ..self },
             Body::Norm { form: Form::First, .. } => Self { wide: false, ..self },
             Body::Norm { .. } | Body::Pointwise { .. } => self,
         }
@@ -189,23 +214,26 @@ impl Kernel {
     pub(crate) fn declared(self) -> Vec<Declared> {
         use Slot::{Alpha, Beta, Dalpha, Dbeta, Dgamma, Dshift, Dy, Gamma, Mean, Out, Rstd, Shift, Sums, X};
         let mut list = match self.body {
-            Body::Pointwise { backward: false, .. } => {
+            Body::Pointwise { pass: Pass::Forward, .. } => {
                 vec![read(X), written(Out), read(Gamma), read(Beta), read(Alpha), read(Shift)]
             }
-            Body::Pointwise { backward: true, .. } => {
+            Body::Pointwise { pass: Pass::Backward, .. } => {
                 vec![read(Dy), read(X), written(Out), read(Gamma), read(Alpha), read(Shift), written(Sums)]
             }
-            Body::Norm { backward: false, .. } => {
+            Body::Norm { pass: Pass::Forward, .. } => {
                 vec![read(X), written(Out), read(Gamma), read(Beta), written(Mean), written(Rstd)]
             }
-            Body::Norm { backward: true, .. } => {
+            Body::Norm { pass: Pass::Backward, .. } => {
                 vec![read(Dy), read(X), written(Out), read(Gamma), read(Mean), read(Rstd), written(Sums)]
             }
             Body::Fold => {
                 vec![read(Sums), written(Dgamma), written(Dbeta), written(Dalpha), written(Dshift)]
             }
         };
-        let replaced = if self.body.is_backward() { Dy } else { X };
+        let replaced = match self.body.pass() {
+            Pass::Forward => X,
+            Pass::Backward => Dy,
+        };
         list.retain(|declared| !(self.in_place && declared.slot == replaced));
         list
     }
@@ -213,9 +241,10 @@ impl Kernel {
     fn element(self, slot: Slot) -> &'static str {
         match slot {
             Slot::X | Slot::Dy | Slot::Out if self.wide => "vec4<u32>",
-            Slot::Out if self.storage != Storage::F32 => "atomic<u32>",
+            Slot::Out if narrow(self.dtype) => "atomic<u32>",
             Slot::X | Slot::Dy | Slot::Out | Slot::Gamma | Slot::Beta => "u32",
-            _ => "f32",
+            Slot::Alpha | Slot::Shift | Slot::Mean | Slot::Rstd | Slot::Sums => "f32",
+            Slot::Dgamma | Slot::Dbeta | Slot::Dalpha | Slot::Dshift => "f32",
         }
     }
 
@@ -231,126 +260,25 @@ impl Kernel {
             ));
         }
         match self.body {
-            Body::Norm { center, .. } => {
-                text.push_str(&format!("const CENTER = {center};\nconst COUNT: u32 = {}u;\n", self.kept()));
+            Body::Norm { center, pass, form, .. } => {
+                let count = kept(form, pass, self.dtype);
+                text.push_str(&format!("const CENTER = {center};\nconst COUNT: u32 = {count}u;\n"));
             }
-            Body::Pointwise { backward: false, ahead, .. } => {
+            Body::Pointwise { pass: Pass::Forward, ahead, .. } => {
                 text.push_str(&format!("const AHEAD: u32 = {}u;\n", if ahead { AHEAD } else { 1 }));
             }
-            Body::Pointwise { .. } | Body::Fold => {}
+            Body::Pointwise { pass: Pass::Backward, .. } | Body::Fold => {}
         }
         text
-    }
-
-    /// Blocks of a row that a lane keeps in registers, or loads at once.
-    pub(crate) const fn kept(self) -> u32 {
-        match (self.body, self.storage) {
-            // Each column of a backward has two sums beside its two values.
-            (Body::Norm { backward: true, form: Form::Kept, .. }, Storage::F16 | Storage::Bf16) => 2,
-            _ => 4,
-        }
-    }
-
-    const fn subgroups(self) -> bool {
-        matches!(self.body, Body::Norm { subgroups: true, .. })
-    }
-
-    /// The pieces behind the declarations.
-    pub(crate) fn pieces(self) -> Vec<Piece> {
-        let mut pieces = vec![piece!("lib/params.wgsl")];
-        match self.body {
-            Body::Fold => pieces.extend([piece!("lib/cascade.wgsl"), piece!("fold.wgsl")]),
-            Body::Pointwise { derf, backward, .. } => {
-                pieces.extend(self.access());
-                pieces.push(piece!("lib/math.wgsl"));
-                pieces.push(if derf { piece!("derf.wgsl") } else { piece!("dyt.wgsl") });
-                pieces.push(match backward {
-                    false => piece!("pointwise_forward.wgsl"),
-                    true => piece!("pointwise_backward.wgsl"),
-                });
-            }
-            Body::Norm { backward, form, subgroups, .. } => {
-                pieces.extend(self.access());
-                if self.has_blocks() {
-                    pieces.extend(self.rows());
-                }
-                pieces.push(match subgroups {
-                    false => piece!("lib/reduce.wgsl"),
-                    true => piece!("lib/reduce_subgroup.wgsl"),
-                });
-                pieces.push(piece!("lib/statistics.wgsl"));
-                pieces.push(match backward {
-                    false => piece!("lib/norm_output.wgsl"),
-                    true => piece!("lib/norm_terms.wgsl"),
-                });
-                pieces.extend(norm(backward, form));
-            }
-        }
-        pieces.push(if self.subgroups() { piece!("entry_subgroup.wgsl") } else { piece!("entry.wgsl") });
-        pieces
     }
 
     /// Whether lanes have 16 bytes of a row at once. Norms do wherever rows begin, and read and write them by elements
     /// where they have to, so that the order of their sums is the same.
     pub(crate) const fn has_blocks(self) -> bool {
-        self.wide || matches!(self.body, Body::Norm { form: Form::Kept | Form::Long, .. })
-    }
-
-    /// Reading and writing the blocks of a row.
-    fn rows(self) -> Vec<Piece> {
-        let mut pieces = if self.wide {
-            vec![piece!("lib/row_vector.wgsl")]
-        } else if self.storage == Storage::F32 {
-            vec![piece!("lib/row_element.wgsl"), piece!("lib/row_element_f32.wgsl")]
-        } else {
-            vec![piece!("lib/row_element.wgsl"), piece!("lib/row_element_16.wgsl")]
-        };
-        if self.body.is_backward() {
-            pieces.push(match self.wide {
-                true => piece!("lib/row_vector_dy.wgsl"),
-                false => piece!("lib/row_element_dy.wgsl"),
-            });
+        match self.body {
+            Body::Norm { form: Form::Kept | Form::Long, .. } => true,
+            Body::Norm { form: Form::First, .. } | Body::Pointwise { .. } | Body::Fold => self.wide,
         }
-        pieces
-    }
-
-    /// Reading and writing elements.
-    fn access(self) -> Vec<Piece> {
-        let mut pieces = Vec::new();
-        let narrow = self.storage != Storage::F32;
-        match self.storage {
-            Storage::F32 => {}
-            Storage::F16 => pieces.push(piece!("lib/f16.wgsl")),
-            Storage::Bf16 => pieces.push(piece!("lib/bf16.wgsl")),
-        }
-        pieces.push(match (self.has_blocks(), narrow) {
-            (true, false) => piece!("lib/block_f32.wgsl"),
-            (true, true) => piece!("lib/block_16.wgsl"),
-            (false, false) => piece!("lib/single_f32.wgsl"),
-            (false, true) => piece!("lib/single_16.wgsl"),
-        });
-        pieces.push(match (self.wide, narrow) {
-            (true, _) => piece!("lib/vector.wgsl"),
-            (false, false) => piece!("lib/element_f32.wgsl"),
-            (false, true) => piece!("lib/element_16.wgsl"),
-        });
-        let backward = self.body.is_backward();
-        pieces.push(match self.in_place && !backward {
-            false => piece!("lib/read_x.wgsl"),
-            true => piece!("lib/read_x_in_place.wgsl"),
-        });
-        pieces.push(if narrow { piece!("lib/gamma_16.wgsl") } else { piece!("lib/gamma_f32.wgsl") });
-        pieces.push(piece!("lib/gamma.wgsl"));
-        if backward {
-            pieces.push(match self.in_place {
-                false => piece!("lib/read_dy.wgsl"),
-                true => piece!("lib/read_dy_in_place.wgsl"),
-            });
-        } else {
-            pieces.push(if narrow { piece!("lib/beta_16.wgsl") } else { piece!("lib/beta_f32.wgsl") });
-            pieces.push(piece!("lib/beta.wgsl"));
-        }
-        pieces
     }
 
     /// The kernel in WGSL.
@@ -363,7 +291,7 @@ impl Kernel {
     }
 
     /// The file and the line in it that a line of the source, counted from 1, comes from.
-    #[allow(dead_code, reason = "the build reports mistakes; the crate has none left")]
+    #[cfg(test)]
     pub(crate) fn origin(self, line: usize) -> (&'static str, usize) {
         let mut rest = line.saturating_sub(self.declarations().lines().count());
         if rest == 0 {
@@ -378,28 +306,5 @@ impl Kernel {
             rest -= lines;
         }
         (pieces.last().map_or("compose.rs", |piece| piece.0), rest)
-    }
-}
-
-fn norm(backward: bool, form: Form) -> Vec<Piece> {
-    match (form, backward) {
-        (Form::Kept, false) => vec![piece!("norm_forward.wgsl")],
-        (Form::Kept, true) => vec![piece!("norm_backward.wgsl")],
-        (Form::Long, false) => {
-            vec![piece!("lib/cascade.wgsl"), piece!("lib/norm_long.wgsl"), piece!("norm_forward_long.wgsl")]
-        }
-        (Form::Long, true) => {
-            vec![piece!("lib/cascade.wgsl"), piece!("lib/norm_long.wgsl"), piece!("norm_backward_long.wgsl")]
-        }
-        (Form::First, false) => {
-            vec![piece!("lib/cascade.wgsl"), piece!("lib/norm_first.wgsl"), piece!("norm_forward_first.wgsl")]
-        }
-        (Form::First, true) => {
-            vec![
-                piece!("lib/cascade.wgsl"),
-                piece!("lib/norm_first.wgsl"),
-                piece!("norm_backward_first.wgsl"),
-            ]
-        }
     }
 }

@@ -10,7 +10,7 @@ var<private> sum_alpha: f32;
 var<private> sum_shift: f32;
 
 // dx of the positions of one row, and their part of the sums.
-fn add_row(at: u32, position: u32, alpha_value: f32, shift_value: f32, of_gamma: Values, reads_x: bool) {
+fn add_row(at: u32, alpha_value: f32, shift_value: f32, of_gamma: Values, reads_x: bool) {
     let dy = unpack(dy_block(params.dy_start + at));
     var x: Values;
     if reads_x {
@@ -126,7 +126,7 @@ fn run(workgroup: u32, index: u32) {
         let alpha_value = alpha[params.alpha_start];
         let shift_value = shift_value();
         for (var row = first; row < end; row += lines) {
-            add_row(row * params.row_stride + position, position, alpha_value, shift_value, of_gamma, reads_x);
+            add_row(row * params.row_stride + position, alpha_value, shift_value, of_gamma, reads_x);
         }
     }
     let record = params.sums_start + chunk * params.record;

@@ -125,11 +125,6 @@ fn tanh_both(u: f32) -> vec2<f32> {
     return vec2<f32>(odd_result(tanh_by_exp(a, e), u), slope_result(e4 / (d * d), u, TANH_SLOPE_END));
 }
 
-// 1 - tanh^2 u.
-fn tanh_slope(u: f32) -> f32 {
-    return tanh_both(u).y;
-}
-
 // erf a near 0.
 fn erf_near(a: f32) -> f32 {
     let z = a * a;

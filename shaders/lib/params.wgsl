@@ -16,8 +16,6 @@ struct Params {
     steps: u32,
     // Workgroups that share a row.
     slabs: u32,
-    // Partial sums of a gradient in a record: one for each column, and one more wherever a slab ends inside of one.
-    pieces: u32,
     // Values of a record: the partial sums of one chunk of rows.
     record: u32,
     dbeta_at: u32,

@@ -4,7 +4,7 @@ use ::wgpu::Buffer;
 
 use super::plan;
 use crate::view::{Place, View, ViewMut};
-use crate::{Argument, Backward, Forward};
+use crate::{Argument, Backend, Backward, Error, Forward, Result};
 
 /// One argument that is there.
 #[derive(Clone, Copy, Debug)]
@@ -16,40 +16,41 @@ struct Located<'a> {
     written: bool,
 }
 
-/// The arguments of a call that are there. They have been checked: each is a view of a wgpu buffer.
+/// The arguments of a call that are there.
 #[derive(Debug, Default)]
 pub(super) struct Arguments<'a>(Vec<Located<'a>>);
 
 impl<'a> Arguments<'a> {
-    pub(super) fn forward(call: &Forward<'a>) -> Self {
+    pub(super) fn forward(call: &Forward<'a>) -> Result<Self> {
         let mut all = Self::default();
-        all.read(Argument::X, call.x.as_ref());
-        all.read(Argument::Alpha, call.alpha.as_ref());
-        all.read(Argument::Shift, call.shift.as_ref());
-        all.read(Argument::Gamma, call.gamma.as_ref());
-        all.read(Argument::Beta, call.beta.as_ref());
-        all.write(Argument::Y, Some(&call.y));
-        all.write(Argument::Mean, call.mean.as_ref());
-        all.write(Argument::Rstd, call.rstd.as_ref());
-        all
+        all.read(Argument::X, call.x.as_ref())?;
+        all.read(Argument::Alpha, call.alpha.as_ref())?;
+        all.read(Argument::Shift, call.shift.as_ref())?;
+        all.read(Argument::Gamma, call.gamma.as_ref())?;
+        all.read(Argument::Beta, call.beta.as_ref())?;
+        all.write(Argument::Y, Some(&call.y))?;
+        all.write(Argument::Mean, call.mean.as_ref())?;
+        all.write(Argument::Rstd, call.rstd.as_ref())?;
+        Ok(all)
     }
 
-    pub(super) fn backward(call: &Backward<'a>, workspace: &ViewMut<'a>) -> Self {
+    /// Without a workspace where none is needed.
+    pub(super) fn backward(call: &Backward<'a>, workspace: Option<&ViewMut<'a>>) -> Result<Self> {
         let mut all = Self::default();
-        all.read(Argument::Dy, call.dy.as_ref());
-        all.read(Argument::X, Some(&call.x));
-        all.read(Argument::Alpha, call.alpha.as_ref());
-        all.read(Argument::Shift, call.shift.as_ref());
-        all.read(Argument::Gamma, call.gamma.as_ref());
-        all.read(Argument::Mean, call.mean.as_ref());
-        all.read(Argument::Rstd, call.rstd.as_ref());
-        all.write(Argument::Dx, call.dx.as_ref());
-        all.write(Argument::Dalpha, call.dalpha.as_ref());
-        all.write(Argument::Dshift, call.dshift.as_ref());
-        all.write(Argument::Dgamma, call.dgamma.as_ref());
-        all.write(Argument::Dbeta, call.dbeta.as_ref());
-        all.write(Argument::Workspace, Some(workspace));
-        all
+        all.read(Argument::Dy, call.dy.as_ref())?;
+        all.read(Argument::X, Some(&call.x))?;
+        all.read(Argument::Alpha, call.alpha.as_ref())?;
+        all.read(Argument::Shift, call.shift.as_ref())?;
+        all.read(Argument::Gamma, call.gamma.as_ref())?;
+        all.read(Argument::Mean, call.mean.as_ref())?;
+        all.read(Argument::Rstd, call.rstd.as_ref())?;
+        all.write(Argument::Dx, call.dx.as_ref())?;
+        all.write(Argument::Dalpha, call.dalpha.as_ref())?;
+        all.write(Argument::Dshift, call.dshift.as_ref())?;
+        all.write(Argument::Dgamma, call.dgamma.as_ref())?;
+        all.write(Argument::Dbeta, call.dbeta.as_ref())?;
+        all.write(Argument::Workspace, workspace)?;
+        Ok(all)
     }
 
     /// The buffer that an argument lies in, if it is there.
@@ -63,7 +64,7 @@ impl<'a> Arguments<'a> {
         let partner = self.in_place_input();
         let all = || self.0.iter().filter(|located| Some(located.argument) != partner);
         for located in all() {
-            known.set(located.argument, located.offset);
+            known.add(located.argument, located.offset);
         }
         known.in_place = partner.is_some();
         // wgpu lets no dispatch read a buffer by one binding and write it by another, unless both may write. The first
@@ -93,26 +94,40 @@ impl<'a> Arguments<'a> {
         self.0.iter().find(|located| located.argument == argument)
     }
 
-    fn read(&mut self, argument: Argument, view: Option<&View<'a>>) {
-        if let Some(view) = view {
-            self.add(argument, view.place(), view.as_ptr().addr(), false);
+    fn read(&mut self, argument: Argument, view: Option<&View<'a>>) -> Result<()> {
+        match view {
+            Some(view) => self.add(argument, view.place(), view.as_ptr().addr(), false),
+            None => Ok(()),
         }
     }
 
-    fn write(&mut self, argument: Argument, view: Option<&ViewMut<'a>>) {
-        if let Some(view) = view {
-            self.add(argument, view.place(), view.address().addr(), true);
+    fn write(&mut self, argument: Argument, view: Option<&ViewMut<'a>>) -> Result<()> {
+        match view {
+            Some(view) => self.add(argument, view.place(), view.address().addr(), true),
+            None => Ok(()),
         }
     }
 
-    fn add(&mut self, argument: Argument, place: Place<'a>, offset: usize, written: bool) {
-        // A workspace of which nothing is needed may be anything; no kernel is bound to it.
-        if let Place::Wgpu(buffer) = place {
-            self.0.push(Located { argument, buffer, offset: offset as u64, written });
-        }
+    fn add(&mut self, argument: Argument, place: Place<'a>, offset: usize, written: bool) -> Result<()> {
+        let buffer = in_wgpu(argument, place)?;
+        self.0.push(Located { argument, buffer, offset: offset as u64, written });
+        Ok(())
+    }
+}
+
+/// The buffer of a view that has to lie in one.
+pub(super) fn in_wgpu(argument: Argument, place: Place<'_>) -> Result<&Buffer> {
+    match place {
+        Place::Wgpu(buffer) => Ok(buffer),
+        other => Err(Error::WrongDevice { argument, expected: Backend::Wgpu, actual: other.backend() }),
     }
 }
 
 const fn is_parameter_gradient(argument: Argument) -> bool {
-    matches!(argument, Argument::Dalpha | Argument::Dshift | Argument::Dgamma | Argument::Dbeta)
+    match argument {
+        Argument::Dalpha | Argument::Dshift | Argument::Dgamma | Argument::Dbeta => true,
+        Argument::X | Argument::Alpha | Argument::Shift | Argument::Gamma | Argument::Beta => false,
+        Argument::Y | Argument::Dy | Argument::Dx | Argument::Mean | Argument::Rstd => false,
+        Argument::Workspace => false,
+    }
 }

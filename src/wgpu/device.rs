@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use ::wgpu::{CommandEncoder, CommandEncoderDescriptor, DeviceDescriptor, PollType};
 
+use super::arguments::in_wgpu;
 use super::error::{Reports, scoped};
 use super::timer::Timer;
 use super::{WgpuKernels, adapter, buffer};
 use crate::error::Refusal;
-use crate::view::{Place, View, ViewMut};
+use crate::view::{View, ViewMut};
 use crate::{Argument, Backward, Buffer, DType, Error, Forward, Problem, Result};
 
 /// A wgpu device that runs problems by itself.
@@ -106,28 +107,30 @@ impl Wgpu {
     }
 
     pub(crate) fn zeros(&self, dtype: DType, len: usize) -> Result<Buffer> {
+        Ok(Buffer::from_wgpu(self.allocate(dtype, len)?, dtype, len))
+    }
+
+    fn allocate(&self, dtype: DType, len: usize) -> Result<::wgpu::Buffer> {
         let memory = buffer::allocate(self.device(), Buffer::size_of(dtype, len)?)?;
         // A device that is lost makes buffers without an error.
         self.check()?;
-        Ok(Buffer::from_wgpu(memory, dtype, len))
+        Ok(memory)
     }
 
     /// Copies bytes of host memory into a new buffer.
     pub(crate) fn upload(&self, source: &View<'_>) -> Result<Buffer> {
         let (dtype, len) = (source.dtype(), source.len());
-        let target = self.zeros(dtype, len)?;
+        let memory = self.allocate(dtype, len)?;
         // SAFETY: the caller has checked that the view is host memory, which is valid for reads of its elements.
         let bytes = unsafe { core::slice::from_raw_parts(source.as_ptr(), len * dtype.size()) };
-        if let (Place::Wgpu(memory), _) = target.place() {
-            buffer::write(self.device(), self.queue(), memory, bytes)?;
-        }
+        buffer::write(self.device(), self.queue(), &memory, bytes)?;
         self.inner.reports.check()?;
-        Ok(target)
+        Ok(Buffer::from_wgpu(memory, dtype, len))
     }
 
     /// Copies host memory to memory of the device of as many bytes.
     pub(crate) fn write(&self, source: &View<'_>, target: &ViewMut<'_>) -> Result<()> {
-        let Place::Wgpu(memory) = target.place() else { return Ok(()) };
+        let memory = in_wgpu(Argument::Y, target.place())?;
         let offset = word_offset(Argument::Y, target.address().addr())?;
         self.flush()?;
         // SAFETY: the caller has checked that the view is host memory, which is valid for reads of its elements.
@@ -139,7 +142,7 @@ impl Wgpu {
 
     /// Copies memory of the device to host memory of as many bytes.
     pub(crate) fn read(&self, source: &View<'_>, target: &ViewMut<'_>) -> Result<()> {
-        let Place::Wgpu(memory) = source.place() else { return Ok(()) };
+        let memory = in_wgpu(Argument::X, source.place())?;
         let offset = word_offset(Argument::X, source.as_ptr().addr())?;
         self.flush()?;
         // SAFETY: the caller has checked that the view is host memory of as many elements; it is valid for writes of
@@ -160,9 +163,8 @@ impl Wgpu {
 
     /// Copies between two buffers of the same dtype and length.
     pub(crate) fn copy(&self, source: &Buffer, target: &Buffer) -> Result<()> {
-        let (Place::Wgpu(from), Place::Wgpu(to)) = (source.place().0, target.place().0) else {
-            return Ok(());
-        };
+        let from = in_wgpu(Argument::X, source.place().0)?;
+        let to = in_wgpu(Argument::Y, target.place().0)?;
         let bytes = (source.len() * source.dtype().size()).next_multiple_of(4) as u64;
         self.enqueue(|encoder| {
             encoder.copy_buffer_to_buffer(from, 0, to, 0, bytes);

@@ -1,5 +1,6 @@
 //! The layer for frameworks: the caller's device, buffers and encoder.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use ::wgpu::{Buffer, BufferDescriptor, BufferUsages, Device, Features, Limits, Queue};
@@ -13,7 +14,7 @@ use super::plan::{self, Binding, Dispatch};
 use super::record::{Bound, Commands, Record, Step, prepare};
 use crate::error::Refusal;
 use crate::ops::Memory;
-use crate::{Backward, Forward, Pass, Problem, Result, ViewMut};
+use crate::{Backward, Error, Forward, Op, Pass, Problem, Result, ViewMut};
 
 /// The kernels on a wgpu device of the caller's. Cheap to clone; safe to share between threads.
 ///
@@ -103,12 +104,6 @@ impl WgpuKernels {
         Ok(Self { shared: Arc::new(shared) })
     }
 
-    /// Features without which kernels do not run: none.
-    #[must_use]
-    pub const fn required_features() -> Features {
-        Features::empty()
-    }
-
     /// Features that are made use of where the device has them: subgroup operations and timestamps.
     #[must_use]
     pub const fn optional_features() -> Features {
@@ -152,6 +147,21 @@ impl WgpuKernels {
     #[must_use]
     pub fn compiled(&self) -> usize {
         self.shared.pipelines.len()
+    }
+
+    /// The variants of kernels that have been compiled, by names of no promised form: for tests.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn compiled_variants(&self) -> BTreeSet<String> {
+        self.shared.pipelines.kernels().iter().map(|kernel| format!("{kernel:?}")).collect()
+    }
+
+    /// The variants that a call can ask this device for, by the same names: for tests.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn variants(&self) -> BTreeSet<String> {
+        let all = Kernel::all().into_iter().filter(|kernel| kernel.occurs(self.subgroups()));
+        all.map(|kernel| format!("{kernel:?}")).collect()
     }
 
     /// Bytes of workspace that a call needs, whatever gradients it asks for; 0 for every forward.
@@ -206,9 +216,9 @@ impl WgpuKernels {
         problem: &Problem,
         arguments: &Forward<'_>,
     ) -> Result<()> {
-        let arguments = Arguments::forward(arguments);
+        let arguments = Arguments::forward(arguments)?;
         let dispatches = plan::forward(problem, &arguments.for_plan(), &self.shared.limits)?;
-        into.record(&self.commands(&dispatches, &arguments)?);
+        into.record(&self.commands(problem.op(), &dispatches, &arguments)?);
         Ok(())
     }
 
@@ -220,19 +230,20 @@ impl WgpuKernels {
         arguments: &Backward<'a>,
         workspace: &ViewMut<'a>,
     ) -> Result<()> {
-        let arguments = Arguments::backward(arguments, workspace);
+        // A workspace of which nothing is needed may be anything, and lie anywhere.
+        let needed = self.workspace_bytes(problem, Pass::Backward) > 0;
+        let arguments = Arguments::backward(arguments, needed.then_some(workspace))?;
         let dispatches = plan::backward(problem, &arguments.for_plan(), &self.shared.limits)?;
-        into.record(&self.commands(&dispatches, &arguments)?);
+        into.record(&self.commands(problem.op(), &dispatches, &arguments)?);
         Ok(())
     }
 
-    fn commands(&self, dispatches: &[Dispatch], arguments: &Arguments<'_>) -> Result<Commands> {
-        let steps = dispatches.iter().map(|dispatch| self.step(dispatch, arguments));
+    fn commands(&self, op: Op, dispatches: &[Dispatch], arguments: &Arguments<'_>) -> Result<Commands> {
+        let steps = dispatches.iter().map(|dispatch| self.step(op, dispatch, arguments));
         prepare(&self.shared.device, steps.collect::<Result<_>>()?)
     }
 
-    fn step<'a>(&'a self, dispatch: &'a Dispatch, arguments: &Arguments<'a>) -> Result<Step<'a>> {
-        let Shared { device, pipelines, absent, .. } = &*self.shared;
+    fn step<'a>(&'a self, op: Op, dispatch: &'a Dispatch, arguments: &Arguments<'a>) -> Result<Step<'a>> {
         let kernel = dispatch.kernel;
         let declared = kernel.declared();
         // With one buffer for inputs and outputs every binding of it has to be one that may be written.
@@ -242,22 +253,21 @@ impl WgpuKernels {
             let all = core::iter::once(Access::Uniform).chain(declared.iter().map(access));
             (kernel.source(), (0..).zip(all).collect())
         };
-        let pipeline = pipelines.get(device, kernel, describe)?;
-        let bindings = (1..).zip(&declared).map(|(binding, declared)| {
+        let pipeline = self.shared.pipelines.get(&self.shared.device, kernel, describe)?;
+        let bind = |(binding, declared): (u32, &Declared)| {
             let planned = dispatch.bindings.iter().find(|planned| planned.slot == declared.slot);
-            match planned.and_then(|planned| Some((planned, arguments.buffer(planned.argument)?))) {
-                Some((&Binding { start, bytes, .. }, buffer)) => Bound { binding, buffer, start, bytes },
-                None => {
-                    let buffer = &absent[usize::from(written(declared))];
-                    Bound { binding, buffer, start: 0, bytes: ABSENT_BYTES }
-                }
-            }
-        });
+            let Some(&Binding { argument, start, bytes, .. }) = planned else {
+                let buffer = &self.shared.absent[usize::from(written(declared))];
+                return Ok(Bound { binding, buffer, start: 0, bytes: ABSENT_BYTES });
+            };
+            let buffer = arguments.buffer(argument).ok_or(Error::MissingArgument { op, argument })?;
+            Ok(Bound { binding, buffer, start, bytes })
+        };
         Ok(Step {
             pipeline,
             workgroups: dispatch.workgroups,
             params: bytemuck::bytes_of(&dispatch.params),
-            bindings: bindings.collect(),
+            bindings: (1..).zip(&declared).map(bind).collect::<Result<_>>()?,
         })
     }
 }

@@ -57,6 +57,11 @@ impl<K: Copy + Eq + Hash> Pipelines<K> {
         Ok(compiled.entry(kernel).or_insert(pipeline).clone())
     }
 
+    /// Which have been compiled.
+    pub(super) fn kernels(&self) -> Vec<K> {
+        self.compiled.read().unwrap_or_else(PoisonError::into_inner).keys().copied().collect()
+    }
+
     /// How many have been compiled.
     pub(super) fn len(&self) -> usize {
         self.compiled.read().unwrap_or_else(PoisonError::into_inner).len()

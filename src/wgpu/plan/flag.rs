@@ -40,12 +40,15 @@ pub(super) fn gradients(at: &Arguments) -> u32 {
 
 fn common(problem: &Problem, at: &Arguments) -> u32 {
     let mut flags = present(at, &[(Argument::Gamma, GAMMA), (Argument::Mean, MEAN), (Argument::Rstd, RSTD)]);
-    if problem.std() == Std::Unbiased {
-        flags |= UNBIASED;
-    }
-    if problem.param_dtype() == DType::F32 {
-        flags |= PARAMETERS_F32;
-    }
+    flags |= match problem.std() {
+        Std::Biased => 0,
+        Std::Unbiased => UNBIASED,
+    };
+    flags |= match problem.param_dtype() {
+        DType::F32 => PARAMETERS_F32,
+        // Then they are stored as x is.
+        DType::F16 | DType::Bf16 => 0,
+    };
     flags
 }
 

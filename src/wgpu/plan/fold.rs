@@ -1,9 +1,9 @@
 //! The second stage of every backward.
 
-use super::super::compose::{Body, Kernel, Slot, Storage};
+use super::super::compose::{Body, Kernel, Slot};
 use super::parts::Parts;
 use super::{Arguments, Dispatch, Layout, Limits, Params, flag};
-use crate::{Argument, Problem, Result};
+use crate::{Argument, DType, Problem, Result};
 
 /// Columns of a workgroup.
 const COLUMNS: u64 = 32;
@@ -27,28 +27,28 @@ pub(super) fn push(
     }
     let kernel = Kernel {
         body: Body::Fold,
-        storage: Storage::F32,
+        dtype: DType::F32,
         wide: false,
         in_place: false,
         shared: at.folds_within_one_buffer,
     };
-    let most = (limits.budget() / (layout.record * 4).max(1)).max(1);
+    let most = (limits.budget() / (layout.record() * 4).max(1)).max(1);
     let mut first = 0;
     loop {
         let count = most.min(chunks - first);
         let accumulate = if problem.accumulate() || first > 0 { flag::ACCUMULATE } else { 0 };
-        let params = Params {
+        let params = layout.params(Params {
             cols: problem.cols() as u32,
             inner: problem.inner() as u32,
             slabs: layout.slab as u32,
             team: layout.scalars as u32,
             chunks: count as u32,
             flags: flags | accumulate,
-            ..layout.params()
-        };
+            ..Params::default()
+        });
         let mut parts = Parts::new(at, limits, params);
         let cols = problem.cols() as u64;
-        parts.bind(Slot::Sums, Argument::Workspace, 4, first * layout.record, count * layout.record)?;
+        parts.bind(Slot::Sums, Argument::Workspace, 4, first * layout.record(), count * layout.record())?;
         parts.bind(Slot::Dgamma, Argument::Dgamma, 4, 0, cols)?;
         parts.bind(Slot::Dbeta, Argument::Dbeta, 4, 0, cols)?;
         parts.bind(Slot::Dalpha, Argument::Dalpha, 4, 0, 1)?;

@@ -13,12 +13,14 @@ mod parts;
 mod pointwise;
 #[cfg(test)]
 mod tests;
+mod tiling;
 
 pub(super) use params::Params;
 
-use super::compose::{AHEAD, Body, Form, Kernel, Slot, Storage};
-use crate::{Argument, DType, Op, Pass, Problem, Result, Std};
+use super::compose::{Kernel, Slot};
+use crate::{Argument, Pass, Problem, Result, Std};
 use parts::Parts;
+use tiling::{Layout, Tiling};
 
 /// The geometry that both families share.
 mod geometry {
@@ -65,9 +67,10 @@ impl Limits {
 }
 
 /// Where the arguments of a call begin.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Arguments {
-    offsets: [Option<u64>; 15],
+    /// Of those that are there, in bytes.
+    offsets: Vec<(Argument, u64)>,
     /// Whether y holds x, or dx holds dy.
     pub(super) in_place: bool,
     /// Whether an output lies in the same buffer as an input that is not its in-place partner.
@@ -78,15 +81,16 @@ pub(super) struct Arguments {
 
 impl Arguments {
     /// In bytes.
-    pub(super) const fn offset(&self, argument: Argument) -> Option<u64> {
-        self.offsets[argument as usize]
+    pub(super) fn offset(&self, argument: Argument) -> Option<u64> {
+        self.offsets.iter().find(|(there, _)| *there == argument).map(|(_, offset)| *offset)
     }
 
-    pub(super) const fn set(&mut self, argument: Argument, offset: u64) {
-        self.offsets[argument as usize] = Some(offset);
+    /// Adds an argument, which is not there yet.
+    pub(super) fn add(&mut self, argument: Argument, offset: u64) {
+        self.offsets.push((argument, offset));
     }
 
-    const fn has(&self, argument: Argument) -> bool {
+    fn has(&self, argument: Argument) -> bool {
         self.offset(argument).is_some()
     }
 }
@@ -108,119 +112,6 @@ pub(super) struct Dispatch {
     pub(super) workgroups: [u32; 3],
     pub(super) params: Params,
     pub(super) bindings: Vec<Binding>,
-}
-
-/// Where the partial sums of a chunk of rows are: a record of the workspace, with those of dgamma first.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Layout {
-    record: u64,
-    pieces: u64,
-    /// Partial sums of dalpha, and as many of dshift; 0 for the norms.
-    scalars: u64,
-    /// Positions of a slab at whose ends columns are cut; 0 if none is.
-    slab: u64,
-}
-
-impl Layout {
-    fn params(&self) -> Params {
-        let (pieces, scalars) = (self.pieces as u32, self.scalars as u32);
-        Params {
-            pieces,
-            record: self.record as u32,
-            dbeta_at: pieces,
-            dalpha_at: 2 * pieces,
-            dshift_at: 2 * pieces + scalars,
-            ..Params::default()
-        }
-    }
-}
-
-/// How the first stage goes over rows.
-#[derive(Clone, Copy, Debug)]
-enum Tiling {
-    Pointwise(pointwise::Tiling),
-    Norm(norm::Tiling),
-}
-
-impl Tiling {
-    fn forward(problem: &Problem, wide: bool) -> Self {
-        match problem.op().is_pointwise() {
-            true => Self::Pointwise(pointwise::Tiling::forward(problem, wide)),
-            false => Self::Norm(norm::Tiling::forward(problem)),
-        }
-    }
-
-    fn backward(problem: &Problem, wide: bool, limits: &Limits) -> Self {
-        let chunk_bytes = limits.chunk_bytes();
-        match problem.op().is_pointwise() {
-            true => Self::Pointwise(pointwise::Tiling::backward(problem, wide, chunk_bytes)),
-            false => Self::Norm(norm::Tiling::backward(problem, chunk_bytes)),
-        }
-    }
-
-    /// Whole rows of a chunk; 0 where a row has several chunks.
-    fn chunk_rows(&self, problem: &Problem) -> u64 {
-        match self {
-            Self::Pointwise(tiling) => tiling.chunk_rows(),
-            Self::Norm(tiling) => tiling.chunk_rows(problem),
-        }
-    }
-
-    /// Chunks of so many rows of a backward.
-    fn chunks(&self, problem: &Problem, rows: u64) -> u64 {
-        match self {
-            Self::Pointwise(tiling) => rows.div_ceil(tiling.chunk_rows()),
-            Self::Norm(tiling) => tiling.chunks_of(problem, rows),
-        }
-    }
-
-    fn workgroups(&self, problem: &Problem, pass: Pass, rows: u64) -> u64 {
-        match (self, pass) {
-            (Self::Pointwise(tiling), _) => tiling.slabs * rows.div_ceil(tiling.chunk_rows()),
-            (Self::Norm(tiling), Pass::Forward) => tiling.workgroups(problem, rows),
-            (Self::Norm(tiling), Pass::Backward) => tiling.chunks_of(problem, rows),
-        }
-    }
-
-    fn layout(&self, problem: &Problem) -> Layout {
-        match self {
-            Self::Pointwise(tiling) => {
-                let (pieces, scalars) = (tiling.pieces(problem), tiling.slabs);
-                let slab = if problem.inner() == 1 { 0 } else { tiling.slab() };
-                Layout { record: 2 * (pieces + scalars), pieces, scalars, slab }
-            }
-            Self::Norm(_) => {
-                let record = norm::slot(problem);
-                Layout { record, pieces: record / 2, scalars: 0, slab: 0 }
-            }
-        }
-    }
-
-    fn params(&self) -> Params {
-        let (team, steps, slabs) = match self {
-            Self::Pointwise(tiling) => (tiling.team, tiling.steps, tiling.slabs),
-            Self::Norm(tiling) => (tiling.team, tiling.steps, tiling.slabs),
-        };
-        Params { team: team as u32, steps: steps as u32, slabs: slabs as u32, ..Params::default() }
-    }
-
-    fn body(&self, problem: &Problem, pass: Pass, limits: &Limits) -> Body {
-        let backward = pass == Pass::Backward;
-        match self {
-            Self::Pointwise(tiling) => Body::Pointwise {
-                derf: problem.op() == Op::Derf,
-                backward,
-                ahead: !backward && tiling.steps >= u64::from(AHEAD),
-            },
-            Self::Norm(tiling) => Body::Norm {
-                center: problem.op().has_mean(),
-                backward,
-                form: tiling.form,
-                // Only where the lanes of a row are a whole workgroup do subgroups not cross rows.
-                subgroups: limits.subgroups && tiling.form != Form::First && tiling.team == geometry::LANES,
-            },
-        }
-    }
 }
 
 /// The dispatches of a forward, to be recorded one behind the other.
@@ -254,18 +145,14 @@ pub(super) fn backward(problem: &Problem, at: &Arguments, limits: &Limits) -> Re
     let rows = problem.rows() as u64;
     let chunk_rows = tiling.chunk_rows(problem);
     let each = chunk_rows.max(1);
-    let records = layout.record * tiling.chunks(problem, each);
+    let records = layout.record() * tiling.chunks(problem, each);
     let most = most_rows(problem, at, limits, records, each) / each * each;
     let most = most.max(each);
     let mut first = 0;
     while first < rows {
         let count = most.min(rows - first);
-        let params = part_params(problem, &tiling, count);
-        let params = Params {
-            flags: flag::backward(problem, at),
-            record: layout.record as u32,
-            ..merge(params, layout.params())
-        };
+        let params = layout.params(part_params(problem, &tiling, count));
+        let params = Params { flags: flag::backward(problem, at), ..params };
         let mut parts = Parts::new(at, limits, params);
         let tensors = [(Slot::Dy, Argument::Dy), (Slot::X, Argument::X), (Slot::Out, Argument::Dx)];
         bind_rows(&mut parts, problem, first, count, &tensors)?;
@@ -273,7 +160,7 @@ pub(super) fn backward(problem: &Problem, at: &Arguments, limits: &Limits) -> Re
         bind_statistics(&mut parts, problem, first, count)?;
         let (before, chunks) = (tiling.chunks(problem, first), tiling.chunks(problem, count));
         if flag::gradients(at) & !flag::DX != 0 {
-            let (begin, len) = (before * layout.record, chunks * layout.record);
+            let (begin, len) = (before * layout.record(), chunks * layout.record());
             parts.bind(Slot::Sums, Argument::Workspace, 4, begin, len)?;
         }
         let kernel = kernel(problem, &tiling, Pass::Backward, at, limits, wide);
@@ -286,13 +173,14 @@ pub(super) fn backward(problem: &Problem, at: &Arguments, limits: &Limits) -> Re
 
 /// Bytes of workspace that a call needs, whatever gradients it asks for and wherever its buffers begin.
 pub(super) fn workspace_bytes(problem: &Problem, pass: Pass, limits: &Limits) -> usize {
-    if pass == Pass::Forward {
-        return 0;
+    match pass {
+        Pass::Forward => return 0,
+        Pass::Backward => {}
     }
     let bytes = |wide| {
         let tiling = Tiling::backward(problem, wide, limits);
         let chunks = tiling.chunks(problem, problem.rows() as u64);
-        usize::try_from(chunks.saturating_mul(tiling.layout(problem).record).saturating_mul(4))
+        usize::try_from(chunks.saturating_mul(tiling.layout(problem).record()).saturating_mul(4))
             .unwrap_or(usize::MAX)
     };
     if may_be_wide(problem) { bytes(false).max(bytes(true)) } else { bytes(false) }
@@ -320,13 +208,8 @@ fn kernel(
     limits: &Limits,
     wide: bool,
 ) -> Kernel {
-    let storage = match problem.dtype() {
-        DType::F32 => Storage::F32,
-        DType::F16 => Storage::F16,
-        DType::Bf16 => Storage::Bf16,
-    };
-    let body = tiling.body(problem, pass, limits);
-    Kernel { body, storage, wide, in_place: at.in_place, shared: at.within_one_buffer }
+    let (body, dtype) = (tiling.body(pass, limits), problem.dtype());
+    Kernel { body, dtype, wide, in_place: at.in_place, shared: at.within_one_buffer }
 }
 
 /// Rows that can be bound at once; `records` f32 values of the workspace go with `each` rows.
@@ -363,16 +246,6 @@ fn largest_rstd(problem: &Problem) -> f32 {
     match problem.std() {
         Std::Biased => problem.eps().sqrt().recip(),
         Std::Unbiased => problem.eps().recip(),
-    }
-}
-
-fn merge(params: Params, layout: Params) -> Params {
-    Params {
-        pieces: layout.pieces,
-        dbeta_at: layout.dbeta_at,
-        dalpha_at: layout.dalpha_at,
-        dshift_at: layout.dshift_at,
-        ..params
     }
 }
 

@@ -1,8 +1,8 @@
 //! LayerNorm and RMSNorm. A row stays in the registers of its lanes where it fits.
 
-use super::super::compose::Form;
+use super::super::compose::{Form, kept};
 use super::geometry::{LANES, floor_power, vector};
-use crate::{DType, Pass, Problem};
+use crate::{Pass, Problem};
 
 /// Positions along `inner` that a workgroup has of channels-first data.
 pub(super) const ALONG: u64 = 32;
@@ -31,15 +31,6 @@ pub(super) struct Tiling {
     pub(super) slabs: u64,
 }
 
-/// Blocks that a lane keeps in registers; the same as `COUNT` of the kernels.
-const fn kept(pass: Pass, dtype: DType) -> u64 {
-    match (pass, dtype) {
-        // Each column of a backward has two sums beside its two values.
-        (Pass::Backward, DType::F16 | DType::Bf16) => 2,
-        _ => 4,
-    }
-}
-
 /// Tiles of positions in a row of channels-first data.
 pub(super) const fn tiles(problem: &Problem) -> u64 {
     (problem.inner() as u64).div_ceil(ALONG)
@@ -58,23 +49,26 @@ fn most_rows(problem: &Problem, chunk_bytes: u64) -> u64 {
 impl Tiling {
     pub(super) fn forward(problem: &Problem) -> Self {
         let tiling = Self::of(problem, Pass::Forward, u64::MAX);
-        if tiling.form != Form::Kept {
-            return tiling;
+        match tiling.form {
+            Form::Kept => {
+                let lines = problem.rows() as u64 / tiling.teams();
+                Self { steps: floor_power(lines / FORWARD_WORKGROUPS).min(FORWARD_STEPS), ..tiling }
+            }
+            Form::Long | Form::First => tiling,
         }
-        let lines = problem.rows() as u64 / tiling.teams();
-        Self { steps: floor_power(lines / FORWARD_WORKGROUPS).min(FORWARD_STEPS), ..tiling }
     }
 
     /// Of the problem alone: what is added up in which order depends on nothing else.
     pub(super) fn backward(problem: &Problem, chunk_bytes: u64) -> Self {
         let tiling = Self::of(problem, Pass::Backward, chunk_bytes);
-        let rows = problem.rows() as u64;
-        if tiling.form == Form::First {
-            return tiling.channels_first(problem, chunk_bytes);
+        match tiling.form {
+            Form::Kept | Form::Long => {
+                let lines = (problem.rows() as u64).div_ceil(tiling.teams());
+                let most = (most_rows(problem, chunk_bytes) / tiling.teams()).clamp(1, MOST_STEPS);
+                Self { steps: lines.div_ceil(CHUNKS).clamp(1, most), ..tiling }
+            }
+            Form::First => tiling.channels_first(problem, chunk_bytes),
         }
-        let lines = rows.div_ceil(tiling.teams());
-        let most = (most_rows(problem, chunk_bytes) / tiling.teams()).clamp(1, MOST_STEPS);
-        Self { steps: lines.div_ceil(CHUNKS).clamp(1, most), ..tiling }
     }
 
     fn of(problem: &Problem, pass: Pass, chunk_bytes: u64) -> Self {
@@ -82,14 +76,17 @@ impl Tiling {
             return Self { form: Form::First, team: LANES, steps: 1, slabs: 0 };
         }
         // Whether or not they are aligned: the order of the sums is the same.
-        let columns = vector(problem.dtype()) * kept(pass, problem.dtype());
+        let columns = vector(problem.dtype()) * u64::from(kept(Form::Kept, pass, problem.dtype()));
         let team = (problem.cols() as u64).div_ceil(columns).next_power_of_two();
         if team > LANES {
             return Self { form: Form::Long, team: LANES, steps: 1, slabs: 0 };
         }
         // Where rows lie far apart, a workgroup has fewer of them.
         let fewer = LANES.div_ceil(most_rows(problem, chunk_bytes).min(LANES)).next_power_of_two();
-        let team = if pass == Pass::Backward { team.max(fewer) } else { team };
+        let team = match pass {
+            Pass::Forward => team,
+            Pass::Backward => team.max(fewer),
+        };
         Self { form: Form::Kept, team, steps: 1, slabs: 0 }
     }
 
@@ -109,7 +106,7 @@ impl Tiling {
     pub(super) const fn teams(&self) -> u64 {
         match self.form {
             Form::Kept => LANES / self.team,
-            _ => 1,
+            Form::Long | Form::First => 1,
         }
     }
 
@@ -118,7 +115,7 @@ impl Tiling {
         match self.form {
             Form::First if self.slabs > 0 => 0,
             Form::First => self.steps / tiles(problem),
-            _ => self.teams() * self.steps,
+            Form::Kept | Form::Long => self.teams() * self.steps,
         }
     }
 
@@ -134,12 +131,7 @@ impl Tiling {
     pub(super) fn workgroups(&self, problem: &Problem, rows: u64) -> u64 {
         match self.form {
             Form::First => rows * tiles(problem),
-            _ => rows.div_ceil(self.teams() * self.steps),
+            Form::Kept | Form::Long => rows.div_ceil(self.teams() * self.steps),
         }
     }
-}
-
-/// f32 values that a chunk leaves: dgamma, and behind it dbeta.
-pub(super) const fn slot(problem: &Problem) -> u64 {
-    2 * problem.cols() as u64
 }

@@ -16,7 +16,6 @@ pub(crate) struct Params {
     pub(crate) team: u32,
     pub(crate) steps: u32,
     pub(crate) slabs: u32,
-    pub(crate) pieces: u32,
     pub(crate) record: u32,
     pub(crate) dbeta_at: u32,
     pub(crate) dalpha_at: u32,

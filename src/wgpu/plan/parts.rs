@@ -2,7 +2,7 @@
 
 use super::super::compose::{Kernel, Slot};
 use super::{Arguments, Binding, Dispatch, Limits, Params};
-use crate::{Argument, Error, Result};
+use crate::{Argument, Error, Pass, Result};
 
 pub(super) struct Parts<'a> {
     at: &'a Arguments,
@@ -64,9 +64,9 @@ impl<'a> Parts<'a> {
         let lines = workgroups.div_ceil(self.limits.workgroups);
         self.params.workgroups = workgroups as u32;
         // An in-place kernel reads through the binding that it writes.
-        match (kernel.in_place, kernel.body.is_backward()) {
-            (true, true) => self.params.dy_start = self.params.out_start,
-            (true, false) => self.params.x_start = self.params.out_start,
+        match (kernel.in_place, kernel.body.pass()) {
+            (true, Pass::Backward) => self.params.dy_start = self.params.out_start,
+            (true, Pass::Forward) => self.params.x_start = self.params.out_start,
             (false, _) => {}
         }
         Dispatch {

@@ -1,6 +1,6 @@
-use super::super::compose::{Body, Form};
+use super::super::compose::{Body, Form, kept};
 use super::*;
-use crate::Error;
+use crate::{DType, Error, Op};
 
 const ROWS: [usize; 9] = [1, 2, 7, 64, 255, 4096, 70_001, 1 << 20, 1 << 25];
 const COLS: [usize; 12] = [1, 2, 3, 8, 17, 64, 768, 4096, 8192, 16_384, 65_536, 262_144];
@@ -37,7 +37,7 @@ fn arguments(problem: &Problem, pass: Pass, offset: u64) -> Arguments {
     let optional = optional.into_iter().filter_map(|(argument, has)| has.then_some(argument));
     let mut at = Arguments::default();
     for argument in tensors.iter().chain(own).copied().chain([Argument::Gamma]).chain(optional) {
-        at.set(argument, offset);
+        at.add(argument, offset);
     }
     at
 }
@@ -63,6 +63,8 @@ fn within_limits(dispatch: &Dispatch, limits: &Limits) {
         assert!(binding.bytes > 0 && binding.bytes <= limits.binding, "{dispatch:?}");
         assert!(binding.bytes.is_multiple_of(4), "{dispatch:?}");
         assert!(dispatch.bindings[..i].iter().all(|other| other.slot != binding.slot), "{dispatch:?}");
+        // What is bound to no slot of the kernel would be dropped.
+        assert!(declared.iter().any(|declared| declared.slot == binding.slot), "{dispatch:?}");
     }
 }
 
@@ -85,24 +87,24 @@ fn covers_once(problem: &Problem, dispatch: &Dispatch) {
     assert!(team.is_power_of_two() && team <= 256, "{dispatch:?}");
     let rows_of_teams = 256 / team;
     match dispatch.kernel.body {
-        Body::Pointwise { backward, ahead, .. } => {
-            assert_eq!(ahead, !backward && steps.is_multiple_of(4), "{dispatch:?}");
+        Body::Pointwise { pass, ahead, .. } => {
+            assert_eq!(ahead, pass == Pass::Forward && steps.is_multiple_of(4), "{dispatch:?}");
             covers(len, slabs, team * width, dispatch);
             covers(rows, workgroups / slabs, rows_of_teams * steps, dispatch);
         }
-        Body::Norm { form: Form::First, backward, .. } => {
+        Body::Norm { form: Form::First, pass, .. } => {
             let tiles = (problem.inner() as u64).div_ceil(32);
-            match (backward, slabs) {
-                (false, _) => assert_eq!(workgroups, rows * tiles, "{dispatch:?}"),
-                (true, 0) => covers(rows * tiles, workgroups, steps, dispatch),
-                (true, slabs) => {
+            match (pass, slabs) {
+                (Pass::Forward, _) => assert_eq!(workgroups, rows * tiles, "{dispatch:?}"),
+                (Pass::Backward, 0) => covers(rows * tiles, workgroups, steps, dispatch),
+                (Pass::Backward, slabs) => {
                     covers(tiles, slabs, steps, dispatch);
                     assert_eq!(workgroups, rows * slabs, "{dispatch:?}");
                 }
             }
         }
-        Body::Norm { form, subgroups, .. } => {
-            let kept = u64::from(dispatch.kernel.kept()) * width * team;
+        Body::Norm { form, pass, subgroups, .. } => {
+            let kept = u64::from(kept(form, pass, problem.dtype())) * width * team;
             assert!(form == Form::Long || kept >= cols, "{dispatch:?}");
             assert!(form == Form::Kept || team == 256, "{dispatch:?}");
             assert!(!subgroups || team == 256, "{dispatch:?}");
@@ -280,7 +282,7 @@ fn gradients_that_are_not_asked_for_need_no_dispatch() -> Result<()> {
     let problem = Problem::new(Op::Derf, 4096, 1024).build()?;
     let mut at = Arguments::default();
     for argument in [Argument::Dy, Argument::X, Argument::Dx, Argument::Alpha, Argument::Shift] {
-        at.set(argument, 0);
+        at.add(argument, 0);
     }
     let dispatches = backward(&problem, &at, &LIMITS[0])?;
     assert!(dispatches.iter().all(|dispatch| !is_fold(dispatch)));
@@ -327,7 +329,7 @@ fn where_a_row_begins_decides_no_order_of_sums() -> Result<()> {
                 let order = |plan: Plan, pass, offset| -> Result<_> {
                     let dispatches = plan(&problem, &arguments(&problem, pass, offset), &LIMITS[0])?;
                     let Dispatch { kernel, params, .. } = &dispatches[0];
-                    Ok((kernel.wide, (kernel.kept(), params.team, params.steps)))
+                    Ok((kernel.wide, (params.team, params.steps)))
                 };
                 for (plan, pass) in [(forward as Plan, Pass::Forward), (backward as Plan, Pass::Backward)] {
                     let (aligned, anywhere) = (order(plan, pass, 0)?, order(plan, pass, 4)?);

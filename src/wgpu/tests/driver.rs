@@ -1,11 +1,10 @@
-//! The way of a kernel from its source to its result, on every adapter of this machine.
+//! From the source of a kernel to its result, on every adapter of this machine.
 
 use ::wgpu::{CommandEncoderDescriptor, DeviceDescriptor, Queue};
 
-use super::compose::Kernel;
-use super::pipeline::{Access, Pipelines};
-use super::record::{Bound, Record, Step, prepare};
-use super::{adapter, buffer};
+use super::super::pipeline::{Access, Pipelines};
+use super::super::record::{Bound, Record, Step, prepare};
+use super::super::{adapter, buffer};
 use crate::{Error, Result};
 
 /// y[i] = factor · x[i], each through the number of its invocation.
@@ -110,22 +109,4 @@ fn a_lost_device_is_an_error() -> Result<()> {
         assert!(matches!(read, Err(Error::DeviceLost { .. } | Error::Driver { .. })), "{name}: {read:?}");
     }
     Ok(())
-}
-
-#[test]
-fn a_line_of_a_kernel_is_traced_to_its_piece() {
-    for kernel in Kernel::all() {
-        let source = kernel.source();
-        let pieces: Vec<_> = kernel.pieces();
-        let mut found = 0;
-        for (i, line) in source.lines().enumerate() {
-            let (file, number) = kernel.origin(i + 1);
-            if let Some((_, text)) = pieces.iter().find(|(name, _)| *name == file) {
-                assert_eq!(text.lines().nth(number - 1), Some(line), "{kernel:?}: {file}:{number}");
-                found += 1;
-            }
-        }
-        let expected: usize = pieces.iter().map(|(_, text)| text.lines().count()).sum();
-        assert_eq!(found, expected, "{kernel:?}");
-    }
 }

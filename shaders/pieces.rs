@@ -1,0 +1,131 @@
+//! Which files make up each kernel.
+
+use super::{Body, Curve, Form, Kernel};
+use crate::{DType, Pass};
+
+/// A piece of a kernel: the file below `shaders/`, and its text.
+pub(crate) type Piece = (&'static str, &'static str);
+
+macro_rules! piece {
+    ($name:literal) => {
+        ($name, include_str!($name))
+    };
+}
+
+impl Kernel {
+    /// The pieces behind the declarations.
+    pub(crate) fn pieces(self) -> Vec<Piece> {
+        let mut pieces = vec![piece!("lib/params.wgsl")];
+        match self.body {
+            Body::Fold => pieces.extend([piece!("lib/cascade.wgsl"), piece!("fold.wgsl")]),
+            Body::Pointwise { curve, pass, .. } => {
+                pieces.extend(self.access());
+                pieces.push(piece!("lib/math.wgsl"));
+                pieces.push(match curve {
+                    Curve::Dyt => piece!("dyt.wgsl"),
+                    Curve::Derf => piece!("derf.wgsl"),
+                });
+                pieces.push(match pass {
+                    Pass::Forward => piece!("pointwise_forward.wgsl"),
+                    Pass::Backward => piece!("pointwise_backward.wgsl"),
+                });
+            }
+            Body::Norm { pass, form, subgroups, .. } => {
+                pieces.extend(self.access());
+                if self.has_blocks() {
+                    pieces.extend(self.rows());
+                }
+                pieces.push(match subgroups {
+                    false => piece!("lib/reduce.wgsl"),
+                    true => piece!("lib/reduce_subgroup.wgsl"),
+                });
+                pieces.push(piece!("lib/statistics.wgsl"));
+                pieces.push(match pass {
+                    Pass::Forward => piece!("lib/norm_output.wgsl"),
+                    Pass::Backward => piece!("lib/norm_terms.wgsl"),
+                });
+                pieces.extend(norm(pass, form));
+            }
+        }
+        pieces.push(match self.body {
+            Body::Norm { subgroups: true, .. } => piece!("entry_subgroup.wgsl"),
+            Body::Norm { subgroups: false, .. } | Body::Pointwise { .. } | Body::Fold => {
+                piece!("entry.wgsl")
+            }
+        });
+        pieces
+    }
+
+    /// Reading and writing the blocks of a row.
+    fn rows(self) -> Vec<Piece> {
+        let mut pieces = match (self.wide, self.dtype) {
+            (true, _) => vec![piece!("lib/row_vector.wgsl")],
+            (false, DType::F32) => vec![piece!("lib/row_element.wgsl"), piece!("lib/row_element_f32.wgsl")],
+            (false, DType::F16 | DType::Bf16) => {
+                vec![piece!("lib/row_element.wgsl"), piece!("lib/row_element_16.wgsl")]
+            }
+        };
+        match (self.body.pass(), self.wide) {
+            (Pass::Forward, _) => {}
+            (Pass::Backward, true) => pieces.push(piece!("lib/row_vector_dy.wgsl")),
+            (Pass::Backward, false) => pieces.push(piece!("lib/row_element_dy.wgsl")),
+        }
+        pieces
+    }
+
+    /// Reading and writing elements.
+    fn access(self) -> Vec<Piece> {
+        let mut pieces = match self.dtype {
+            DType::F32 => Vec::new(),
+            DType::F16 => vec![piece!("lib/f16.wgsl")],
+            DType::Bf16 => vec![piece!("lib/bf16.wgsl")],
+        };
+        let narrow = super::narrow(self.dtype);
+        pieces.push(match (self.has_blocks(), narrow) {
+            (true, false) => piece!("lib/block_f32.wgsl"),
+            (true, true) => piece!("lib/block_16.wgsl"),
+            (false, false) => piece!("lib/single_f32.wgsl"),
+            (false, true) => piece!("lib/single_16.wgsl"),
+        });
+        pieces.push(match (self.wide, narrow) {
+            (true, _) => piece!("lib/vector.wgsl"),
+            (false, false) => piece!("lib/element_f32.wgsl"),
+            (false, true) => piece!("lib/element_16.wgsl"),
+        });
+        let pass = self.body.pass();
+        pieces.push(match (pass, self.in_place) {
+            (Pass::Forward, true) => piece!("lib/read_x_in_place.wgsl"),
+            (Pass::Forward, false) | (Pass::Backward, _) => piece!("lib/read_x.wgsl"),
+        });
+        pieces.push(if narrow { piece!("lib/gamma_16.wgsl") } else { piece!("lib/gamma_f32.wgsl") });
+        pieces.push(piece!("lib/gamma.wgsl"));
+        match pass {
+            Pass::Forward => {
+                pieces.push(if narrow { piece!("lib/beta_16.wgsl") } else { piece!("lib/beta_f32.wgsl") });
+                pieces.push(piece!("lib/beta.wgsl"));
+            }
+            Pass::Backward => pieces.push(match self.in_place {
+                false => piece!("lib/read_dy.wgsl"),
+                true => piece!("lib/read_dy_in_place.wgsl"),
+            }),
+        }
+        pieces
+    }
+}
+
+/// How a norm goes over rows.
+fn norm(pass: Pass, form: Form) -> Vec<Piece> {
+    let body = match (form, pass) {
+        (Form::Kept, Pass::Forward) => piece!("norm_forward.wgsl"),
+        (Form::Kept, Pass::Backward) => piece!("norm_backward.wgsl"),
+        (Form::Long, Pass::Forward) => piece!("norm_forward_long.wgsl"),
+        (Form::Long, Pass::Backward) => piece!("norm_backward_long.wgsl"),
+        (Form::First, Pass::Forward) => piece!("norm_forward_first.wgsl"),
+        (Form::First, Pass::Backward) => piece!("norm_backward_first.wgsl"),
+    };
+    match form {
+        Form::Kept => vec![body],
+        Form::Long => vec![piece!("lib/cascade.wgsl"), piece!("lib/norm_long.wgsl"), body],
+        Form::First => vec![piece!("lib/cascade.wgsl"), piece!("lib/norm_first.wgsl"), body],
+    }
+}

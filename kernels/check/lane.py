@@ -11,7 +11,7 @@ import struct
 from words import WORD, Partly, bits_of, combine, float_of, halves, lookup, signed, table_of
 
 # The first byte of the parameters in the constant bank, by architecture.
-PARAMETERS = {80: 0x160, 90: 0x210}
+PARAMETERS = {90: 0x210}
 COMPARE = {
     "EQ": lambda a, b: a == b, "NE": lambda a, b: a != b, "LT": lambda a, b: a < b,
     "LE": lambda a, b: a <= b, "GT": lambda a, b: a > b, "GE": lambda a, b: a >= b,

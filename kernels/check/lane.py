@@ -5,25 +5,19 @@ whatever is made of it is, too. A branch on an unknown predicate is taken so tha
 of division and square root. Any other is an error, so that a count is never a guess.
 """
 
-import collections
 import math
 import struct
 
-from sass import halves
+from words import WORD, Partly, bits_of, combine, float_of, halves, lookup, signed, table_of
 
-WORD = 0xFFFFFFFF
 # The first byte of the parameters in the constant bank, by architecture.
-PARAMETERS = {80: 0x160, 90: 0x210}
+PARAMETERS = {90: 0x210}
 COMPARE = {
     "EQ": lambda a, b: a == b, "NE": lambda a, b: a != b, "LT": lambda a, b: a < b,
     "LE": lambda a, b: a <= b, "GT": lambda a, b: a > b, "GE": lambda a, b: a >= b,
 }
 # More are taken for a loop without end.
 MOST = 1 << 20
-
-
-# A word of which the bits in `known` are known.
-Partly = collections.namedtuple("Partly", "value known")
 
 
 class Lost(Exception):
@@ -366,44 +360,3 @@ class Lane:
     def do_VOTEU(self, step):
         # What holds for this lane is taken to hold for its warp.
         self.put(step.operands[0], self.truth(step.operands[1]))
-
-
-def bits_of(number):
-    """The bits of the nearest f32."""
-    return int.from_bytes(struct.pack("<f", number), "little")
-
-
-def float_of(bits):
-    return struct.unpack("<f", struct.pack("<I", bits))[0]
-
-
-def signed(value):
-    value &= WORD
-    return value - (1 << 32) if value >> 31 else value
-
-
-def combine(parts, result, other):
-    """AND or OR of two truths of which either may be unknown."""
-    if "OR" in parts:
-        return True if True in (result, other) else None if None in (result, other) else False
-    return False if False in (result, other) else None if None in (result, other) else True
-
-
-def lookup(inputs, table):
-    """A table of three bits, for each bit of the words."""
-    can_be = [0, 0]
-    for i in range(8):
-        possible = WORD
-        for (value, known), bit in zip(inputs, (4, 2, 1)):
-            possible &= (value if i & bit else ~value) | ~known
-        can_be[table >> i & 1] |= possible
-    return Partly(can_be[1] & WORD, ~(can_be[0] & can_be[1]) & WORD)
-
-
-def table_of(inputs, table):
-    """A table of three truths; known if all that the unknown ones may be give the same."""
-    results = set()
-    for i in range(8):
-        if all(known is None or known == bool(i & bit) for known, bit in zip(inputs, (4, 2, 1))):
-            results.add(bool(table >> i & 1))
-    return results.pop() if len(results) == 1 else None

@@ -2,7 +2,6 @@
 
 import collections
 import re
-import struct
 
 # `guard` is None, or the register of the predicate and whether it is negated. `at` is the address.
 Instruction = collections.namedtuple("Instruction", "at guard name parts operands text")
@@ -68,11 +67,3 @@ def operand(text):
     if re.fullmatch(r"-?0x[0-9a-f]+", bare):
         return Operand("number", int(bare, 16), sign)
     return Operand("other", text, "")
-
-
-def halves(high, low):
-    """The word of two f16 constants, or None."""
-    try:
-        return int.from_bytes(struct.pack("<ee", float(low), float(high)), "little")
-    except ValueError:
-        return None

@@ -7,8 +7,9 @@ import counts
 import registers
 import sass
 import toolchain
-from lane import PARAMETERS, Lane, Lost, lookup, Partly, WORD
+from lane import PARAMETERS, Lane, Lost
 from launches import launch
+from words import WORD, Partly, lookup
 
 
 def run(code, args=b"", block=(256, 1, 1)):

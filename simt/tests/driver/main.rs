@@ -262,6 +262,7 @@ fn ptx_that_the_driver_does_not_take() -> Outcome {
         fake.fail("cuModuleLoadDataEx", 2, 0)?;
         assert!(matches!(Device::open("cuda"), Err(Error::OutOfMemory { .. })));
         // Of a file that is refused an older one is loaded, and the others stay as they are.
+        fake.set("capability", 86)?;
         fake.fail("cuModuleLoadDataEx", 218, 1)?;
         let device = Device::open("cuda")?;
         let expected = "prebuilt PTX for sm_75 and prebuilt PTX for sm_80; the driver took no other: ";

@@ -68,16 +68,8 @@ fn add_columns(of_gamma: vec4<f32>, of_beta: vec4<f32>, chunk: u32, base: u32, i
     for (var q = 0u; q < 4u; q++) {
         let column = base + q * LINES + line;
         if column < params.cols {
-            add_column(total[q], first_sum + column, begins);
+            add_to_sum(first_sum + column, total[q], begins);
         }
-    }
-}
-
-fn add_column(term: f32, at: u32, begins: bool) {
-    if begins {
-        sums[at] = term;
-    } else {
-        sums[at] += term;
     }
 }
 

@@ -34,15 +34,6 @@ fn long_slope(row: u32, x_begin: u32, dy_begin: u32, index: u32) -> Slope {
     return slope_of(m, team_sum(cascade_sum(cascade), index, 256u), row, true);
 }
 
-// Adds to a partial sum, or begins it.
-fn add_to_sum(at: u32, term: f32, begins: bool) {
-    if begins {
-        sums[at] = term;
-    } else {
-        sums[at] += term;
-    }
-}
-
 fn add_to_sums(chunk: u32, block: u32, of_gamma: Values, of_beta: Values, begins: bool) {
     let at = sums_of_chunk(chunk) + block * WIDTH;
     for (var k = 0u; k < width_of(block); k++) {

@@ -7,7 +7,7 @@ mod common;
 use common::{Gradients, Inputs, Tensor, Wanted, forward, quick};
 use dyt::half::{bf16, f16};
 use dyt::{DType, Device, Op, Problem, Std, Storage};
-use dyt_conformance::{Case, Prepared, Statistics, VARIANTS, Values, devices_under_test};
+use dyt_conformance::{Case, Prepared, Statistics, Turns, VARIANTS, Values, devices_under_test};
 use proptest::prelude::{Just, Strategy, any};
 use proptest::sample::select;
 use proptest::test_runner::{Config, TestCaseError, TestRunner};
@@ -25,6 +25,12 @@ fn check<S: Strategy>(strategy: &S, test: impl Fn(S::Value) -> Outcome) {
     }
     let outcome = TestRunner::new(config).run(strategy, test);
     assert!(outcome.is_ok(), "{}", outcome.map_or_else(|error| error.to_string(), |()| String::new()));
+}
+
+/// The devices that run on a value of the strategy: of the software drivers one.
+fn in_turns<'a>(devices: &'a [Device], value: &impl std::fmt::Debug) -> impl Iterator<Item = &'a Device> {
+    let (turns, entry) = (Turns::among(devices), format!("{value:?}"));
+    devices.iter().filter(move |device| turns.takes(&device.name(), &entry))
 }
 
 /// At most this many elements in a row, so that many cases run in little time.
@@ -159,7 +165,7 @@ fn random_cases_meet_the_bounds() {
     let devices = devices_under_test();
     check(&case(), |case| {
         let prepared = Prepared::new(&case)?;
-        for device in &devices {
+        for device in in_turns(&devices, &case) {
             prepared.run(device)?;
         }
         Ok(())
@@ -181,7 +187,7 @@ fn nan_stays_in_its_element_or_row() {
         let (mut in_x, mut in_dy) = (setting.inputs(), setting.inputs());
         put(dtype, &mut in_x.x, at, f32::NAN);
         put(dtype, &mut in_dy.dy, at, f32::NAN);
-        for device in &devices {
+        for device in in_turns(&devices, &setting) {
             nan_just_at(device, "y", dtype, &forward(device, &problem, &in_x, 0)?, &reached)?;
             let of_x = backward(device, &problem, &in_x)?;
             nan_just_at(device, "dx by x", dtype, &of_x.dx, &reached)?;
@@ -209,7 +215,7 @@ fn a_row_alone_gives_what_it_gives_in_the_batch() {
         let (problem, inputs) = (setting.problem, setting.inputs());
         let builder = Problem::new(problem.op(), 1, problem.cols()).std(problem.std()).inner(problem.inner());
         let one = builder.storage(problem.storage()).eps(problem.eps()).build()?;
-        for device in &devices {
+        for device in in_turns(&devices, &setting) {
             let (y, dx) = (forward(device, &problem, &inputs, 0)?, backward(device, &problem, &inputs)?.dx);
             for row in 0..problem.rows() {
                 let of =
@@ -240,7 +246,7 @@ fn equal_values_through_layer_norm_give_beta() {
         for &at in &places {
             put(dtype, &mut inputs.x, at, x.clamp(-largest, largest));
         }
-        for device in &devices {
+        for device in in_turns(&devices, &setting) {
             let y = forward(device, &problem, &inputs, 0)?;
             for (column, &at) in places.iter().enumerate() {
                 let beta = parameter(&problem, inputs.beta.as_ref(), column, 0.0);
@@ -275,7 +281,7 @@ fn infinities_through_the_pointwise_ops_give_gamma_and_beta() {
         let gamma = parameter(&problem, inputs.gamma.as_ref(), column, 1.0);
         let beta = parameter(&problem, inputs.beta.as_ref(), column, 0.0);
         let expected = stored(dtype, f * gamma + beta);
-        for device in &devices {
+        for device in in_turns(&devices, &setting) {
             let mut without = forward(device, &problem, &inputs, 0)?;
             let mut spoilt = Inputs { x: inputs.x.moved(0), ..inputs.moved([0; 4]) };
             put(dtype, &mut spoilt.x, at, infinity);
@@ -301,7 +307,7 @@ fn gradients_do_not_depend_on_which_are_asked_for() {
         let (dalpha, dshift, dgamma) = (dalpha && all.dalpha, dshift && all.dshift, dgamma && setting.gamma);
         let wanted = Wanted { dx, dalpha, dshift, dgamma, dbeta };
         let rest = Wanted { dx: !dx, dalpha: !dalpha, dshift: !dshift, dgamma: !dgamma, dbeta: !dbeta };
-        for device in &devices {
+        for device in in_turns(&devices, &setting) {
             let expected = backward(device, &problem, &inputs)?;
             let held = || Gradients::new(&problem, 0);
             let got = held().run(device, &problem, &inputs, wanted, false)?;

@@ -1,5 +1,7 @@
 //! The devices that the cases run on, and the proof that none was left out.
 
+use std::sync::OnceLock;
+
 use dyt::Device;
 
 /// Devices that `DYT_REQUIRE` names and this machine lacks, each with the reason.
@@ -10,10 +12,13 @@ pub struct MissingDevices {
     pub missing: Vec<String>,
 }
 
-/// Every device of this machine that the cases run on: each CPU level, and each GPU backend that opens.
+/// Every device of this machine that the cases run on: each CPU level, and each GPU backend that opens. The same ones in
+/// every call, so that the tests of a process share the kernels that a device has compiled.
 #[must_use]
 pub fn devices_under_test() -> Vec<Device> {
-    Device::candidates().into_iter().filter_map(|candidate| candidate.device.ok()).collect()
+    static DEVICES: OnceLock<Vec<Device>> = OnceLock::new();
+    let open = || Device::candidates().into_iter().filter_map(|candidate| candidate.device.ok()).collect();
+    DEVICES.get_or_init(open).clone()
 }
 
 /// `coverage: cpu:avx512 cpu:avx2 cpu:portable`: the names of [`devices_under_test`].

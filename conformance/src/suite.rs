@@ -5,7 +5,7 @@ use std::panic::resume_unwind;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use crate::{Case, Failure, Prepared, Report, Target};
+use crate::{Case, Failure, Prepared, Report, Target, Turns};
 
 /// The name of the target, the case and what came of it.
 pub type Outcome = (String, Case, Result<Report, Failure>);
@@ -18,12 +18,32 @@ pub type Outcome = (String, Case, Result<Report, Failure>);
 /// # Panics
 /// If a case does.
 pub fn run_all<T: Target>(targets: &[T], cases: &[Case]) -> dyt::Result<Vec<Outcome>> {
+    run(targets, cases, |_, _| true)
+}
+
+/// As [`run_all`], but of the software drivers each case has one: [`Turns`].
+///
+/// # Errors
+/// As [`run_all`].
+///
+/// # Panics
+/// As [`run_all`].
+pub fn run_in_turns<T: Target>(targets: &[T], cases: &[Case]) -> dyt::Result<Vec<Outcome>> {
+    let turns = Turns::among(targets);
+    run(targets, cases, |target, case| turns.takes(target, &case.to_string()))
+}
+
+fn run<T: Target>(
+    targets: &[T],
+    cases: &[Case],
+    takes: impl Fn(&str, &Case) -> bool + Sync,
+) -> dyt::Result<Vec<Outcome>> {
     let next = AtomicUsize::new(0);
     let outcomes = Mutex::new(Vec::with_capacity(targets.len() * cases.len()));
     let work = || -> dyt::Result<()> {
         while let Some(case) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
             let prepared = Prepared::new(case)?;
-            for target in targets {
+            for target in targets.iter().filter(|target| takes(&target.name(), case)) {
                 let outcome = (target.name(), *case, prepared.run(target));
                 outcomes.lock().unwrap_or_else(PoisonError::into_inner).push(outcome);
             }

@@ -13,3 +13,12 @@ fn terms_of(x: Values, dy: Values, width: u32, of_gamma: Values, m: f32) -> vec4
 fn sums_of_chunk(chunk: u32) -> u32 {
     return params.sums_start + chunk * params.record;
 }
+
+// Adds to a partial sum, or begins it.
+fn add_to_sum(at: u32, term: f32, begins: bool) {
+    if begins {
+        sums[at] = term;
+    } else {
+        sums[at] += term;
+    }
+}

@@ -48,10 +48,10 @@ fn uses(entry: Entry) -> Vec<Launched> {
         | Entry::Norm { form: NormForm::Scalar | NormForm::LongScalar | NormForm::First, .. } => None,
         Entry::Fold => return vec![(entry.name(), None)],
     };
-    let pairs = STORAGE.into_iter().filter(|(dtype, _)| compiled_for.is_none_or(|of| of == *dtype));
-    let told = pairs.map(|(dtype, param_dtype)| {
-        let code = DType::ALL.iter().position(|&of| of == dtype).unwrap_or_default();
-        (entry.name(), Some((code as u32, u32::from(param_dtype == DType::F32))))
+    let pairs = Storage::ALL.into_iter().filter(|pair| compiled_for.is_none_or(|of| of == pair.dtype()));
+    let told = pairs.map(|pair| {
+        let code = DType::ALL.iter().position(|&of| of == pair.dtype()).unwrap_or_default();
+        (entry.name(), Some((code as u32, u32::from(pair.param_dtype() == DType::F32))))
     });
     told.collect()
 }

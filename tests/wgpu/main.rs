@@ -1,5 +1,5 @@
 //! What the list of cases does not show of the wgpu backend: a framework's own device, encoder and buffers, low limits,
-//! both ways to add up, and what goes wrong. Each test runs on every adapter of this machine.
+//! and what goes wrong. Each test runs on every adapter of this machine.
 #![cfg(feature = "wgpu")]
 
 mod failures;

@@ -56,8 +56,12 @@ impl Arena {
     /// Puts values where the next argument begins: some elements behind the last one, so that no alignment above the
     /// element's is kept. Returns its number.
     pub(crate) fn put<T: Element>(&mut self, values: &[T]) -> usize {
-        let size = size_of::<T>();
-        let begin = (self.bytes.len() + 9 * size).next_multiple_of(size);
+        self.put_at(size_of::<T>(), values)
+    }
+
+    /// The same at a multiple of `alignment` bytes, which is one of the element's size.
+    pub(crate) fn put_at<T: Element>(&mut self, alignment: usize, values: &[T]) -> usize {
+        let begin = (self.bytes.len() + 9 * size_of::<T>()).next_multiple_of(alignment);
         self.bytes.resize(begin, CANARY);
         self.bytes.extend_from_slice(bytemuck::cast_slice(values));
         self.spans.push((begin, values.len(), T::DTYPE));

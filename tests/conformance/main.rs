@@ -2,25 +2,52 @@
 //! devices that have to be there.
 #![cfg(not(miri))]
 
+#[cfg(feature = "wgpu")]
+mod many_rows;
+#[cfg(feature = "wgpu")]
+#[path = "../wgpu/support.rs"]
+#[allow(dead_code, reason = "`tests/wgpu` uses the rest")]
+mod support;
+#[cfg(feature = "wgpu")]
+mod together;
+#[cfg(feature = "wgpu")]
+mod variants;
+
 use std::collections::BTreeMap;
 use std::error::Error;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use dyt::{DType, Op};
 use dyt_conformance::{
-    Case, Prepared, Values, assert_all_pass, cases, check_required, coverage_line, devices_under_test,
-    quick_cases, run_all,
+    Case, Prepared, Turns, Values, assert_all_pass, cases, check_required, coverage_line, devices_under_test,
+    quick_cases, run_in_turns,
 };
 
 fn list() -> Vec<Case> {
     if std::env::var_os("DYT_TEST_QUICK").is_some() { quick_cases() } else { cases() }
 }
 
+/// Tests that run on the same devices wait for each other: they share what a device has compiled, instead of compiling
+/// it side by side.
+fn one_at_a_time() -> MutexGuard<'static, ()> {
+    static ONE: Mutex<()> = Mutex::new(());
+    ONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 #[test]
 fn every_case_passes_on_every_device() -> Result<(), Box<dyn Error>> {
+    let _alone = one_at_a_time();
     println!("{}", coverage_line());
     let (devices, cases) = (devices_under_test(), list());
-    let outcomes = run_all(&devices, &cases)?;
-    assert_eq!(outcomes.len(), cases.len() * devices.len());
+    let outcomes = run_in_turns(&devices, &cases)?;
+    let turns = Turns::among(&devices);
+    for device in &devices {
+        let name = device.name();
+        let expected = cases.iter().filter(|case| turns.takes(&name, &case.to_string())).count();
+        let ran = outcomes.iter().filter(|(target, ..)| *target == name).count();
+        println!("{name}: {ran} of {} cases", cases.len());
+        assert_eq!(ran, expected, "{name}");
+    }
     assert_all_pass(&outcomes);
     Ok(())
 }

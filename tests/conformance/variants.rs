@@ -1,0 +1,100 @@
+//! Every variant of every kernel of wgpu: that it compiles, and that what it computes is right.
+
+use std::collections::BTreeSet;
+
+use dyt::wgpu::WgpuKernels;
+use dyt::wgpu::wgpu::Features;
+use dyt::{Device, Problem, Std, Storage};
+use dyt_conformance::{Case, Turns, VARIANTS, Values, assert_all_pass, devices_under_test, run_all};
+
+use crate::many_rows;
+use crate::support::{Outcome, adapters, open};
+use crate::together::Together;
+
+/// Columns of rows that a lane or a few add up. The first are whole blocks of 16 bytes.
+const SHORT: [usize; 2] = [72, 67];
+/// Columns that 256 lanes keep in registers: in f32 and in the backward of 16-bit types 2049 to 4096, in the forward of
+/// 16-bit types 4097 to 8192.
+const OF_A_WORKGROUP: [usize; 4] = [4096, 4095, 8192, 8191];
+/// Columns of rows that are read again.
+const LONG: [usize; 2] = [8200, 8199];
+
+/// A case for each variant that rows of these columns ask for; with channels-first data if `first`.
+fn list(short: &[usize], long: &[usize], first: bool) -> dyt::Result<Vec<Case>> {
+    let mut cases = Vec::new();
+    for (op, std) in VARIANTS {
+        for storage in Storage::ALL {
+            // Parameters of another type are the same kernels.
+            let one_type = storage.dtype() == storage.param_dtype();
+            let has_long = !op.is_pointwise() && std == Std::Biased && one_type;
+            let short = short.iter().map(|&cols| (5, cols, 1));
+            let long = long.iter().filter(|_| has_long).map(|&cols| (2, cols, 1));
+            for (rows, cols, inner) in short.chain(long).chain(first.then_some((2, 19, 5))) {
+                let problem = Problem::new(op, rows, cols).inner(inner).std(std);
+                let problem = problem.storage(storage).build()?;
+                // An even seed, so that buffers begin at whole blocks.
+                cases.push(Case::new(problem, Values::Normal).in_place(true).seed(4 * cases.len() as u64));
+            }
+        }
+    }
+    Ok(cases)
+}
+
+/// The names of the variants whose arguments lie in one buffer, or of the others.
+fn of_kind(variants: BTreeSet<String>, shared: bool) -> BTreeSet<String> {
+    let text = format!("shared: {shared}");
+    variants.into_iter().filter(|variant| variant.contains(&text)).collect()
+}
+
+/// The kernels of the same adapter on a device without subgroup operations.
+fn without_subgroups(kernels: &WgpuKernels) -> Result<WgpuKernels, Box<dyn std::error::Error>> {
+    let name = kernels.device().adapter_info().name;
+    let adapter = adapters().into_iter().find(|adapter| adapter.get_info().name == name);
+    let adapter = adapter.ok_or("the adapter is still there")?;
+    let (device, queue) = open(&adapter, Features::empty(), WgpuKernels::required_limits())?;
+    let kernels = WgpuKernels::new(&device, &queue)?;
+    assert!(!kernels.subgroups(), "{name}");
+    Ok(kernels)
+}
+
+/// Runs the cases with every argument in a buffer of its own, and those whose turn it is with all in one.
+fn run(name: &str, kernels: &WgpuKernels, cases: &[Case], turns: &Turns) -> Outcome {
+    assert_all_pass(&run_all(&[Device::from_wgpu(kernels)], cases)?);
+    let taken = cases.iter().copied().filter(|case| turns.takes(name, &case.to_string()));
+    assert_all_pass(&run_all(&[Together::new(kernels)?], &taken.collect::<Vec<_>>())?);
+    Ok(())
+}
+
+/// Each adapter runs every variant whose arguments lie in buffers of their own. Of the variants for arguments in one
+/// buffer, whose text differs in nothing but that inputs may be written, the software drivers take turns.
+#[test]
+fn every_variant_of_every_kernel_passes() -> Outcome {
+    let _alone = crate::one_at_a_time();
+    let devices = devices_under_test();
+    let turns = Turns::among(&devices);
+    let (mut compiled, mut all) = (BTreeSet::new(), BTreeSet::new());
+    let mut check = |name: &str, kernels: &WgpuKernels| {
+        let (got, asked) = (kernels.compiled_variants(), kernels.variants());
+        println!("{name}: {} of {} variants, subgroups: {}", got.len(), asked.len(), kernels.subgroups());
+        compiled.extend(got);
+        all.extend(asked);
+    };
+    for (device, kernels) in devices.iter().filter_map(|device| Some((device, device.wgpu_kernels()?))) {
+        let name = device.name();
+        let rows = [OF_A_WORKGROUP.as_slice(), &LONG].concat();
+        run(&name, kernels, &list(&SHORT, &rows, true)?, &turns)?;
+        many_rows::check(kernels, |form| turns.takes(&name, form))?;
+        let own = of_kind(kernels.variants(), false);
+        assert_eq!(of_kind(kernels.compiled_variants(), false), own, "{name}");
+        check(&name, kernels);
+        if kernels.subgroups() {
+            let without = without_subgroups(kernels)?;
+            run(&name, &without, &list(&[], &rows, false)?, &turns)?;
+            let rest = of_kind(&without.variants() - &kernels.variants(), false);
+            assert!(!rest.is_empty() && rest.is_subset(&without.compiled_variants()), "{name}");
+            check(&name, &without);
+        }
+    }
+    assert_eq!(compiled, all);
+    Ok(())
+}

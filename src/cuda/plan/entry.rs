@@ -80,6 +80,14 @@ impl NormForm {
         Self::LongScalar,
         Self::First,
     ];
+
+    /// Whether it is that of channels-first data, whose rows are the positions along inner.
+    pub(super) const fn is_first(self) -> bool {
+        match self {
+            Self::First => true,
+            Self::Vector(_) | Self::Scalar | Self::LongVector(_) | Self::LongScalar => false,
+        }
+    }
 }
 
 /// A kernel of `kernels/*.cu`. The storage type of gamma and beta is an argument, and so is that of the tensors where the

@@ -81,10 +81,7 @@ impl Tiling {
     pub(super) fn forward(problem: &Problem, vectors: bool) -> Self {
         let (form, threads, columns) = form(problem, Pass::Forward, vectors);
         let rows = problem.rows() as u64;
-        let chunks = match form {
-            NormForm::First => rows * tiles(problem),
-            _ => rows.div_ceil(threads.1),
-        };
+        let chunks = if form.is_first() { rows * tiles(problem) } else { rows.div_ceil(threads.1) };
         // The kernels go on with the next row of the grid where it does not reach.
         Self { form, threads, columns, steps: 1, chunks: chunks.min(MAX_GRID) }
     }
@@ -92,9 +89,10 @@ impl Tiling {
     pub(super) fn backward(problem: &Problem, vectors: bool) -> Self {
         let (form, threads, columns) = form(problem, Pass::Backward, vectors);
         let rows = problem.rows() as u64;
-        let (lines, blocks, most) = match form {
-            NormForm::First => (rows * tiles(problem), FIRST_BLOCKS, MOST_TILES),
-            _ => (rows.div_ceil(threads.1), CHUNKS, MOST_STEPS),
+        let (lines, blocks, most) = if form.is_first() {
+            (rows * tiles(problem), FIRST_BLOCKS, MOST_TILES)
+        } else {
+            (rows.div_ceil(threads.1), CHUNKS, MOST_STEPS)
         };
         let mut steps = lines.div_ceil(blocks).clamp(1, most);
         while lines.div_ceil(steps) > MAX_GRID {
@@ -109,10 +107,12 @@ impl Tiling {
 
     /// Of sums across the warps of a row, or of channels-first data across the threads of a position.
     const fn scratch(&self) -> u64 {
-        match self.form {
-            NormForm::First => self.thread_count() * 16,
-            _ if self.threads.0 <= WARP => 0,
-            _ => self.thread_count() / WARP * SCRATCH,
+        if self.form.is_first() {
+            self.thread_count() * 16
+        } else if self.threads.0 <= WARP {
+            0
+        } else {
+            self.thread_count() / WARP * SCRATCH
         }
     }
 

@@ -1,8 +1,8 @@
 //! The grid of `dyt bench` under criterion, to compare a change with what was there before it.
 //!
-//! Each group is one pass, shape, dtype and number of threads; in it stand DyT, LayerNorm, Derf, RMSNorm and the
-//! copies that move the same bytes. The device is that of `Device::auto`, so that `DYT_BACKEND` and `DYT_CPU_LEVEL`
-//! name another. Filters are those of criterion:
+//! Each group is one pass, shape, dtype and number of threads; in it stand the ops and the copies that move the same
+//! bytes. The device is that of `Device::auto`, so that `DYT_BACKEND` and `DYT_CPU_LEVEL` name another. Filters are
+//! those of criterion:
 //!
 //! ```sh
 //! cargo bench -p dyt -- 'forward 4096x4096 f32, 1 thread'
@@ -14,11 +14,8 @@ use criterion::{
     BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main, measurement::WallTime,
 };
 use dyt::{Device, Op, Pass};
-use dyt_conformance::measure::{Baseline, Contender, Point, Workload, grid::grid, moved_bytes};
+use dyt_measure::{Baseline, Contender, Point, Workload, grid::grid, moved_bytes};
 use rayon::{ThreadPool, ThreadPoolBuilder};
-
-/// Each op beside the one that it stands in for.
-const ORDER: [Op; 4] = [Op::Dyt, Op::LayerNorm, Op::Derf, Op::RmsNorm];
 
 fn ops(criterion: &mut Criterion) {
     let device = Device::auto().expect("the environment names a device of this machine");
@@ -57,7 +54,7 @@ fn group_of(
     workload: &mut Option<Workload>,
     make: impl Fn() -> Workload,
 ) {
-    let ops = ORDER.map(|op| (op.name(), Contender::Op(op, pass)));
+    let ops = Op::ALL.map(|op| (op.name(), Contender::Op(op, pass)));
     let baselines = Baseline::on(device).iter().filter(|baseline| baseline.serves(pass));
     let baselines = baselines.map(|baseline| (baseline.name(), Contender::Baseline(*baseline)));
     for (name, contender) in ops.into_iter().chain(baselines) {

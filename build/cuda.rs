@@ -1,79 +1,83 @@
-//! The PTX that the library embeds: the prebuilt one always, and one made by nvcc where there is an nvcc.
-//!
-//! `DYT_NVCC` names the compiler, or is empty so that none is looked for; else it is that of `CUDA_HOME`, or the one on
-//! the `PATH`. That it fails is a warning, because the prebuilt PTX does as well, and an error where `DYT_NVCC` was set.
+//! The PTX that the library embeds: what is committed in `kernels/ptx`, and what nvcc makes of the sources where `DYT_NVCC`
+//! names one.
 
 use std::env;
 use std::fs;
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use flate2::Compression;
-use flate2::write::DeflateEncoder;
-
-/// What is compiled, each for every architecture.
-const SOURCES: [&str; 5] = ["pointwise", "rownorm", "rownorm_long", "rownorm_first", "fold"];
-/// As in `kernels/make_ptx.py`.
-const ARCHITECTURES: [u32; 3] = [75, 80, 90];
-
 pub(crate) fn build() -> io::Result<()> {
     println!("cargo::rerun-if-changed=build/cuda.rs");
-    println!("cargo::rerun-if-changed=kernels");
+    println!("cargo::rerun-if-changed=kernels/ptx");
     println!("cargo::rerun-if-env-changed=DYT_NVCC");
-    println!("cargo::rerun-if-env-changed=CUDA_HOME");
     let variable = |name: &str| env::var_os(name).map(PathBuf::from).ok_or(io::ErrorKind::NotFound);
     let (out, kernels) = (variable("OUT_DIR")?, variable("CARGO_MANIFEST_DIR")?.join("kernels"));
+    let files = prebuilt(&kernels.join("ptx"))?;
     let mut list = Vec::new();
-    if let Some((nvcc, demanded)) = compiler() {
-        match compile(&nvcc, &kernels, &out.join("ptx")) {
-            Ok(()) => embed(&mut list, &out.join("ptx"), &out, false)?,
-            Err(error) if demanded => return Err(error),
-            Err(error) => {
-                let first = error.to_string();
-                let first = first.lines().next().unwrap_or_default();
-                println!("cargo::warning={}: {first}; the prebuilt PTX is used", nvcc.display());
-            }
-        }
+    if let Some(nvcc) = env::var_os("DYT_NVCC").filter(|name| !name.is_empty()) {
+        println!("cargo::rerun-if-changed=kernels");
+        compile(Path::new(&nvcc), &kernels, &files, &out.join("ptx"))?;
+        list.extend(files.iter().map(|made| made.line("Text", "OUT_DIR", "ptx")));
     }
-    embed(&mut list, &kernels.join("ptx"), &out, true)?;
+    list.extend(files.iter().map(|made| made.line("Gzip", "CARGO_MANIFEST_DIR", "kernels/ptx")));
     fs::write(out.join("ptx.rs"), format!("static ALL: [Ptx; {}] = [\n{}];\n", list.len(), list.concat()))
 }
 
-/// The compiler, and whether it was asked for by name.
-fn compiler() -> Option<(PathBuf, bool)> {
-    if let Some(named) = env::var_os("DYT_NVCC") {
-        return (!named.is_empty()).then(|| (named.into(), true));
-    }
-    // Documentation needs no kernels.
-    if env::var_os("DOCS_RS").is_some() {
-        return None;
-    }
-    let name = format!("nvcc{}", env::consts::EXE_SUFFIX);
-    let home = env::var_os("CUDA_HOME").map(|home| PathBuf::from(home).join("bin"));
-    let path = env::var_os("PATH").unwrap_or_default();
-    let folders = home.into_iter().chain(env::split_paths(&path).collect::<Vec<_>>());
-    folders.map(|folder| folder.join(&name)).find(|file| file.is_file()).map(|file| (file, false))
+/// A source of `kernels/`, and an architecture that it is compiled for.
+struct Made {
+    source: String,
+    architecture: u32,
 }
 
-/// Compiles every source for every architecture, all at once.
-fn compile(nvcc: &Path, kernels: &Path, out: &Path) -> io::Result<()> {
+impl Made {
+    /// The name of the PTX.
+    fn name(&self) -> String {
+        format!("{}.sm_{}.ptx", self.source, self.architecture)
+    }
+
+    /// A line of the table of what is embedded: the file in a folder behind a variable of the build.
+    fn line(&self, kind: &str, variable: &str, folder: &str) -> String {
+        let (Self { source, architecture }, name) = (self, self.name());
+        let end = if kind == "Gzip" { ".gz" } else { "" };
+        let bytes = format!("include_bytes!(concat!(env!({variable:?}), \"/{folder}/{name}{end}\"))");
+        format!("Ptx::new({source:?}, {architecture}, Stored::{kind}({bytes})),\n")
+    }
+}
+
+/// The files `SOURCE.sm_ARCHITECTURE.ptx.gz` of a folder: by source, the newest architecture first.
+fn prebuilt(folder: &Path) -> io::Result<Vec<Made>> {
+    let mut files = Vec::new();
+    for file in fs::read_dir(folder)? {
+        let name = file?.file_name();
+        let parts = name.to_str().and_then(|name| name.strip_suffix(".ptx.gz")?.split_once(".sm_"));
+        let made = parts.and_then(|(source, architecture)| Some((source, architecture.parse().ok()?)));
+        let Some((source, architecture)) = made else {
+            let place = folder.join(name);
+            return Err(io::Error::other(format!("{}: not SOURCE.sm_ARCHITECTURE.ptx.gz", place.display())));
+        };
+        files.push(Made { source: source.to_owned(), architecture });
+    }
+    // Folders have no order.
+    files.sort_by(|a, b| (&a.source, b.architecture).cmp(&(&b.source, a.architecture)));
+    Ok(files)
+}
+
+/// Compiles each source for the architectures that the prebuilt PTX has, all at once.
+fn compile(nvcc: &Path, kernels: &Path, files: &[Made], out: &Path) -> io::Result<()> {
     let mut running: Vec<(String, Child)> = Vec::new();
-    for architecture in ARCHITECTURES {
-        let folder = out.join(format!("sm_{architecture}"));
-        fs::create_dir_all(&folder)?;
-        for source in SOURCES {
-            let child = Command::new(nvcc)
-                .args(["--ptx", "--std=c++17", &format!("-arch=compute_{architecture}")])
-                .arg(kernels.join(format!("{source}.cu")))
-                .arg("-o")
-                .arg(folder.join(format!("{source}.ptx")))
-                .stdout(Stdio::null())
-                .stderr(Stdio::piped())
-                .spawn()
-                .map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", nvcc.display())))?;
-            running.push((format!("{source}.cu for sm_{architecture}"), child));
-        }
+    fs::create_dir_all(out)?;
+    for made in files {
+        let child = Command::new(nvcc)
+            .args(["--ptx", "--std=c++17", &format!("-arch=compute_{}", made.architecture)])
+            .arg(kernels.join(format!("{}.cu", made.source)))
+            .arg("-o")
+            .arg(out.join(made.name()))
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", nvcc.display())))?;
+        running.push((made.name(), child));
     }
     let mut failed = None;
     // Every child is waited for, so that none goes on after a failure.
@@ -84,32 +88,4 @@ fn compile(nvcc: &Path, kernels: &Path, out: &Path) -> io::Result<()> {
         }
     }
     failed.map_or(Ok(()), |message| Err(io::Error::other(message)))
-}
-
-/// Adds the PTX of a folder to the list, newest architecture first, each file deflated into `out`.
-fn embed(list: &mut Vec<String>, folder: &Path, out: &Path, prebuilt: bool) -> io::Result<()> {
-    for architecture in ARCHITECTURES.into_iter().rev() {
-        for source in SOURCES {
-            let file = folder.join(format!("sm_{architecture}")).join(format!("{source}.ptx"));
-            // An absent file is a mistake that says its name.
-            let text =
-                fs::read(&file).map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", file.display())))?;
-            let made = if prebuilt { "prebuilt" } else { "nvcc" };
-            let name = format!("{made}_{architecture}_{source}.deflate");
-            fs::write(out.join(&name), deflate(&text)?)?;
-            list.push(format!(
-                "Ptx::new({source:?}, {architecture}, {prebuilt}, \
-                 include_bytes!(concat!(env!(\"OUT_DIR\"), \"/{name}\"))),\n"
-            ));
-        }
-    }
-    Ok(())
-}
-
-/// Compressed, with the zero behind the text that the driver wants.
-fn deflate(text: &[u8]) -> io::Result<Vec<u8>> {
-    let mut encoder = DeflateEncoder::new(Vec::new(), Compression::new(9));
-    encoder.write_all(text)?;
-    encoder.write_all(&[0])?;
-    encoder.finish()
 }

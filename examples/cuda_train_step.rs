@@ -51,7 +51,8 @@ impl Layer {
         let forward =
             Forward::new(&self.x, &mut self.y).alpha(&self.alpha).gamma(&self.gamma).beta(&self.beta);
         device.forward(problem, forward)?;
-        let backward = Backward::in_place(&self.x, &mut self.dy)
+        let backward = Backward::of(&self.x)
+            .in_place(&mut self.dy)
             .alpha(&self.alpha)
             .gamma(&self.gamma)
             .dalpha(&mut self.dalpha)
@@ -66,7 +67,7 @@ fn train(device: &Device) -> Result<()> {
     let mut layer = Layer::new(device, &problem)?;
     layer.step(device, &problem)?;
     let mut dalpha = 0.0_f32;
-    device.download(&layer.dalpha, &mut dalpha)?;
+    device.read(&layer.dalpha, &mut dalpha)?;
     let took = device.elapsed(|| (0..STEPS).try_for_each(|_| layer.step(device, &problem)))?;
     let each: Duration = took / STEPS;
     // Five tensors are read or written: x twice, y, dy and dx.

@@ -60,7 +60,8 @@ impl Layer {
         gradients: &mut Gradients,
         workspace: &mut Buffer,
     ) -> Result<()> {
-        let arguments = Backward::in_place(&x[FIRST..], &mut dy[FIRST..])
+        let arguments = Backward::of(&x[FIRST..])
+            .in_place(&mut dy[FIRST..])
             .alpha(&self.alpha)
             .gamma(&self.gamma)
             .dalpha(&mut gradients.alpha)

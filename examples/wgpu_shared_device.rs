@@ -56,7 +56,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut encoder = device.create_command_encoder(&Default::default());
     let forward = Forward::new(read(x, n)?, write(y, n)?).alpha(read(alpha, 1)?).gamma(read(gamma, COLS)?);
     kernels.forward(&mut encoder, &problem, forward)?;
-    let backward = Backward::new(read(dy, n)?, read(x, n)?)
+    let backward = Backward::of(read(x, n)?)
+        .dy(read(dy, n)?)
         .alpha(read(alpha, 1)?)
         .gamma(read(gamma, COLS)?)
         .dx(write(dx, n)?)

@@ -7,6 +7,9 @@ typedef unsigned short u16;
 typedef unsigned int u32;
 typedef unsigned long long u64;
 
+// `dtype`, the storage type of the tensors. Kernels that are compiled for one type do not look at it.
+enum : u32 { DTYPE_F32, DTYPE_F16, DTYPE_BF16 };
+
 struct PointwiseForward {
     const void* x;
     void* y;
@@ -20,6 +23,8 @@ struct PointwiseForward {
     u64 inner;
     u32 slabs;
     u32 steps;
+    u32 dtype;
+    u32 param_f32;
 };
 
 struct PointwiseBackward {
@@ -40,6 +45,8 @@ struct PointwiseBackward {
     u64 pieces;
     u32 slabs;
     u32 steps;
+    u32 dtype;
+    u32 param_f32;
 };
 
 struct NormForward {
@@ -56,6 +63,8 @@ struct NormForward {
     float eps;
     u32 unbiased;
     u64 cached;
+    u32 dtype;
+    u32 param_f32;
 };
 
 struct NormBackward {
@@ -75,6 +84,8 @@ struct NormBackward {
     u32 unbiased;
     u32 cached;
     u32 steps;
+    u32 dtype;
+    u32 param_f32;
 };
 
 struct Fold {

@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
-"""Remakes kernels/ptx: each kernels/*.cu by NVRTC 12.0, once for each architecture.
+"""Remakes kernels/ptx: each kernels/*.cu by NVRTC 12.0, compressed, as SOURCE.sm_ARCHITECTURE.ptx.gz.
 
     python3 -m venv target/cuda-tools
     target/cuda-tools/bin/pip install -r kernels/toolchain.txt
     target/cuda-tools/bin/python kernels/make_ptx.py            # writes kernels/ptx
     target/cuda-tools/bin/python kernels/make_ptx.py --check    # writes nothing, fails on a difference
 
+Every source has PTX for the architectures of ARCHITECTURES. One that is better off with more, say for sm_90, gets them by
+`make_ptx.py --arch 90 kernels/SOURCE.cu`: from then on the file in kernels/ptx is remade and checked as the others are.
 No GPU, driver or toolkit is needed. The sources go to the compiler by name and text, so that no path of this machine
 gets into the output.
 """
@@ -13,14 +15,19 @@ gets into the output.
 import argparse
 import concurrent.futures
 import ctypes
+import gzip
+import io
 import pathlib
+import re
 import sys
 import sysconfig
 
 HERE = pathlib.Path(__file__).resolve().parent
-ARCHITECTURES = (75, 80, 90)
+# sm_90 and later run the PTX of sm_80: benches/record/2026-11-28-cuda-ptx-sm80-sm90.md.
+ARCHITECTURES = (75, 80)
 RELEASE = (12, 0)
-OPTIONS = ("--std=c++17",)
+# Lambdas bear no annotation; nvcc takes those of a device function for device functions without being told.
+OPTIONS = ("--std=c++17", "--device-as-default-execution-space")
 
 
 class Nvrtc:
@@ -84,6 +91,43 @@ def make(job):
     return Nvrtc().compile(source, headers, architecture, [f"-D{d}" for d in defines])
 
 
+def compressed(text):
+    """The bytes of a gzip file: with neither a time nor a name, so that the text alone decides them."""
+    out = io.BytesIO()
+    with gzip.GzipFile("", "wb", 9, out, 0) as file:
+        file.write(text.encode())
+    return out.getvalue()
+
+
+def read(path):
+    """The text of a file that `compressed` made. Another zlib may compress it to other bytes."""
+    return gzip.decompress(path.read_bytes()).decode()
+
+
+def path_of(folder, source, architecture):
+    return folder / f"{source.stem}.sm_{architecture}.ptx.gz"
+
+
+def present(folder):
+    """(name of the source, architecture) of the files in a folder."""
+    found = ((path, re.fullmatch(r"(\w+)\.sm_(\d+)\.ptx\.gz", path.name)) for path in sorted(folder.glob("*")))
+    for path, match in found:
+        if match is None:
+            sys.exit(f"{path}: not SOURCE.sm_ARCHITECTURE.ptx.gz")
+        yield match[1], int(match[2])
+
+
+def jobs_of(arguments):
+    """(source, architecture) of what is to be made: the longest first, so that no core is left with one at the end."""
+    sources = arguments.sources or sorted(HERE.glob("*.cu"))
+    sources.sort(key=lambda source: source.stat().st_size, reverse=True)
+    more = set(present(arguments.out))
+    for source in sources:
+        wanted = {*ARCHITECTURES, *(architecture for name, architecture in more if name == source.stem)}
+        for architecture in arguments.arch or sorted(wanted):
+            yield source, architecture
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--check", action="store_true", help="compare with what is there instead of writing")
@@ -92,25 +136,23 @@ def main():
     parser.add_argument("--define", action="append", default=[], help="a macro, for experiments")
     parser.add_argument("sources", nargs="*", type=pathlib.Path, help="instead of all of kernels/*.cu")
     arguments = parser.parse_args()
-    architectures = arguments.arch or ARCHITECTURES
-    sources = arguments.sources or sorted(HERE.glob("*.cu"))
-    # The longest first, so that no core is left with one of them at the end.
-    sources.sort(key=lambda source: source.stat().st_size, reverse=True)
-    jobs = [(source, architecture, arguments.define) for source in sources for architecture in architectures]
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    jobs = [(*job, arguments.define) for job in jobs_of(arguments)]
     stale = []
     with concurrent.futures.ProcessPoolExecutor() as pool:
         for (source, architecture, _), ptx in zip(jobs, pool.map(make, jobs)):
-            target = arguments.out / f"sm_{architecture}" / source.with_suffix(".ptx").name
+            target = path_of(arguments.out, source, architecture)
             if arguments.check:
-                if not target.is_file() or target.read_text() != ptx:
+                if not target.is_file() or read(target) != ptx:
                     stale.append(str(target))
                 continue
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_text(ptx)
-            print(f"{target}: {len(ptx)} bytes, {ptx.count('.entry')} entries")
+            # Where the text is the same, so are the bytes, whatever the zlib.
+            if not target.is_file() or read(target) != ptx:
+                target.write_bytes(compressed(ptx))
+            print(f"{target}: {len(ptx)} bytes, {target.stat().st_size} compressed, {ptx.count('.entry')} entries")
     if not arguments.sources:
-        names = {source.stem for source in sources}
-        stale += [f"{f} (has no source)" for f in sorted(arguments.out.glob("sm_*/*.ptx")) if f.stem not in names]
+        names = {source.stem for source, _, _ in jobs}
+        stale += [f"{name} for sm_{a} (has no source)" for name, a in present(arguments.out) if name not in names]
     if stale:
         sys.exit("not what the sources give: " + ", ".join(stale))
 

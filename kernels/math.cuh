@@ -126,13 +126,6 @@ DYT_MATH float rcp(float d) {
     asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(r) : "f"(d));
     return r;
 }
-
-// tanh u, off by 2^-11 of itself.
-DYT_MATH float tanh_approx(float u) {
-    float d;
-    asm("tanh.approx.f32 %0, %1;" : "=f"(d) : "f"(u));
-    return d;
-}
 #else
 DYT_MATH float fma_rn(float a, float b, float c) { return std::fma(a, b, c); }
 DYT_MATH float mul_rn(float a, float b) { return a * b; }
@@ -147,14 +140,6 @@ DYT_MATH float ex2_flushed(float x) {
     return y < 1.17549435e-38f ? 0.0f : y;
 }
 DYT_MATH float rcp(float d) { return DYT_MATH_RCP_ERROR(static_cast<float>(1.0 / static_cast<double>(d))); }
-// Cut to 11 bits: as far off as the instruction may be, but for where that would leave 1 behind.
-DYT_MATH float tanh_approx(float u) {
-    const double t = std::tanh(static_cast<double>(u));
-    int exponent;
-    const double fraction = std::frexp(t, &exponent);
-    return std::fabs(t) < 0.999 ? static_cast<float>(std::ldexp(std::nearbyint(fraction * 2048) / 2048, exponent))
-                                : static_cast<float>(t);
-}
 #endif
 
 // tanh u near 0. Elsewhere any value.
@@ -204,9 +189,6 @@ DYT_MATH float tanh_fwd_16(float u) {
     const float far = fma_rn(-e, rcp(fma_rn(e, 0.5f, 0.5f)), 1.0f);
     return near_or_far(u, a, NEAR_END_16, a, far);
 }
-
-// tanh u for results stored as bf16, by one instruction that is off by an eighth of a step of bf16 at most.
-DYT_MATH float tanh_fwd_bf16(float u) { return math::tanh_approx(u); }
 
 // tanh u and 1 - tanh^2 u.
 DYT_MATH math::Both tanh_both(float u) {

@@ -175,8 +175,3 @@ DYT_DEVICE void fold_into(Sum (&totals)[K], const float (&part)[K]) {
 DYT_DEVICE void add_to(float* sum, float term, bool begins) { *sum = begins ? term : *sum + term; }
 
 }  // namespace dyt
-
-// The instantiations of a kernel for both ops: KERNEL(storage, T, P, op, Op).
-#define DYT_FOR_NORMS(KERNEL)                           \
-    DYT_FOR_STORAGE(KERNEL, layer_norm, dyt::LayerNorm) \
-    DYT_FOR_STORAGE(KERNEL, rms_norm, dyt::RmsNorm)

@@ -38,17 +38,16 @@ DYT_DEVICE float argument(float alpha, float x, float shift) {
 
 // The parameters at the positions from `position` on; `absent` where there are none.
 template <class P, int N>
-DYT_DEVICE void along(const void* p, u64 position, u64 inner, float absent, float (&v)[N]) {
+DYT_DEVICE void along(P type, const void* p, u64 position, u64 inner, float absent, float (&v)[N]) {
     if (inner == 1 || p == nullptr) {
-        parameters<P, N>(p, position, absent, v);
+        parameters(type, p, position, absent, v);
         return;
     }
-    const typename P::Element* of_column = static_cast<const typename P::Element*>(p);
     u64 column = quotient(position, inner);
     u64 rest = position - column * inner;
 #pragma unroll
     for (int i = 0; i < N; ++i) {
-        v[i] = P::widen(of_column[column]);
+        v[i] = type.at(p, column);
         // The column behind the last is not looked at.
         if (++rest == inner && i + 1 < N) {
             rest = 0;
@@ -60,18 +59,21 @@ DYT_DEVICE void along(const void* p, u64 position, u64 inner, float absent, floa
 // Rows whose loads are under way before the first is needed.
 constexpr int FORWARD_AHEAD = 4;
 
-template <class T, class P, class Curve, bool VECTOR>
-DYT_DEVICE void pointwise_forward(const PointwiseForward& a) {
+template <class Curve, bool VECTOR, class T>
+DYT_DEVICE void pointwise_forward(const PointwiseForward& a, T type) {
     typedef Access<T, VECTOR> A;
+    const A access(type);
     constexpr int N = A::WIDTH;
     const u32 chunk = blockIdx.x / a.slabs;
     const u32 slab = blockIdx.x - chunk * a.slabs;
     const u64 position = (static_cast<u64>(slab) * blockDim.x + threadIdx.x) * N;
     if (position >= a.len) return;
     float gamma[N], beta[N];
-    along<P, N>(a.gamma, position, a.inner, 1.0f, gamma);
-    // -0 + 0 would be +0.
-    along<P, N>(a.beta, position, a.inner, -0.0f, beta);
+    with_parameters(type, a.param_f32, [&](auto p) {
+        along(p, a.gamma, position, a.inner, 1.0f, gamma);
+        // -0 + 0 would be +0.
+        along(p, a.beta, position, a.inner, -0.0f, beta);
+    });
     const float alpha = *a.alpha;
     const float shift = Curve::SHIFT ? *a.shift : 0.0f;
     const u64 first = static_cast<u64>(chunk) * blockDim.y * a.steps + threadIdx.y;
@@ -91,11 +93,11 @@ DYT_DEVICE void pointwise_forward(const PointwiseForward& a) {
         for (u32 i = 0; i < FORWARD_AHEAD; ++i) {
             if (i >= left) break;
             float v[N];
-            A::unpack(block[i], v);
+            access.unpack(block[i], v);
 #pragma unroll
             for (int k = 0; k < N; ++k)
                 v[k] = math::fma_rn(gamma[k], Curve::template f<T>(argument<Curve>(alpha, v[k], shift)), beta[k]);
-            A::store(y + i * step, v);
+            access.store(y + i * step, v);
         }
         x += FORWARD_AHEAD * step;
         y += FORWARD_AHEAD * step;
@@ -171,11 +173,11 @@ struct Sums {
 
 // dx of one row's positions, and their part of the sums.
 template <class T, class Curve, class A, int N>
-DYT_DEVICE void slope(const typename A::Block& of_dy, const typename A::Block& of_x, typename T::Element* dx,
-                      u64 at, float alpha, float shift, const float (&gamma)[N], Sums<N>& sums) {
+DYT_DEVICE void slope(const A& access, const typename A::Block& of_dy, const typename A::Block& of_x,
+                      typename T::Element* dx, u64 at, float alpha, float shift, const float (&gamma)[N], Sums<N>& sums) {
     float dy[N], x[N];
-    A::unpack(of_dy, dy);
-    A::unpack(of_x, x);
+    access.unpack(of_dy, dy);
+    access.unpack(of_x, x);
     float alpha_row = 0.0f, shift_row = 0.0f;
 #pragma unroll
     for (int k = 0; k < N; ++k) {
@@ -191,7 +193,7 @@ DYT_DEVICE void slope(const typename A::Block& of_dy, const typename A::Block& o
     }
     sums.alpha += alpha_row;
     if (Curve::SHIFT) sums.shift += shift_row;
-    if (dx != nullptr) A::store_streamed(dx + at, dy);
+    if (dx != nullptr) access.store_streamed(dx + at, dy);
 }
 // Where a block's sums of columns go.
 struct Target {
@@ -286,9 +288,9 @@ DYT_DEVICE void store_scalar(float sum, float* out) {
 }
 
 // dx of this thread's rows, and the sums over them; `at` is the first one.
-template <class T, class Curve, class A, bool VECTOR, int N>
-DYT_DEVICE void slopes(const PointwiseBackward& a, u64 at, u32 count, float alpha, float shift, const float (&gamma)[N],
-                       Sums<N>& sums) {
+template <class T, class Curve, bool VECTOR, class A, int N>
+DYT_DEVICE void slopes(const PointwiseBackward& a, const A& access, u64 at, u32 count, float alpha, float shift,
+                       const float (&gamma)[N], Sums<N>& sums) {
     typedef typename T::Element Element;
     // One position for the three tensors: a pointer to each would be six registers more, and nvcc spills them.
     const u64 step = static_cast<u64>(blockDim.y) * a.row_stride;
@@ -302,16 +304,17 @@ DYT_DEVICE void slopes(const PointwiseBackward& a, u64 at, u32 count, float alph
     for (u32 row = 0; row < count; ++row) {
         typename A::Block of_dy, of_x;
         rows.take(row, count, dy, x, at, step, of_dy, of_x);
-        slope<T, Curve, A, N>(of_dy, of_x, dx, at, alpha, shift, gamma, sums);
+        slope<T, Curve>(access, of_dy, of_x, dx, at, alpha, shift, gamma, sums);
         at += step;
     }
     wait_copies<0>();
 }
 
-template <class T, class P, class Curve, bool VECTOR>
-DYT_DEVICE void pointwise_backward(const PointwiseBackward& a) {
+template <class Curve, bool VECTOR, class T>
+DYT_DEVICE void pointwise_backward(const PointwiseBackward& a, T type) {
     typedef Access<T, VECTOR> A;
     constexpr int N = A::WIDTH;
+    const A access(type);
     const u32 chunk = blockIdx.x / a.slabs;
     const u32 slab = blockIdx.x - chunk * a.slabs;
     const u64 position = (static_cast<u64>(slab) * blockDim.x + threadIdx.x) * N;
@@ -322,9 +325,9 @@ DYT_DEVICE void pointwise_backward(const PointwiseBackward& a) {
     sums.clear();
     if (position < a.len && first < a.rows) {
         float gamma[N];
-        along<P, N>(a.gamma, position, a.inner, 1.0f, gamma);
+        with_parameters(type, a.param_f32, [&](auto p) { along(p, a.gamma, position, a.inner, 1.0f, gamma); });
         const u32 count = static_cast<u32>(least(a.steps, quotient(a.rows - first + blockDim.y - 1, blockDim.y)));
-        slopes<T, Curve, A, VECTOR, N>(a, first * a.row_stride + position, count, alpha, shift, gamma, sums);
+        slopes<T, Curve, VECTOR>(a, access, first * a.row_stride + position, count, alpha, shift, gamma, sums);
     }
     const u64 width = static_cast<u64>(blockDim.x) * N;
     const Target to = {slab * width, least(a.len, (slab + 1) * width), a.inner, slab, chunk * a.pieces};
@@ -335,15 +338,17 @@ DYT_DEVICE void pointwise_backward(const PointwiseBackward& a) {
 
 }  // namespace dyt
 
-#define POINTWISE(storage, T, P, op, Curve)                                                          \
-    DYT_ENTRY(dyt_##op##_fwd_##storage##_vector, PointwiseForward, 256, 4,                            \
-              dyt::pointwise_forward<T, P, Curve, true>(a))                                          \
-    DYT_ENTRY(dyt_##op##_fwd_##storage##_scalar, PointwiseForward, 256, 4,                            \
-              dyt::pointwise_forward<T, P, Curve, false>(a))                                         \
-    DYT_ENTRY(dyt_##op##_bwd_##storage##_vector, PointwiseBackward, 256, 3,                           \
-              dyt::pointwise_backward<T, P, Curve, true>(a))                                         \
-    DYT_ENTRY(dyt_##op##_bwd_##storage##_scalar, PointwiseBackward, 256, 4,                           \
-              dyt::pointwise_backward<T, P, Curve, false>(a))
+#define POINTWISE_VECTOR(dtype, T, op, Curve)                                                                        \
+    DYT_ENTRY(dyt_##op##_fwd_##dtype##_vector, PointwiseForward, 256, 4, dyt::pointwise_forward<Curve, true>(a, T())) \
+    DYT_ENTRY(dyt_##op##_bwd_##dtype##_vector, PointwiseBackward, 256, 3, dyt::pointwise_backward<Curve, true>(a, T()))
 
-DYT_FOR_STORAGE(POINTWISE, dyt, dyt::Dyt)
-DYT_FOR_STORAGE(POINTWISE, derf, dyt::Derf)
+#define POINTWISE_SCALAR(op, Curve)                                                                    \
+    DYT_ENTRY(dyt_##op##_fwd_scalar, PointwiseForward, 256, 4,                                         \
+              dyt::with_dtype(a.dtype, [&](auto type) { dyt::pointwise_forward<Curve, false>(a, type); })) \
+    DYT_ENTRY(dyt_##op##_bwd_scalar, PointwiseBackward, 256, 4,                                        \
+              dyt::with_dtype(a.dtype, [&](auto type) { dyt::pointwise_backward<Curve, false>(a, type); }))
+
+DYT_FOR_DTYPES(POINTWISE_VECTOR, dyt, dyt::Dyt)
+DYT_FOR_DTYPES(POINTWISE_VECTOR, derf, dyt::Derf)
+POINTWISE_SCALAR(dyt, dyt::Dyt)
+POINTWISE_SCALAR(derf, dyt::Derf)

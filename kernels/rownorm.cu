@@ -17,6 +17,12 @@ struct Share {
         return share;
     }
     DYT_METHOD u32 at(int i) const { return first + i * stride; }
+    // Block i of a row. Of 16 bits a thread has so many values that the place of each block would not fit into registers
+    // too: the stride is the same for all threads, and takes none.
+    template <class T, class Pointer>
+    DYT_METHOD Pointer in(Pointer row, int i) const {
+        return T::NARROW ? row + first + i * stride : row + at(i);
+    }
 };
 
 DYT_DEVICE bool has(u32 there, int i) { return (there >> i & 1) != 0; }
@@ -74,15 +80,15 @@ private:
 // The origin: the first value of the row, and the mean of what the others differ from it, so that the mean of equal
 // values is exact.
 template <class A, int COUNT, class T>
-DYT_DEVICE float origin_of(const Moments& moments, const Kept<A, COUNT>& kept, const typename A::Element* row,
-                           u32 there, bool live, u32& turn) {
-    const float first = live ? T::widen(*row) : 0.0f;
+DYT_DEVICE float origin_of(const Moments& moments, T type, const A& access, const Kept<A, COUNT>& kept,
+                           const typename A::Element* row, u32 there, bool live, u32& turn) {
+    const float first = live ? type.widen(*row) : 0.0f;
     float sum[1] = {0.0f};
 #pragma unroll
     for (int i = 0; i < COUNT; ++i) {
         if (!has(there, i)) continue;
         float x[A::WIDTH];
-        A::unpack(kept.block[i], x);
+        access.unpack(kept.block[i], x);
         float part = 0.0f;
 #pragma unroll
         for (int k = 0; k < A::WIDTH; ++k) part += x[k] - first;
@@ -92,11 +98,12 @@ DYT_DEVICE float origin_of(const Moments& moments, const Kept<A, COUNT>& kept, c
     return first + moments.average(sum[0]);
 }
 
-template <class T, class P, class Op, bool VECTOR>
-DYT_DEVICE void norm_forward(const NormForward& a) {
+template <class Op, bool VECTOR, class T>
+DYT_DEVICE void norm_forward(const NormForward& a, T type) {
     typedef Access<T, VECTOR> A;
     typedef typename T::Element Element;
     constexpr int N = A::WIDTH, COUNT = 4;
+    const A access(type);
     const Moments moments = Moments::of(a);
     const Share<A, COUNT> share = Share<A, COUNT>::of(a.cols);
     u32 turn = 0;
@@ -109,14 +116,15 @@ DYT_DEVICE void norm_forward(const NormForward& a) {
         const u32 there = live ? share.there : 0;
         const Element* x = static_cast<const Element*>(a.x) + row * a.row_stride;
         Kept<A, COUNT> kept;
-        kept.load(x, share, there);
-        const float m = Op::CENTER ? origin_of<A, COUNT, T>(moments, kept, x, there, live, turn) : 0.0f;
+        #pragma unroll
+        for (int i = 0; i < COUNT; ++i) kept.block[i] = has(there, i) ? A::load(share.template in<T>(x, i)) : A::zero();
+        const float m = Op::CENTER ? origin_of(moments, type, access, kept, x, there, live, turn) : 0.0f;
         // The deviations, unpacked once.
         float d[COUNT][N];
         float sums[2] = {0.0f, 0.0f};
 #pragma unroll
         for (int i = 0; i < COUNT; ++i) {
-            A::unpack(kept.block[i], d[i]);
+            access.unpack(kept.block[i], d[i]);
             if (!has(there, i)) continue;
             float square = 0.0f, sum = 0.0f;
 #pragma unroll
@@ -144,16 +152,20 @@ DYT_DEVICE void norm_forward(const NormForward& a) {
             if (a.rstd != nullptr) a.rstd[row] = rstd;
         }
         Element* y = static_cast<Element*>(a.y) + row * a.row_stride;
+        with_parameters(type, a.param_f32, [&](auto p) {
 #pragma unroll
-        for (int i = 0; i < COUNT; ++i) {
-            if (!has(there, i)) continue;
-            float gamma[N], beta[N];
-            parameters<P, N>(a.gamma, share.at(i), 1.0f, gamma);
-            parameters<P, N>(a.beta, share.at(i), -0.0f, beta);
+            for (int i = 0; i < COUNT; ++i) {
+                if (!has(there, i)) continue;
+                float gamma[N], beta[N];
+                const u32 column = T::NARROW ? opaque(share.at(i)) : share.at(i);
+                parameters(p, a.gamma, column, 1.0f, gamma);
+                parameters(p, a.beta, column, -0.0f, beta);
 #pragma unroll
-            for (int k = 0; k < N; ++k) d[i][k] = math::fma_rn(affine.x_hat<Op>(d[i][k]), gamma[k], beta[k]);
-            A::store(y + share.at(i), d[i]);
-        }
+                for (int k = 0; k < N; ++k)
+                    d[i][k] = math::fma_rn(affine.template x_hat<Op>(d[i][k]), gamma[k], beta[k]);
+                access.store(share.template in<T>(y, i), d[i]);
+            }
+        });
     }
 }
 
@@ -188,11 +200,12 @@ DYT_DEVICE void store_columns(const float (&sums)[COUNT][N], float* out, u64 col
     }
 }
 
-template <class T, class P, class Op, bool VECTOR>
-DYT_DEVICE void norm_backward(const NormBackward& a) {
+template <class Op, bool VECTOR, class T, class P>
+DYT_DEVICE void norm_backward(const NormBackward& a, T type, P p) {
     typedef Access<T, VECTOR> A;
     typedef typename T::Element Element;
     constexpr int N = A::WIDTH, COUNT = VECTOR ? 16 / N : 4;
+    const A access(type);
     const Moments moments = Moments::of(a);
     const Share<A, COUNT> share = Share<A, COUNT>::of(a.cols);
     const bool reads_x = a.dx != nullptr || a.dgamma != nullptr;
@@ -236,15 +249,16 @@ DYT_DEVICE void norm_backward(const NormBackward& a) {
         if (reads_x) {
             float m = 0.0f;
             if (Op::CENTER)
-                m = a.mean == nullptr ? origin_of<A, COUNT, T>(moments, of_x, x + begin, there, live, turn) : saved.mean;
+                m = a.mean == nullptr ? origin_of(moments, type, access, of_x, x + begin, there, live, turn)
+                                      : saved.mean;
             float sums[4] = {0.0f, 0.0f, 0.0f, 0.0f};
 #pragma unroll
             for (int i = 0; i < COUNT; ++i) {
                 if (!has(there, i)) continue;
                 float x_part[N], dy_part[N], gamma[N];
-                A::unpack(of_x.block[i], x_part);
-                A::unpack(of_dy.block[i], dy_part);
-                parameters<P, N>(a.gamma, share.at(i), 1.0f, gamma);
+                access.unpack(of_x.block[i], x_part);
+                access.unpack(of_dy.block[i], dy_part);
+                parameters(p, a.gamma, share.at(i), 1.0f, gamma);
                 add_terms<Op, N>(sums, x_part, dy_part, gamma, m);
             }
             all_row_sums<Op>(sums, turn);
@@ -254,17 +268,17 @@ DYT_DEVICE void norm_backward(const NormBackward& a) {
         for (int i = 0; i < COUNT; ++i) {
             if (!has(there, i)) continue;
             float x_part[N], dy_part[N], gamma[N];
-            A::unpack(of_x.block[i], x_part);
-            A::unpack(of_dy.block[i], dy_part);
-            parameters<P, N>(a.gamma, share.at(i), 1.0f, gamma);
+            access.unpack(of_x.block[i], x_part);
+            access.unpack(of_dy.block[i], dy_part);
+            parameters(p, a.gamma, share.at(i), 1.0f, gamma);
 #pragma unroll
             for (int k = 0; k < N; ++k) {
-                const float x_hat = slope.affine.x_hat<Op>(x_part[k]);
+                const float x_hat = slope.affine.template x_hat<Op>(x_part[k]);
                 dgamma[i][k] = math::fma_rn(dy_part[k], x_hat, dgamma[i][k]);
                 dbeta[i][k] += dy_part[k];
-                dy_part[k] = slope.dx<Op>(dy_part[k] * gamma[k], x_hat);
+                dy_part[k] = slope.template dx<Op>(dy_part[k] * gamma[k], x_hat);
             }
-            if (a.dx != nullptr) A::store(static_cast<Element*>(a.dx) + begin + share.at(i), dy_part);
+            if (a.dx != nullptr) access.store(static_cast<Element*>(a.dx) + begin + share.at(i), dy_part);
         }
     }
     // Nothing is under way any more, and the place of the copies is free for the exchange.
@@ -277,10 +291,18 @@ DYT_DEVICE void norm_backward(const NormBackward& a) {
 
 }  // namespace dyt
 
-#define ROWNORM(storage, T, P, op, Op)                                                                   \
-    DYT_ENTRY(dyt_##op##_fwd_##storage##_vector, NormForward, 1024, 1, dyt::norm_forward<T, P, Op, true>(a)) \
-    DYT_ENTRY(dyt_##op##_fwd_##storage##_scalar, NormForward, 1024, 1, dyt::norm_forward<T, P, Op, false>(a)) \
-    DYT_ENTRY(dyt_##op##_bwd_##storage##_vector, NormBackward, 512, 1, dyt::norm_backward<T, P, Op, true>(a)) \
-    DYT_ENTRY(dyt_##op##_bwd_##storage##_scalar, NormBackward, 512, 1, dyt::norm_backward<T, P, Op, false>(a))
+#define ROWNORM_VECTOR(dtype, T, op, Op)                                                                    \
+    DYT_ENTRY(dyt_##op##_fwd_##dtype##_vector, NormForward, 1024, 1, dyt::norm_forward<Op, true>(a, T()))   \
+    DYT_ENTRY(dyt_##op##_bwd_##dtype##_vector, NormBackward, 512, 1,                                        \
+              dyt::with_parameters(T(), a.param_f32, [&](auto p) { dyt::norm_backward<Op, true>(a, T(), p); }))
 
-DYT_FOR_NORMS(ROWNORM)
+#define ROWNORM_SCALAR(op, Op)                                                                          \
+    DYT_ENTRY(dyt_##op##_fwd_scalar, NormForward, 1024, 1,                                              \
+              dyt::with_dtype(a.dtype, [&](auto type) { dyt::norm_forward<Op, false>(a, type); }))      \
+    DYT_ENTRY(dyt_##op##_bwd_scalar, NormBackward, 512, 1,                                              \
+              dyt::with_types(a, [&](auto type, auto p) { dyt::norm_backward<Op, false>(a, type, p); }))
+
+DYT_FOR_DTYPES(ROWNORM_VECTOR, layer_norm, dyt::LayerNorm)
+DYT_FOR_DTYPES(ROWNORM_VECTOR, rms_norm, dyt::RmsNorm)
+ROWNORM_SCALAR(layer_norm, dyt::LayerNorm)
+ROWNORM_SCALAR(rms_norm, dyt::RmsNorm)

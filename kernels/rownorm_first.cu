@@ -40,15 +40,15 @@ DYT_DEVICE void warp_sums(float (&values)[K]) {
 }
 
 template <class T>
-DYT_DEVICE float first_origin(const Moments& moments, const typename T::Element* x, u64 cols, u64 inner) {
-    const float first = T::widen(*x);
+DYT_DEVICE float first_origin(const Moments& moments, T type, const typename T::Element* x, u64 cols, u64 inner) {
+    const float first = type.widen(*x);
     Sum total[1];
     total[0].clear();
 #pragma unroll 1
     for (u64 c = threadIdx.y; c < cols;) {
         float part[1] = {0.0f};
 #pragma unroll 4
-        for (u32 i = 0; i < FIRST_STEPS && c < cols; ++i, c += blockDim.y) part[0] += T::widen(x[c * inner]) - first;
+        for (u32 i = 0; i < FIRST_STEPS && c < cols; ++i, c += blockDim.y) part[0] += type.widen(x[c * inner]) - first;
         fold_into(total, part);
     }
     float sum[1] = {total[0].value()};
@@ -56,8 +56,8 @@ DYT_DEVICE float first_origin(const Moments& moments, const typename T::Element*
     return first + moments.average(sum[0]);
 }
 
-template <class T, class P, class Op>
-DYT_DEVICE void norm_forward_first(const NormForward& a) {
+template <class Op, class T, class P>
+DYT_DEVICE void norm_forward_first(const NormForward& a, T type, P of_parameters) {
     typedef typename T::Element Element;
     const Moments moments = Moments::of(a);
     const u64 tiles = (a.inner + 31) / 32;
@@ -66,7 +66,7 @@ DYT_DEVICE void norm_forward_first(const NormForward& a) {
         const Position at(tile, tiles, a.inner, a.row_stride);
         // Threads without a position go along on one that is there, and write nothing.
         const Element* x = static_cast<const Element*>(a.x) + (at.live ? at.begin : at.begin - threadIdx.x);
-        const float m = Op::CENTER ? first_origin<T>(moments, x, a.cols, a.inner) : 0.0f;
+        const float m = Op::CENTER ? first_origin(moments, type, x, a.cols, a.inner) : 0.0f;
         Sum totals[2];
         totals[0].clear();
         totals[1].clear();
@@ -75,7 +75,7 @@ DYT_DEVICE void norm_forward_first(const NormForward& a) {
             float part[2] = {0.0f, 0.0f};
 #pragma unroll 4
             for (u32 i = 0; i < FIRST_STEPS && c < a.cols; ++i, c += blockDim.y) {
-                const float value = T::widen(x[c * a.inner]);
+                const float value = type.widen(x[c * a.inner]);
                 const float d = Op::CENTER ? value - m : value;
                 part[0] = math::fma_rn(d, d, part[0]);
                 part[1] += d;
@@ -96,24 +96,24 @@ DYT_DEVICE void norm_forward_first(const NormForward& a) {
 #pragma unroll 1
         for (u64 column = threadIdx.y; column < a.cols; column += blockDim.y) {
             float gamma[1], beta[1];
-            parameters<P, 1>(a.gamma, column, 1.0f, gamma);
-            parameters<P, 1>(a.beta, column, -0.0f, beta);
-            const float x_hat = affine.x_hat<Op>(T::widen(x[column * a.inner]));
-            y[column * a.inner] = T::narrow(math::fma_rn(x_hat, gamma[0], beta[0]));
+            parameters(of_parameters, a.gamma, column, 1.0f, gamma);
+            parameters(of_parameters, a.beta, column, -0.0f, beta);
+            const float x_hat = affine.x_hat<Op>(type.widen(x[column * a.inner]));
+            y[column * a.inner] = type.narrow(math::fma_rn(x_hat, gamma[0], beta[0]));
         }
     }
 }
 
 // What dx and x^ of a position are made of.
-template <class T, class P, class Op>
-DYT_DEVICE Slope first_slope(const Moments& moments, const NormBackward& a, const Position& at, u64 begin) {
+template <class Op, class T, class P>
+DYT_DEVICE Slope first_slope(const Moments& moments, const NormBackward& a, T type, P of_parameters, const Position& at, u64 begin) {
     typedef typename T::Element Element;
     const Element* x = static_cast<const Element*>(a.x) + begin;
     const Element* dy = static_cast<const Element*>(a.dy) + begin;
     float m = 0.0f;
     if (Op::CENTER) {
         if (a.mean == nullptr) {
-            m = first_origin<T>(moments, x, a.cols, a.inner);
+            m = first_origin(moments, type, x, a.cols, a.inner);
         } else if (at.live) {
             m = a.mean[at.row];
         }
@@ -126,10 +126,10 @@ DYT_DEVICE Slope first_slope(const Moments& moments, const NormBackward& a, cons
         float part[4] = {0.0f, 0.0f, 0.0f, 0.0f};
 #pragma unroll 4
         for (u32 i = 0; i < FIRST_STEPS && c < a.cols; ++i, c += blockDim.y) {
-            const float x_part[1] = {T::widen(x[c * a.inner])};
-            const float dy_part[1] = {T::widen(dy[c * a.inner])};
+            const float x_part[1] = {type.widen(x[c * a.inner])};
+            const float dy_part[1] = {type.widen(dy[c * a.inner])};
             float gamma[1];
-            parameters<P, 1>(a.gamma, c, 1.0f, gamma);
+            parameters(of_parameters, a.gamma, c, 1.0f, gamma);
             add_terms<Op, 1>(part, x_part, dy_part, gamma, m);
         }
         fold_into(totals, part);
@@ -142,8 +142,8 @@ DYT_DEVICE Slope first_slope(const Moments& moments, const NormBackward& a, cons
     return slope_of<Op>(moments, m, a.rstd != nullptr, saved.rstd, sums);
 }
 
-template <class T, class P, class Op>
-DYT_DEVICE void norm_backward_first(const NormBackward& a) {
+template <class Op, class T, class P>
+DYT_DEVICE void norm_backward_first(const NormBackward& a, T type, P of_parameters) {
     typedef typename T::Element Element;
     const Moments moments = Moments::of(a);
     const u64 tiles = (a.inner + 31) / 32;
@@ -156,17 +156,17 @@ DYT_DEVICE void norm_backward_first(const NormBackward& a) {
         const Position at(tile, tiles, a.inner, a.row_stride);
         const u64 begin = at.live ? at.begin : at.begin - threadIdx.x;
         Slope slope = {{0.0f, 0.0f, 0.0f}, 0.0f, 0.0f};
-        if (reads_x) slope = first_slope<T, P, Op>(moments, a, at, begin);
+        if (reads_x) slope = first_slope<Op>(moments, a, type, of_parameters, at, begin);
         const Element* x = static_cast<const Element*>(a.x) + begin;
         const Element* dy = static_cast<const Element*>(a.dy) + begin;
 #pragma unroll 1
         for (u64 c = threadIdx.y; c < a.cols; c += blockDim.y) {
-            const float of_dy = at.live ? T::widen(dy[c * a.inner]) : 0.0f;
-            const float x_hat = reads_x && at.live ? slope.affine.x_hat<Op>(T::widen(x[c * a.inner])) : 0.0f;
+            const float of_dy = at.live ? type.widen(dy[c * a.inner]) : 0.0f;
+            const float x_hat = reads_x && at.live ? slope.affine.x_hat<Op>(type.widen(x[c * a.inner])) : 0.0f;
             float gamma[1];
-            parameters<P, 1>(a.gamma, c, 1.0f, gamma);
+            parameters(of_parameters, a.gamma, c, 1.0f, gamma);
             if (a.dx != nullptr && at.live)
-                static_cast<Element*>(a.dx)[begin + c * a.inner] = T::narrow(slope.dx<Op>(of_dy * gamma[0], x_hat));
+                static_cast<Element*>(a.dx)[begin + c * a.inner] = type.narrow(slope.dx<Op>(of_dy * gamma[0], x_hat));
             if (dgamma != nullptr) {
                 const float sum = lane_sum(of_dy * x_hat, 32);
                 if (threadIdx.x == 0) add_to(dgamma + c, sum, tile == first);
@@ -181,8 +181,11 @@ DYT_DEVICE void norm_backward_first(const NormBackward& a) {
 
 }  // namespace dyt
 
-#define ROWNORM_FIRST(storage, T, P, op, Op)                                                              \
-    DYT_ENTRY(dyt_##op##_fwd_##storage##_first, NormForward, 256, 4, dyt::norm_forward_first<T, P, Op>(a)) \
-    DYT_ENTRY(dyt_##op##_bwd_##storage##_first, NormBackward, 256, 2, dyt::norm_backward_first<T, P, Op>(a))
+#define ROWNORM_FIRST(op, Op)                                                                                  \
+    DYT_ENTRY(dyt_##op##_fwd_first, NormForward, 256, 4,                                                       \
+              dyt::with_types(a, [&](auto type, auto p) { dyt::norm_forward_first<Op>(a, type, p); }))         \
+    DYT_ENTRY(dyt_##op##_bwd_first, NormBackward, 256, 2,                                                      \
+              dyt::with_types(a, [&](auto type, auto p) { dyt::norm_backward_first<Op>(a, type, p); }))
 
-DYT_FOR_NORMS(ROWNORM_FIRST)
+ROWNORM_FIRST(layer_norm, dyt::LayerNorm)
+ROWNORM_FIRST(rms_norm, dyt::RmsNorm)

@@ -47,9 +47,10 @@ struct Tile {
 };
 
 template <class T, class A>
-DYT_DEVICE float long_origin(const Moments& moments, const LongRow<A>& x, u64 blocks, bool seen, u32& turn) {
+DYT_DEVICE float long_origin(const Moments& moments, T type, const A& access, const LongRow<A>& x, u64 blocks,
+                             bool seen, u32& turn) {
     constexpr int COUNT = Tile<A>::COUNT;
-    const float first = T::widen(*x.row);
+    const float first = type.widen(*x.row);
     Sum total[1];
     total[0].clear();
 #pragma unroll 1
@@ -65,7 +66,7 @@ DYT_DEVICE float long_origin(const Moments& moments, const LongRow<A>& x, u64 bl
         for (int i = 0; i < COUNT; ++i) {
             if (tile + i * blockDim.x + threadIdx.x >= blocks) continue;
             float v[A::WIDTH];
-            A::unpack(block[i], v);
+            access.unpack(block[i], v);
 #pragma unroll
             for (int k = 0; k < A::WIDTH; ++k) part[0] += v[k] - first;
         }
@@ -76,11 +77,12 @@ DYT_DEVICE float long_origin(const Moments& moments, const LongRow<A>& x, u64 bl
     return first + moments.average(sum[0]);
 }
 
-template <class T, class P, class Op, bool VECTOR>
-DYT_DEVICE void norm_forward_long(const NormForward& a) {
+template <class Op, bool VECTOR, class T>
+DYT_DEVICE void norm_forward_long(const NormForward& a, T type) {
     typedef Access<T, VECTOR> A;
     typedef typename T::Element Element;
     constexpr int N = A::WIDTH, COUNT = Tile<A>::COUNT;
+    const A access(type);
     const Moments moments = Moments::of(a);
     const u64 blocks = a.cols / N;
     u32 turn = 0;
@@ -88,7 +90,7 @@ DYT_DEVICE void norm_forward_long(const NormForward& a) {
 #pragma unroll 1
     for (u64 row = blockIdx.x; row < a.rows; row += gridDim.x) {
         const LongRow<A> x = {static_cast<const Element*>(a.x) + row * a.row_stride, cache, a.cached};
-        const float m = Op::CENTER ? long_origin<T, A>(moments, x, blocks, false, turn) : 0.0f;
+        const float m = Op::CENTER ? long_origin(moments, type, access, x, blocks, false, turn) : 0.0f;
         Sum totals[2];
         totals[0].clear();
         totals[1].clear();
@@ -105,7 +107,7 @@ DYT_DEVICE void norm_forward_long(const NormForward& a) {
             for (int i = 0; i < COUNT; ++i) {
                 if (tile + i * blockDim.x + threadIdx.x >= blocks) continue;
                 float d[N];
-                A::unpack(block[i], d);
+                access.unpack(block[i], d);
 #pragma unroll
                 for (int k = 0; k < N; ++k) {
                     if (Op::CENTER) d[k] -= m;
@@ -127,40 +129,59 @@ DYT_DEVICE void norm_forward_long(const NormForward& a) {
         // In place this overwrites x, of which every thread reads its own blocks; the first value was read before the
         // last barrier.
         Element* y = static_cast<Element*>(a.y) + row * a.row_stride;
+        with_parameters(type, a.param_f32, [&](auto p) {
 #pragma unroll 1
-        for (u64 tile = 0; tile < blocks; tile += static_cast<u64>(COUNT) * blockDim.x) {
-            typename A::Block block[COUNT];
+            for (u64 tile = 0; tile < blocks; tile += static_cast<u64>(COUNT) * blockDim.x) {
+                typename A::Block block[COUNT];
 #pragma unroll
-            for (int i = 0; i < COUNT; ++i) {
-                const u64 at = tile + i * blockDim.x + threadIdx.x;
-                block[i] = at < blocks ? x.again(at) : A::zero();
+                for (int i = 0; i < COUNT; ++i) {
+                    const u64 at = tile + i * blockDim.x + threadIdx.x;
+                    block[i] = at < blocks ? x.again(at) : A::zero();
+                }
+#pragma unroll
+                for (int i = 0; i < COUNT; ++i) {
+                    const u64 at = tile + i * blockDim.x + threadIdx.x;
+                    if (at >= blocks) continue;
+                    float v[N], gamma[N], beta[N];
+                    access.unpack(block[i], v);
+                    parameters(p, a.gamma, at * N, 1.0f, gamma);
+                    parameters(p, a.beta, at * N, -0.0f, beta);
+#pragma unroll
+                    for (int k = 0; k < N; ++k) v[k] = math::fma_rn(affine.template x_hat<Op>(v[k]), gamma[k], beta[k]);
+                    access.store(y + at * N, v);
+                }
             }
-#pragma unroll
-            for (int i = 0; i < COUNT; ++i) {
-                const u64 at = tile + i * blockDim.x + threadIdx.x;
-                if (at >= blocks) continue;
-                float v[N], gamma[N], beta[N];
-                A::unpack(block[i], v);
-                parameters<P, N>(a.gamma, at * N, 1.0f, gamma);
-                parameters<P, N>(a.beta, at * N, -0.0f, beta);
-#pragma unroll
-                for (int k = 0; k < N; ++k) v[k] = math::fma_rn(affine.x_hat<Op>(v[k]), gamma[k], beta[k]);
-                A::store(y + at * N, v);
-            }
-        }
+        });
     }
 }
 
-template <class T, class P, class Op, bool VECTOR>
-DYT_DEVICE void norm_backward_long(const NormBackward& a) {
+// What a backward writes, as bits.
+enum { DX = 1, DGAMMA = 2, DBETA = 4 };
+
+// For 16 bits they stay in a register: pointers would be compared with null anew for each block of a row, by two
+// instructions each. In f32 the compiler has predicates enough for them.
+DYT_DEVICE u32 wanted_of(const NormBackward& a) {
+    const u32 bits = (a.dx != nullptr ? DX : 0) | (a.dgamma != nullptr ? DGAMMA : 0) | (a.dbeta != nullptr ? DBETA : 0);
+    return opaque(bits);
+}
+
+template <class T>
+DYT_DEVICE bool wants(u32 wanted, u32 bit, const void* p) {
+    return T::NARROW ? (wanted & bit) != 0 : p != nullptr;
+}
+
+template <class Op, bool VECTOR, class T>
+DYT_DEVICE void norm_backward_long(const NormBackward& a, T type) {
     typedef Access<T, VECTOR> A;
     typedef typename T::Element Element;
     constexpr int N = A::WIDTH, COUNT = Tile<A>::COUNT;
+    const A access(type);
     const Moments moments = Moments::of(a);
     const u64 blocks = a.cols / N;
     const bool reads_x = a.dx != nullptr || a.dgamma != nullptr;
     float* dgamma = a.dgamma == nullptr ? nullptr : a.dgamma + static_cast<u64>(blockIdx.x) * a.cols;
     float* dbeta = a.dbeta == nullptr ? nullptr : a.dbeta + static_cast<u64>(blockIdx.x) * a.cols;
+    const u32 wanted = wanted_of(a);
     const u64 begin = static_cast<u64>(blockIdx.x) * a.steps;
     u32 turn = 0;
     Raw* cache = reinterpret_cast<Raw*>(shared_memory() + blockDim.x);
@@ -174,35 +195,37 @@ DYT_DEVICE void norm_backward_long(const NormBackward& a) {
             const bool search = Op::CENTER && a.mean == nullptr;
             float m = 0.0f;
             if (search) {
-                m = long_origin<T, A>(moments, x, blocks, false, turn);
+                m = long_origin(moments, type, access, x, blocks, false, turn);
             } else if (Op::CENTER) {
                 m = a.mean[row];
             }
             Sum totals[4];
 #pragma unroll
             for (int k = 0; k < 4; ++k) totals[k].clear();
+            with_parameters(type, a.param_f32, [&](auto p) {
 #pragma unroll 1
-            for (u64 tile = 0; tile < blocks; tile += static_cast<u64>(COUNT) * blockDim.x) {
-                float part[4] = {0.0f, 0.0f, 0.0f, 0.0f};
-                typename A::Block of_x[COUNT], of_dy[COUNT];
+                for (u64 tile = 0; tile < blocks; tile += static_cast<u64>(COUNT) * blockDim.x) {
+                    float part[4] = {0.0f, 0.0f, 0.0f, 0.0f};
+                    typename A::Block of_x[COUNT], of_dy[COUNT];
 #pragma unroll
-                for (int i = 0; i < COUNT; ++i) {
-                    const u64 at = tile + i * blockDim.x + threadIdx.x;
-                    of_x[i] = at < blocks ? x.get(at, search) : A::zero();
-                    of_dy[i] = at < blocks ? dy.first(at) : A::zero();
-                }
+                    for (int i = 0; i < COUNT; ++i) {
+                        const u64 at = tile + i * blockDim.x + threadIdx.x;
+                        of_x[i] = at < blocks ? x.get(at, search) : A::zero();
+                        of_dy[i] = at < blocks ? dy.first(at) : A::zero();
+                    }
 #pragma unroll
-                for (int i = 0; i < COUNT; ++i) {
-                    const u64 at = tile + i * blockDim.x + threadIdx.x;
-                    if (at >= blocks) continue;
-                    float x_part[N], dy_part[N], gamma[N];
-                    A::unpack(of_x[i], x_part);
-                    A::unpack(of_dy[i], dy_part);
-                    parameters<P, N>(a.gamma, at * N, 1.0f, gamma);
-                    add_terms<Op, N>(part, x_part, dy_part, gamma, m);
+                    for (int i = 0; i < COUNT; ++i) {
+                        const u64 at = tile + i * blockDim.x + threadIdx.x;
+                        if (at >= blocks) continue;
+                        float x_part[N], dy_part[N], gamma[N];
+                        access.unpack(of_x[i], x_part);
+                        access.unpack(of_dy[i], dy_part);
+                        parameters(p, a.gamma, at * N, 1.0f, gamma);
+                        add_terms<Op, N>(part, x_part, dy_part, gamma, m);
+                    }
+                    fold_into(totals, part);
                 }
-                fold_into(totals, part);
-            }
+            });
             float sums[4];
 #pragma unroll
             for (int k = 0; k < 4; ++k) sums[k] = totals[k].value();
@@ -210,40 +233,47 @@ DYT_DEVICE void norm_backward_long(const NormBackward& a) {
             const Saved saved = Saved::load(nullptr, a.rstd, row, true);
             slope = slope_of<Op>(moments, m, a.rstd != nullptr, saved.rstd, sums);
         }
+        // The first row begins the sums.
+        const u32 added = row > begin ? wanted : 0;
+        with_parameters(type, a.param_f32, [&](auto p) {
 #pragma unroll 1
-        for (u64 at = threadIdx.x; at < blocks; at += blockDim.x) {
-            float x_part[N], dy_part[N], gamma[N], to_gamma[N], to_beta[N];
-            A::unpack(reads_x ? x.again(at) : A::zero(), x_part);
-            A::unpack(reads_x ? dy.again(at) : dy.first(at), dy_part);
-            parameters<P, N>(a.gamma, at * N, 1.0f, gamma);
-            fill(to_gamma, 0.0f);
-            fill(to_beta, 0.0f);
-            if (dgamma != nullptr && row > begin) load_sums(dgamma + at * N, to_gamma, aligned_to_16(dgamma));
-            if (dbeta != nullptr && row > begin) load_sums(dbeta + at * N, to_beta, aligned_to_16(dbeta));
+            for (u64 at = threadIdx.x; at < blocks; at += blockDim.x) {
+                float x_part[N], dy_part[N], gamma[N], to_gamma[N], to_beta[N];
+                access.unpack(reads_x ? x.again(at) : A::zero(), x_part);
+                access.unpack(reads_x ? dy.again(at) : dy.first(at), dy_part);
+                parameters(p, a.gamma, at * N, 1.0f, gamma);
+                fill(to_gamma, 0.0f);
+                fill(to_beta, 0.0f);
+                if (wants<T>(added, DGAMMA, dgamma) && row > begin) load_sums(dgamma + at * N, to_gamma, aligned_to_16(dgamma));
+                if (wants<T>(added, DBETA, dbeta) && row > begin) load_sums(dbeta + at * N, to_beta, aligned_to_16(dbeta));
 #pragma unroll
-            for (int k = 0; k < N; ++k) {
-                const float x_hat = slope.affine.x_hat<Op>(x_part[k]);
-                to_gamma[k] += dy_part[k] * x_hat;
-                to_beta[k] += dy_part[k];
-                dy_part[k] = slope.dx<Op>(dy_part[k] * gamma[k], x_hat);
+                for (int k = 0; k < N; ++k) {
+                    const float x_hat = slope.affine.template x_hat<Op>(x_part[k]);
+                    to_gamma[k] += dy_part[k] * x_hat;
+                    to_beta[k] += dy_part[k];
+                    dy_part[k] = slope.template dx<Op>(dy_part[k] * gamma[k], x_hat);
+                }
+                if (wants<T>(wanted, DGAMMA, dgamma)) store_sums(dgamma + at * N, to_gamma, aligned_to_16(dgamma));
+                if (wants<T>(wanted, DBETA, dbeta)) store_sums(dbeta + at * N, to_beta, aligned_to_16(dbeta));
+                if (wants<T>(wanted, DX, a.dx)) access.store(static_cast<Element*>(a.dx) + offset + at * N, dy_part);
             }
-            if (dgamma != nullptr) store_sums(dgamma + at * N, to_gamma, aligned_to_16(dgamma));
-            if (dbeta != nullptr) store_sums(dbeta + at * N, to_beta, aligned_to_16(dbeta));
-            if (a.dx != nullptr) A::store(static_cast<Element*>(a.dx) + offset + at * N, dy_part);
-        }
+        });
     }
 }
 
 }  // namespace dyt
 
-#define ROWNORM_LONG(storage, T, P, op, Op)                                   \
-    DYT_ENTRY(dyt_##op##_fwd_##storage##_long_vector, NormForward, 1024, 1,   \
-              dyt::norm_forward_long<T, P, Op, true>(a))                      \
-    DYT_ENTRY(dyt_##op##_fwd_##storage##_long_scalar, NormForward, 1024, 1,   \
-              dyt::norm_forward_long<T, P, Op, false>(a))                     \
-    DYT_ENTRY(dyt_##op##_bwd_##storage##_long_vector, NormBackward, 512, 1,   \
-              dyt::norm_backward_long<T, P, Op, true>(a))                     \
-    DYT_ENTRY(dyt_##op##_bwd_##storage##_long_scalar, NormBackward, 512, 1,   \
-              dyt::norm_backward_long<T, P, Op, false>(a))
+#define ROWNORM_LONG_VECTOR(dtype, T, op, Op)                                                                        \
+    DYT_ENTRY(dyt_##op##_fwd_##dtype##_long_vector, NormForward, 1024, 1, dyt::norm_forward_long<Op, true>(a, T())) \
+    DYT_ENTRY(dyt_##op##_bwd_##dtype##_long_vector, NormBackward, 512, 1, dyt::norm_backward_long<Op, true>(a, T()))
 
-DYT_FOR_NORMS(ROWNORM_LONG)
+#define ROWNORM_LONG_SCALAR(op, Op)                                                                       \
+    DYT_ENTRY(dyt_##op##_fwd_long_scalar, NormForward, 1024, 1,                                           \
+              dyt::with_dtype(a.dtype, [&](auto type) { dyt::norm_forward_long<Op, false>(a, type); }))   \
+    DYT_ENTRY(dyt_##op##_bwd_long_scalar, NormBackward, 512, 2,                                           \
+              dyt::with_dtype(a.dtype, [&](auto type) { dyt::norm_backward_long<Op, false>(a, type); }))
+
+DYT_FOR_DTYPES(ROWNORM_LONG_VECTOR, layer_norm, dyt::LayerNorm)
+DYT_FOR_DTYPES(ROWNORM_LONG_VECTOR, rms_norm, dyt::RmsNorm)
+ROWNORM_LONG_SCALAR(layer_norm, dyt::LayerNorm)
+ROWNORM_LONG_SCALAR(rms_norm, dyt::RmsNorm)

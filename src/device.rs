@@ -74,7 +74,7 @@ pub struct Candidate {
 ///
 /// let dy = [1.0_f32; 6];
 /// let (mut dx, mut dgamma) = ([0.0_f32; 6], [0.0_f32; 3]);
-/// let backward = Backward::new(&dy, &x).alpha(&alpha).gamma(&gamma).dx(&mut dx).dgamma(&mut dgamma);
+/// let backward = Backward::of(&x).dy(&dy).alpha(&alpha).gamma(&gamma).dx(&mut dx).dgamma(&mut dgamma);
 /// device.backward(&problem, backward)?;
 /// # Ok::<(), dyt::Error>(())
 /// ```

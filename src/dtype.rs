@@ -1,10 +1,10 @@
-//! Element types of storage, and the memory accesses that each needs.
+//! Element types, and the pairs of them that a problem may have.
 
 use core::fmt;
 
 use half::{bf16, f16};
 
-use crate::cpu::simd::Simd;
+use crate::{Error, Result};
 
 /// The type in which elements are stored. Arithmetic is f32 whatever the storage type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -47,6 +47,64 @@ impl fmt::Display for DType {
     }
 }
 
+/// The dtype of the data and that of the parameters, in each pair that a problem may have: gamma and beta are stored as
+/// the data or as f32.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Storage {
+    /// Data and parameters in f32.
+    F32,
+    /// Data and parameters in f16.
+    F16,
+    /// Data in f16, parameters in f32.
+    F16ParamsF32,
+    /// Data and parameters in bf16.
+    Bf16,
+    /// Data in bf16, parameters in f32.
+    Bf16ParamsF32,
+}
+
+impl Storage {
+    /// Every pair.
+    pub const ALL: [Self; 5] = [Self::F32, Self::F16, Self::F16ParamsF32, Self::Bf16, Self::Bf16ParamsF32];
+
+    /// The pair of these dtypes.
+    ///
+    /// # Errors
+    /// [`Error::ParamDtype`] if `param_dtype` is neither `dtype` nor f32.
+    pub const fn new(dtype: DType, param_dtype: DType) -> Result<Self> {
+        match (dtype, param_dtype) {
+            (DType::F32, DType::F32) => Ok(Self::F32),
+            (DType::F16, DType::F16) => Ok(Self::F16),
+            (DType::F16, DType::F32) => Ok(Self::F16ParamsF32),
+            (DType::Bf16, DType::Bf16) => Ok(Self::Bf16),
+            (DType::Bf16, DType::F32) => Ok(Self::Bf16ParamsF32),
+            (DType::F32, DType::F16 | DType::Bf16)
+            | (DType::F16, DType::Bf16)
+            | (DType::Bf16, DType::F16) => Err(Error::ParamDtype { dtype, param_dtype }),
+        }
+    }
+
+    /// The dtype of x, y, dy and dx.
+    #[must_use]
+    pub const fn dtype(self) -> DType {
+        match self {
+            Self::F32 => DType::F32,
+            Self::F16 | Self::F16ParamsF32 => DType::F16,
+            Self::Bf16 | Self::Bf16ParamsF32 => DType::Bf16,
+        }
+    }
+
+    /// The dtype of gamma and beta.
+    #[must_use]
+    pub const fn param_dtype(self) -> DType {
+        match self {
+            Self::F32 | Self::F16ParamsF32 | Self::Bf16ParamsF32 => DType::F32,
+            Self::F16 => DType::F16,
+            Self::Bf16 => DType::Bf16,
+        }
+    }
+}
+
 /// A Rust type that buffers may hold: [`f32`], [`half::f16`] or [`half::bf16`]. Sealed.
 pub trait Element: bytemuck::Pod + Send + Sync + sealed::Sealed {
     /// The tag of this type.
@@ -69,111 +127,4 @@ mod sealed {
     impl Sealed for f32 {}
     impl Sealed for half::f16 {}
     impl Sealed for half::bf16 {}
-}
-
-pub(crate) use storage::Storage;
-
-mod storage {
-    use super::{Element, Simd, bf16, f16};
-    use crate::cpu::Line;
-    use crate::cpu::each::each;
-    use crate::cpu::simd::half_bits::{bf16_to_f32, f16_to_f32};
-
-    /// Vector access to one storage type. Alignment and validity are as in [`Simd`]'s methods of the same name.
-    pub(crate) trait Storage: Element {
-        /// The value +0.
-        const ZERO: Self;
-        /// 1, as often as an absent gamma is read at once.
-        const ONES: &'static Line<Self>;
-        /// -0, as often as an absent beta is read at once.
-        const NEGATIVE_ZEROS: &'static Line<Self>;
-        /// Whether rounding to this type leaves fewer than 24 bits.
-        const NARROW: bool;
-        /// The value as f32.
-        fn widen(self) -> f32;
-        /// Loads `S::LANES` values.
-        ///
-        /// # Safety
-        /// `p` is valid for reads of `S::LANES` values.
-        unsafe fn load<S: Simd>(simd: S, p: *const Self) -> S::F;
-        /// Rounds and stores `S::LANES` values.
-        ///
-        /// # Safety
-        /// `p` is valid for writes of `S::LANES` values, and aligned to the stored vector if `stream`.
-        unsafe fn store<S: Simd>(simd: S, p: *mut Self, v: S::F, stream: bool);
-        /// Rounds and stores the values of `N` vectors, one behind the other.
-        ///
-        /// # Safety
-        /// As [`Self::store`], for all of them.
-        #[inline(always)]
-        unsafe fn store_all<S: Simd, const N: usize>(simd: S, p: *mut Self, v: [S::F; N], stream: bool) {
-            each!(i < N, {
-                // SAFETY: the caller's promise.
-                unsafe { Self::store(simd, p.add(i * S::LANES), v[i], stream) };
-            });
-        }
-    }
-
-    macro_rules! storage {
-        ($t:ty, $zero:expr, $minus:expr, $one:expr, $narrow:expr, $widen:expr, $load:ident, $store:ident
-         $(, $more:item)?) => {
-            impl Storage for $t {
-                const ZERO: Self = $zero;
-                const ONES: &'static Line<Self> = &[$one; _];
-                const NEGATIVE_ZEROS: &'static Line<Self> = &[$minus; _];
-                const NARROW: bool = $narrow;
-                #[inline(always)]
-                fn widen(self) -> f32 {
-                    $widen(self)
-                }
-                #[inline(always)]
-                unsafe fn load<S: Simd>(simd: S, p: *const Self) -> S::F {
-                    // SAFETY: the caller's promise is the callee's demand.
-                    unsafe { simd.$load(p) }
-                }
-                #[inline(always)]
-                unsafe fn store<S: Simd>(simd: S, p: *mut Self, v: S::F, stream: bool) {
-                    // SAFETY: the caller's promise is the callee's demand.
-                    unsafe { simd.$store(p, v, stream) }
-                }
-                $($more)?
-            }
-        };
-    }
-    storage!(f32, 0.0, -0.0, 1.0, false, core::convert::identity, load_f32, store_f32);
-    storage!(
-        f16,
-        f16::ZERO,
-        f16::NEG_ZERO,
-        f16::ONE,
-        true,
-        |h: f16| f16_to_f32(h.to_bits()),
-        load_f16,
-        store_f16
-    );
-    storage!(
-        bf16,
-        bf16::ZERO,
-        bf16::NEG_ZERO,
-        bf16::ONE,
-        true,
-        |b: bf16| bf16_to_f32(b.to_bits()),
-        load_bf16,
-        store_bf16,
-        #[inline(always)]
-        unsafe fn store_all<S: Simd, const N: usize>(simd: S, p: *mut Self, v: [S::F; N], stream: bool) {
-            let mut i = 0;
-            while i < N {
-                // SAFETY: the caller's promise.
-                unsafe {
-                    if i + 1 < N {
-                        simd.store_bf16_pair(p.add(i * S::LANES), [v[i], v[i + 1]], stream);
-                    } else {
-                        simd.store_bf16(p.add(i * S::LANES), v[i], stream);
-                    }
-                }
-                i += 2;
-            }
-        }
-    );
 }

@@ -37,10 +37,10 @@ pub mod wgpu;
 pub use buffer::Buffer;
 pub use cpu::Level;
 pub use device::{Backend, Candidate, Device};
-pub use dtype::{DType, Element};
+pub use dtype::{DType, Element, Storage};
 pub use error::{Argument, Error, Refusal, Result};
 pub use half;
-pub use ops::{Backward, Forward};
+pub use ops::{Backward, Forward, WithoutDy};
 pub use problem::{Op, Pass, Problem, ProblemBuilder, Std};
 pub use view::{View, ViewMut};
 

@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use crate::{DType, Error, Result};
+use crate::{DType, Error, Result, Storage};
 
 /// The op.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -124,8 +124,7 @@ impl fmt::Display for Pass {
 pub struct Problem {
     op: Op,
     std: Std,
-    dtype: DType,
-    param_dtype: DType,
+    storage: Storage,
     rows: usize,
     cols: usize,
     inner: usize,
@@ -162,15 +161,20 @@ impl Problem {
     pub const fn std(&self) -> Std {
         self.std
     }
-    /// Storage type of x, y, dy and dx.
+    /// The dtypes of the data and of the parameters.
+    #[must_use]
+    pub const fn storage(&self) -> Storage {
+        self.storage
+    }
+    /// The dtype of x, y, dy and dx.
     #[must_use]
     pub const fn dtype(&self) -> DType {
-        self.dtype
+        self.storage.dtype()
     }
-    /// Storage type of gamma and beta.
+    /// The dtype of gamma and beta.
     #[must_use]
     pub const fn param_dtype(&self) -> DType {
-        self.param_dtype
+        self.storage.param_dtype()
     }
     /// Rows; N of channels-first data.
     #[must_use]
@@ -241,12 +245,12 @@ pub struct ProblemBuilder {
 }
 
 impl ProblemBuilder {
-    /// Storage type of x, y, dy and dx, and of gamma and beta unless [`Self::param_dtype`] says otherwise.
+    /// The dtype of x, y, dy and dx, and of gamma and beta unless [`Self::param_dtype`] says otherwise.
     pub const fn dtype(mut self, dtype: DType) -> Self {
         self.dtype = dtype;
         self
     }
-    /// Storage type of gamma and beta: that of x, or f32.
+    /// The dtype of gamma and beta: that of x, or f32.
     pub const fn param_dtype(mut self, param_dtype: DType) -> Self {
         self.param_dtype = Some(param_dtype);
         self
@@ -259,6 +263,12 @@ impl ProblemBuilder {
     /// Channels-first data `N × C × S`: sets S.
     pub const fn inner(mut self, inner: usize) -> Self {
         self.inner = inner;
+        self
+    }
+    /// Both dtypes at once.
+    pub const fn storage(mut self, storage: Storage) -> Self {
+        self.dtype = storage.dtype();
+        self.param_dtype = Some(storage.param_dtype());
         self
     }
     /// The form of LayerNorm's standard deviation.
@@ -306,15 +316,11 @@ impl ProblemBuilder {
                 return Err(Error::UnbiasedSingleColumn);
             }
         }
-        let param_dtype = self.param_dtype.unwrap_or(self.dtype);
-        if param_dtype != self.dtype && param_dtype != DType::F32 {
-            return Err(Error::ParamDtype { dtype: self.dtype, param_dtype });
-        }
+        let storage = Storage::new(self.dtype, self.param_dtype.unwrap_or(self.dtype))?;
         Ok(Problem {
             op: self.op,
             std: self.std,
-            dtype: self.dtype,
-            param_dtype,
+            storage,
             rows: self.rows,
             cols: self.cols,
             inner: self.inner,

@@ -97,7 +97,7 @@ fn check(problem: &Problem) -> Result<()> {
         let mut dx = common::Tensor::zeros(problem.dtype(), problem.span(), 0);
         let (mut dalpha, mut dshift, mut dgamma, mut dbeta) = (0.0_f32, 0.0_f32, columns(), columns());
         let (n, result) = requests(|| {
-            let arguments = Backward::new(inputs.dy.view(), inputs.x.view());
+            let arguments = Backward::of(inputs.x.view()).dy(inputs.dy.view());
             let mut arguments = inputs.backward(problem, arguments).dx(dx.view_mut());
             arguments = arguments.dgamma(&mut dgamma).dbeta(&mut dbeta);
             arguments.dalpha = op.is_pointwise().then(|| (&mut dalpha).into());

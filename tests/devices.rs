@@ -91,7 +91,7 @@ fn there_and_back<T: Element + PartialEq + std::fmt::Debug>(device: &Device, val
     assert_eq!((buffer.len(), buffer.dtype()), (values.len(), T::DTYPE));
     assert_eq!(buffer.as_slice(), Some(values));
     let mut back = vec![T::zeroed(); values.len()];
-    device.download(&buffer, back.as_mut_slice())?;
+    device.read(&buffer, back.as_mut_slice())?;
     assert_eq!(back, values);
     let mut copy = device.zeros(T::DTYPE, values.len())?;
     let time = device.elapsed(|| device.copy(&buffer, &mut copy))?;

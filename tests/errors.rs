@@ -252,7 +252,7 @@ fn out_of_memory() -> Result<()> {
         }
         let problem = Problem::new(Op::Dyt, 1, most / 16).build()?;
         let (dy, x, alpha, mut dx) = ([0.0_f32; 1], [0.0_f32; 1], 1.0_f32, [7.0_f32; 1]);
-        let arguments = Backward::new(&dy, &x).alpha(&alpha).dx(&mut dx);
+        let arguments = Backward::of(&x).dy(&dy).alpha(&alpha).dx(&mut dx);
         let error = device.backward(&problem, arguments).expect_err("dy has one element");
         // The arguments are looked at before a workspace is asked for that nobody has.
         let expected = problem.span();
@@ -268,11 +268,11 @@ fn download_compares_dtype_and_length() -> Result<()> {
     for device in common::devices() {
         let buffer = device.upload(&[1.0_f32, 2.0, 3.0])?;
         let mut short = [5.0_f32; 2];
-        let error = device.download(&buffer, &mut short).expect_err("too short");
+        let error = device.read(&buffer, &mut short).expect_err("too short");
         assert_eq!(error, Error::WrongLength { argument, expected: 3, actual: 2 });
         assert_eq!(short, [5.0; 2]);
         let mut narrow = [half::f16::ONE; 3];
-        let error = device.download(&buffer, &mut narrow).expect_err("too narrow");
+        let error = device.read(&buffer, &mut narrow).expect_err("too narrow");
         assert_eq!(error, Error::WrongDtype { argument, expected: DType::F32, actual: DType::F16 });
         assert_eq!(narrow, [half::f16::ONE; 3]);
     }

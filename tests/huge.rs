@@ -148,7 +148,8 @@ fn many_rows(device: &Device, op: Op, x: &mut [bf16], dy: &mut [bf16]) -> Result
     fill(dy, 3);
     let (mut dgamma, mut dbeta) = (vec![0.0_f32; COLS], vec![0.0_f32; COLS]);
     let mut workspace = vec![0.0_f32; device.workspace_bytes(&problem, Pass::Backward).div_ceil(4)];
-    let mut arguments = Backward::in_place(&*x, &mut *dy).gamma(&gamma).dgamma(&mut dgamma).dbeta(&mut dbeta);
+    let mut arguments =
+        Backward::of(&*x).in_place(&mut *dy).gamma(&gamma).dgamma(&mut dgamma).dbeta(&mut dbeta);
     arguments.alpha = op.is_pointwise().then(|| (&ALPHA).into());
     arguments.shift = op.has_shift().then(|| (&SHIFT).into());
     device.backward_with(&problem, arguments, &mut workspace)?;

@@ -114,7 +114,7 @@ fn check<T: Storage, P: Storage>(device: &Device, problem: &Problem) -> Result<(
     let (mut dalpha, mut dshift) = (1.0, 2.0);
     let (mut dgamma, mut dbeta) = (of::<f32>(problem.cols()), of::<f32>(problem.cols()));
     let mut workspace = workspace(device, problem);
-    let mut arguments = Backward::new(&*dy, &*x).gamma(&*gamma).dx(&mut *dx).dgamma(&mut *dgamma);
+    let mut arguments = Backward::of(&*x).dy(&*dy).gamma(&*gamma).dx(&mut *dx).dgamma(&mut *dgamma);
     arguments = arguments.dbeta(&mut *dbeta);
     arguments.alpha = op.is_pointwise().then(|| (&ALPHA).into());
     arguments.shift = op.has_shift().then(|| (&SHIFT).into());
@@ -174,8 +174,8 @@ fn in_place<T: Storage>(device: &Device, problem: &Problem, x: &[T], dy: &[T]) -
         device.backward(problem, arguments)
     };
     let (mut apart, mut over) = (of::<T>(x.len()), Box::<[T]>::from(dy));
-    backward(Backward::new(dy, x).dx(&mut *apart))?;
-    backward(Backward::in_place(x, &mut *over))?;
+    backward(Backward::of(x).dy(dy).dx(&mut *apart))?;
+    backward(Backward::of(x).in_place(&mut *over))?;
     same(problem, &apart, &over);
     Ok(())
 }
@@ -284,7 +284,7 @@ fn buffers() -> Result<()> {
         let x = device.upload(&[1.0_f32, -2.0, 0.5])?;
         let (mut y, mut back) = (device.zeros(DType::F32, 3)?, [0.0_f32; 3]);
         device.forward(&problem, Forward::new(&x, &mut y).alpha(&ALPHA))?;
-        device.download(&y, &mut back)?;
+        device.read(&y, &mut back)?;
         assert_eq!(y.as_slice::<f32>(), Some(back.as_slice()));
         assert!(back[1] < -0.9 && back[0] > 0.6);
     }

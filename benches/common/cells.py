@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-OPS = ("dyt", "derf", "layer_norm", "rms_norm")
+TITLES = {"dyt": "DyT", "derf": "Derf", "layer_norm": "LayerNorm", "rms_norm": "RMSNorm"}
+OPS = tuple(TITLES)
 PASSES = ("forward", "backward")
 SIZE = {"f32": 4, "f16": 2, "bf16": 2}
 EPS = {"dyt": 0.0, "derf": 0.0, "layer_norm": 1e-5, "rms_norm": 1e-6}

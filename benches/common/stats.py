@@ -9,29 +9,26 @@ import statistics
 STEADY = 0.15
 # Fewer rounds than these make no median.
 FEWEST = 3
+# Of the order of the turns: the same in every run.
+ORDER_SEED = 1
 
 
 def summary(samples):
-    """Median and quartiles, in the unit of the samples."""
+    """[median, lower quartile, upper quartile], in the unit of the samples."""
     if not samples:
         raise ValueError("a summary of no samples")
     ordered = sorted(samples)
     quarter = len(ordered) // 4
-    return {
-        "median": statistics.median(ordered),
-        "lower": ordered[quarter],
-        "upper": ordered[len(ordered) - 1 - quarter],
-        "samples": len(ordered),
-    }
+    return [statistics.median(ordered), ordered[quarter], ordered[len(ordered) - 1 - quarter]]
 
 
-def sample(measures, rounds, seed=1, enough=None):
+def sample(measures, rounds, enough=None):
     """Calls each of `measures` (name -> function that returns a time) once a round, in an order drawn anew for each, so
     that none always follows the same other. Returns name -> times. Ends early, but not before FEWEST rounds, once
     `enough()` is true."""
     if rounds < 1:
         raise ValueError("at least one round")
-    order, draw = list(measures), random.Random(seed)
+    order, draw = list(measures), random.Random(ORDER_SEED)
     samples = {name: [] for name in order}
     for done in range(rounds):
         if enough is not None and done >= FEWEST and enough():
@@ -42,9 +39,9 @@ def sample(measures, rounds, seed=1, enough=None):
     return samples
 
 
-def interleave(measures, rounds, seed=1):
+def interleave(measures, rounds):
     """As `sample`; returns name -> summary."""
-    return {name: summary(values) for name, values in sample(measures, rounds, seed).items()}
+    return {name: summary(values) for name, values in sample(measures, rounds).items()}
 
 
 def steady_rounds(baseline):

@@ -10,7 +10,7 @@ import timing
 
 
 def _entry(cell, contender, sets, clock, expected):
-    """(record, runs): runs is None where the contender cannot do it or does it wrong, and the record says why."""
+    """(why it is not timed, runs): one of them is None; both are for an op that the contender has not."""
     try:
         prepared = [contender.prepare(cell, t, clock.stream) for t in sets]
         runs = [run for run, _ in prepared]
@@ -21,51 +21,53 @@ def _entry(cell, contender, sets, clock, expected):
     except NotImplementedError:
         return None, None
     except Exception as error:  # One cell of one contender must not cost the run; the table shows it.
-        return {"error": f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"}, None
-    return ({"error": f"not timed: {wrong}"}, None) if wrong else ({"error": None}, runs)
+        return _words(error), None
+    return (f"not timed: {wrong}", None) if wrong else (None, runs)
 
 
-def _graphs(ready, entries, clock):
-    replays = {}
+def _words(error):
+    first = (str(error).splitlines() or [""])[0]
+    return f"{type(error).__name__}: {first[:160]}"
+
+
+def _graphs(ready, clock):
+    """(name -> function that replays its graph, name -> why it has none)."""
+    replays, without = {}, {}
     for name, runs in ready.items():
         try:
             replays[name] = clock.graph(runs)
         except Exception as error:  # Peers synchronise or allocate in ways that cannot be captured.
-            entries[name]["no_graph"] = f"{type(error).__name__}: {error}"
-            if name == "dyt":
-                entries[name]["error"] = "cannot be captured in a graph"
+            without[name] = f"no graph: {_words(error)}"
             torch.cuda.synchronize()
-    return replays
+    return replays, without
 
 
 def cell(cell_, contenders, clock, rounds, seed):
-    """The record of a cell."""
+    """The record of a cell. Of a contender it has the times that `report.TIMES` names, or why there are none; and in
+    place of the time of a graph why there is no graph."""
     free, _ = torch.cuda.mem_get_info()
     count = timing.sets_to_rotate(cell_.bytes, clock.l2, free)
     sets = [data.tensors(cell_, seed + i) for i in range(count)]
     expected = data.reference(cell_, sets[0])
     entries, ready = {}, {}
     for name, contender in contenders.items():
-        entry, runs = _entry(cell_, contender, sets, clock, expected)
-        if entry is not None:
-            entries[name] = entry
+        entries[name], runs = _entry(cell_, contender, sets, clock, expected)
         if runs is not None:
             ready[name] = runs
     del expected
 
     source, copied = sets[0].x, torch.empty_like(sets[0].x)
     host = stats.interleave({n: lambda r=r[0]: clock.host_us(r) for n, r in ready.items()}, rounds) if ready else {}
-    on_device = {n: lambda r=r[0], h=host[n]["median"]: clock.device_us(r, h) for n, r in ready.items()}
+    on_device = {n: lambda r=r[0], h=host[n][0]: clock.device_us(r, h) for n, r in ready.items()}
     on_device["copy"] = lambda: clock.device_us(lambda: copied.copy_(source), 10)
     device = stats.interleave(on_device, rounds)
-    replays = _graphs(ready, entries, clock)
-    replayed = stats.interleave(replays, rounds) if replays else {}
-    for name in ready:
-        entries[name].update(device_us=device[name], host_us=host[name], graph_us=replayed.get(name))
+    replays, without = _graphs(ready, clock)
+    replayed = {**without, **(stats.interleave(replays, rounds) if replays else {})}
+    entries.update({name: [device[name], host[name], replayed[name]] for name in ready})
     result = {
         "op": cell_.op, "pass": cell_.pass_, "rows": cell_.rows, "cols": cell_.cols, "dtype": cell_.dtype,
-        "bytes": cell_.bytes, "sets": count, "copy": device["copy"], "copy_bytes": 2 * cell_.tensor_bytes,
-        "contenders": entries,
+        "sets": count, "copy": device["copy"],
+        "contenders": {name: entry for name, entry in entries.items() if entry is not None},
     }  # fmt: skip
     del sets, ready, replays, on_device, source, copied
     gc.collect()

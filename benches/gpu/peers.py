@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """dyt beside torch eager, torch.compile, Liger and QuACK on one NVIDIA GPU, in one process and interleaved.
 
-Prints one table and writes JSON. README.md says what the columns are."""
+Prints one table for each dtype and writes each as JSON. README.md says what the columns are."""
 
 import datetime
 import pathlib
@@ -21,7 +21,7 @@ def options(arguments):
     """The command line."""
     parser = common.parser(__doc__, ("f32", "bf16", "f16"))
     parser.add_argument("--library", type=pathlib.Path, default=HERE / "dist" / "libdyt.so")
-    parser.add_argument("--json", type=pathlib.Path, default=HERE / "results" / "peers.json")
+    parser.add_argument("--results", type=pathlib.Path, default=HERE / "results", help="folder of the records")
     parser.add_argument("--device", type=int, default=0, help="ordinal of the GPU")
     parser.add_argument("--rounds", type=int, default=31)
     parser.add_argument("--quick", action="store_true", help="three shapes")
@@ -62,7 +62,7 @@ def missing(library):
 
 
 def measure_all(chosen, cells):
-    """The record of a run. It is written after every cell, so that a run that is cut off leaves what it has."""
+    """dtype -> its record. It is written after every cell, so that a run that is cut off leaves what it has."""
     # Only here, so that the rest works without torch.
     import torch
 
@@ -75,18 +75,18 @@ def measure_all(chosen, cells):
     # The inputs of a cell must not depend on tf32 or on what ran before.
     torch.backends.cuda.matmul.allow_tf32 = False
     stream = torch.cuda.Stream()
-    record = {
-        "format": report.FORMAT,
+    about = {
         "date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
         "gpu": torch.cuda.get_device_name(), "driver": driver(), "torch": torch.__version__,
         "cuda": torch.version.cuda, "dyt": packed(chosen.library), "rounds": chosen.rounds,
-        "seed": chosen.seed, "cells": [],
+        "seed": chosen.seed, "times": list(report.TIMES),
     }  # fmt: skip
+    records = {}
     # Everything is on this one stream, building the graphs of autograd too: their backward runs where the forward did.
     with torch.cuda.stream(stream):
         clock = timing.Clock(stream)
         device = abi.Device(chosen.library, f"cuda:{chosen.device}")
-        there, record["absent"] = contenders.found(device, not chosen.no_compile)
+        there, about["absent"] = contenders.found(device, not chosen.no_compile)
         last = None
         for number, cell in enumerate(cells, 1):
             if last != (cell.op, cell.rows, cell.cols, cell.dtype):
@@ -94,11 +94,17 @@ def measure_all(chosen, cells):
                 torch._dynamo.reset()
                 last = (cell.op, cell.rows, cell.cols, cell.dtype)
             print(f"[{number}/{len(cells)}] {cell}", file=sys.stderr, flush=True)
+            record = records.setdefault(cell.dtype, {**about, "cells": []})
             record["cells"].append(measure.cell(cell, there, clock, chosen.rounds, chosen.seed))
-            files.write(record, chosen.json)
+            files.write(record, place(chosen, cell.dtype))
         stream.synchronize()
         device.close()
-    return record
+    return records
+
+
+def place(chosen, dtype):
+    """Where the record of a dtype goes."""
+    return chosen.results / f"peers-{dtype}.json"
 
 
 def main(arguments=None):
@@ -112,13 +118,14 @@ def main(arguments=None):
     if lacking:
         print(f"peers.py: {lacking}", file=sys.stderr)
         return 2
-    chosen.json.parent.mkdir(parents=True, exist_ok=True)
-    record = measure_all(chosen, cells)
-    print(report.table(record))
-    for name, why in record["absent"].items():
-        print(f"absent: {name}: {why}")
-    print(f"written: {chosen.json}")
-    wrong = [c for c in record["cells"] if c["contenders"].get("dyt", {"error": "absent"})["error"]]
+    chosen.results.mkdir(parents=True, exist_ok=True)
+    wrong = False
+    for dtype, record in measure_all(chosen, cells).items():
+        print(report.table(record))
+        for name, why in record["absent"].items():
+            print(f"absent: {name}: {why}")
+        print(f"written: {place(chosen, dtype)}\n")
+        wrong |= any(report.median(cell["contenders"].get("dyt"), "graph_us") is None for cell in record["cells"])
     return 1 if wrong else 0
 
 

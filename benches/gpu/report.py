@@ -3,12 +3,20 @@
 import grid
 from files import aligned
 
-FORMAT = 1
+# The times of a contender in a cell, in their order.
+TIMES = ("device_us", "host_us", "graph_us")
 COLUMNS = ("cell", "contender", "device us", "GB/s", "of copy", "target", "graph us", "host us", "ours is", "note")
 
 
-def _median(timing):
-    return None if timing is None else timing["median"]
+def median(entry, time):
+    """One of `TIMES` of a contender's entry in microseconds, or None where there is none."""
+    timing = entry[TIMES.index(time)] if isinstance(entry, list) else None
+    return timing[0] if isinstance(timing, list) else None
+
+
+def note(entry):
+    """Why a contender was not timed, or why there is no graph of it; or nothing."""
+    return next((why for why in (entry if isinstance(entry, list) else [entry]) if isinstance(why, str)), "")
 
 
 def _number(value, digits):
@@ -24,19 +32,19 @@ def rows(record):
     out = []
     for cell in record["cells"]:
         found = grid.Cell(cell["op"], cell["pass"], cell["rows"], cell["cols"], cell["dtype"])
-        copy = _median(cell["copy"])
-        ours = _median(cell["contenders"].get("dyt", {}).get("device_us"))
+        copy = cell["copy"][0]
+        ours = median(cell["contenders"].get("dyt"), "device_us")
         for name, entry in cell["contenders"].items():
-            device = _median(entry.get("device_us"))
+            device = median(entry, "device_us")
             rate = None if device is None else found.bytes / device / 1e3
             # The copy moved two tensors; the cell, two or three.
-            fraction = _ratio(_ratio(found.bytes, device), _ratio(cell["copy_bytes"], copy))
+            fraction = _ratio(_ratio(found.bytes, device), _ratio(2 * found.tensor_bytes, copy))
             goal = grid.target(found) if name == "dyt" else None
             faster = None if name == "dyt" else _ratio(device, ours)
             out.append((
                 str(found), name, _number(device, 2), _number(rate, 0), _number(fraction, 3), _number(goal, 2),
-                _number(_median(entry.get("graph_us")), 2), _number(_median(entry.get("host_us")), 2),
-                "-" if faster is None else f"{faster:.2f}x", entry.get("error") or "",
+                _number(median(entry, "graph_us"), 2), _number(median(entry, "host_us"), 2),
+                "-" if faster is None else f"{faster:.2f}x", note(entry),
             ))  # fmt: skip
     return out
 
@@ -45,7 +53,7 @@ def rms_ratios(record):
     """DyT's device time by RMSNorm's, both ours, of each cell that has both: (cell, ratio)."""
     times = {}
     for cell in record["cells"]:
-        device = _median(cell["contenders"].get("dyt", {}).get("device_us"))
+        device = median(cell["contenders"].get("dyt"), "device_us")
         times[cell["op"], cell["pass"], cell["rows"], cell["cols"], cell["dtype"]] = device
     found = []
     for (op, *rest), time in times.items():

@@ -79,7 +79,7 @@ echo "== Peers"
 export TORCHINDUCTOR_CACHE_DIR=${TORCHINDUCTOR_CACHE_DIR:-$results/cache/inductor}
 export TRITON_CACHE_DIR=${TRITON_CACHE_DIR:-$results/cache/triton}
 export PYTHONDONTWRITEBYTECODE=1
-if ! python3 "$here/peers.py" --library "$dist/libdyt.so" --json "$results/peers.json" "${peers[@]}" \
+if ! python3 "$here/peers.py" --library "$dist/libdyt.so" --results "$results" "${peers[@]}" \
     2>"$results/peers.log" | tee "$results/peers.txt"; then
     failed+=(peers)
     tail -n 20 "$results/peers.log"

@@ -16,6 +16,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "common")]
 
 import abi  # noqa: E402
+import cells  # noqa: E402
 import files  # noqa: E402
 import grid  # noqa: E402
 import peers  # noqa: E402
@@ -26,24 +27,20 @@ HEADER = HERE.parents[1] / "capi" / "include" / "dyt.h"
 LIBRARY = pathlib.Path(os.environ.get("DYT_LIBRARY", HERE / "dist" / "libdyt.so"))
 
 
-def timing(median):
-    return {"median": median, "lower": median, "upper": median, "samples": 1}
-
-
-def contender(device, error=None):
-    return {"device_us": timing(device), "graph_us": None, "host_us": timing(3.0), "error": error}
+def contender(device, graph="no graph: it waits"):
+    return [[device, 1.5, 1e6], [3.0, 2.5, 3.5], graph]
 
 
 def record():
     """A run of two cells, 8192x4096 in f32, with times that are easy to divide."""
-    shape = {"pass": "forward", "rows": 8192, "cols": 4096, "dtype": "f32", "copy_bytes": 268435456}
-    wrong = {"error": "not timed: y is off by 1.0e+00"}
+    shape = {"pass": "forward", "rows": 8192, "cols": 4096, "dtype": "f32", "copy": [90.0, 89.0, 91.0]}
+    wrong = "not timed: y is off by 1.0e+00"
     return {
         "gpu": "a GPU", "driver": "1.2", "torch": "2.0", "date": "2026-01-01T00:00:00Z", "absent": {},
         "cells": [
-            {**shape, "op": "dyt", "copy": timing(90.0),
-             "contenders": {"dyt": contender(100.0), "eager": contender(250.0), "liger": wrong}},
-            {**shape, "op": "rms_norm", "copy": timing(90.0), "contenders": {"dyt": contender(125.0)}},
+            {**shape, "op": "dyt",
+             "contenders": {"dyt": contender(100.0, [99.0] * 3), "eager": contender(250.0), "liger": wrong}},
+            {**shape, "op": "rms_norm", "contenders": {"dyt": contender(125.0)}},
         ],
     }  # fmt: skip
 
@@ -128,10 +125,9 @@ class Library(unittest.TestCase):
 
 class Medians(unittest.TestCase):
     def test_summary(self):
-        self.assertEqual(stats.summary([4, 1, 3]), {"median": 3, "lower": 1, "upper": 4, "samples": 3})
-        found = stats.summary(range(101))
-        self.assertEqual((found["lower"], found["median"], found["upper"]), (25, 50, 75))
-        self.assertEqual(stats.summary([1, 2])["median"], 1.5)
+        self.assertEqual(stats.summary([4, 1, 3]), [3, 1, 4])
+        self.assertEqual(stats.summary(range(101)), [50, 25, 75])
+        self.assertEqual(stats.summary([1, 2])[0], 1.5)
         with self.assertRaises(ValueError):
             stats.summary([])
 
@@ -145,7 +141,7 @@ class Medians(unittest.TestCase):
         rounds = ["".join(calls[i : i + 3]) for i in range(0, 60, 3)]
         self.assertTrue(all(sorted(order) == list("abc") for order in rounds))
         self.assertGreater(len(set(rounds)), 3)
-        self.assertEqual({name: value["median"] for name, value in found.items()}, {"a": 0, "b": 1, "c": 2})
+        self.assertEqual({name: value[0] for name, value in found.items()}, {"a": 0, "b": 1, "c": 2})
 
 
 class Grid(unittest.TestCase):
@@ -174,9 +170,10 @@ class Report(unittest.TestCase):
     def test_rates_and_ratios(self):
         ours, eager, liger, rms = report.rows(record())
         # 268 MB in 100 us; the copy of as many bytes takes 90.
-        self.assertEqual(ours[1:], ("dyt", "100.00", "2684", "0.900", "0.93", "-", "3.00", "-", ""))
+        self.assertEqual(ours[1:], ("dyt", "100.00", "2684", "0.900", "0.93", "99.00", "3.00", "-", ""))
         self.assertEqual((eager[4], eager[5], eager[8]), ("0.360", "-", "2.50x"))
         self.assertEqual((liger[2], liger[4], liger[8]), ("-", "-", "-"))
+        self.assertEqual((eager[6], eager[9]), ("-", "no graph: it waits"))
         self.assertIn("off by", liger[9])
         self.assertEqual(rms[5], "0.90")
         self.assertEqual(report.rms_ratios(record()), [("dyt forward 8192x4096 f32", 0.8)])
@@ -189,14 +186,48 @@ class Report(unittest.TestCase):
         self.assertTrue(lines[3][column:].startswith("eager"))
         self.assertIn("0.80", lines[-1])
 
-    def test_json_is_whole_and_without_nan(self):
+
+class Records(unittest.TestCase):
+    def written(self, found):
         with tempfile.TemporaryDirectory() as folder:
-            path = pathlib.Path(folder) / "peers.json"
-            files.write(record(), path)
-            self.assertEqual(json.loads(path.read_text(encoding="utf-8")), record())
+            path = pathlib.Path(folder) / "peers-f32.json"
+            files.write(found, path)
+            self.assertEqual(os.listdir(folder), [path.name])
+            return files.load(path), path.read_text(encoding="utf-8")
+
+    def test_what_is_read_is_what_was_written(self):
+        again, text = self.written(record())
+        self.assertEqual(again, {**record(), "format": files.FORMAT})
+        reasons = set(json.loads(text)["reasons"].values())
+        self.assertEqual(reasons, {"no graph: it waits", "not timed: y is off by 1.0e+00"})
+        self.assertEqual(self.written({**record(), "cells": []})[0]["cells"], [])
+
+    def test_a_cell_is_a_line_and_its_times_are_short(self):
+        found = record()
+        found["cells"][0]["copy"] = [100 / 3, 1234567.0, 0.5]
+        again, text = self.written(found)
+        self.assertIn('\n["forward",8192,4096,"f32",[33.333,1234600,0.5],"dyt",', text)
+        self.assertEqual(again["cells"][0]["copy"], [33.333, 1234600, 0.5])
+
+    def test_nan_and_other_formats_are_refused(self):
+        with tempfile.TemporaryDirectory() as folder:
+            path = pathlib.Path(folder) / "peers-f32.json"
             with self.assertRaises(ValueError):
                 files.write({**record(), "seed": math.nan}, path)
-            self.assertEqual(os.listdir(folder), ["peers.json"])
+            self.assertEqual(os.listdir(folder), [])
+            path.write_text('{"format": 1}', encoding="utf-8")
+            with self.assertRaises(ValueError):
+                files.load(path)
+
+    def test_the_whole_grid_of_a_dtype_has_at_most_64_kb(self):
+        timing = [1234.5, 1234.4, 1234.6]
+        for dtype in cells.SIZE:
+            every = [
+                {"op": c.op, "pass": c.pass_, "rows": c.rows, "cols": c.cols, "dtype": dtype, "sets": 16, "copy": timing,
+                 "contenders": {name: [timing] * 3 for name in ("dyt", "eager", "compile", "liger", "quack")}}
+                for c in grid.cells(dtypes=[dtype])
+            ]  # fmt: skip
+            self.assertLess(len(self.written({**record(), "cells": every})[1]), 64 << 10, dtype)
 
 
 class Command(unittest.TestCase):

@@ -141,7 +141,7 @@ class Jax:
         args = [jax.numpy.asarray(array) for array in (t.x, *t.parameters(cell.op).values())]
         dy, names = jax.numpy.asarray(t.dy), ["dx", *(f"d{name}" for name in t.parameters(cell.op))]
         if cell.pass_ == "forward":
-            call, keys = jax.jit(function), None
+            call = jax.jit(function)
 
             def run():
                 last["y"] = call(*args).block_until_ready()

@@ -4,8 +4,8 @@ import math
 import statistics
 from xml.sax.saxutils import escape
 
-TITLES = {"dyt": "DyT", "derf": "Derf", "layer_norm": "LayerNorm", "rms_norm": "RMSNorm"}
-PASSES = ("forward", "backward", "forward+backward")
+from cells import TENSORS, TITLES
+
 LEFT, PANEL, GAP, ROW, TOP, BELOW = 196, 300, 52, 20, 74, 46
 # Readable on white and on the dark pages of code hosts; the style sheet inside the file follows the reader's choice.
 STYLE = """
@@ -29,7 +29,7 @@ def scale(points):
 
 def rows_of(points):
     """(op, pass) in the order in which they stand below each other."""
-    return [(op, p) for op in TITLES for p in PASSES if any((op, p) == key[:2] for key in points)]
+    return [(op, p) for op in TITLES for p in TENSORS if any((op, p) == key[:2] for key in points)]
 
 
 def svg(points, subtitle):

@@ -2,10 +2,8 @@
 """From records to the table that is printed, the tables of the documents and the figure.
 
     report.py              writes the documents and the figure anew from the newest records
-    report.py JSON …       prints the tables of these records
-    report.py --figure SVG JSON     draws one record"""
+    report.py JSON …       prints the tables of these records"""
 
-import json
 import math
 import pathlib
 import statistics
@@ -18,14 +16,13 @@ sys.path[:0] = [str(HERE), str(HERE.parent / "common")]
 import figure  # noqa: E402
 import files  # noqa: E402
 import machine  # noqa: E402
+from cells import TITLES  # noqa: E402
 
-FORMAT = 1
 FIGURE = ROOT / "docs" / "figures" / "cpu_peers.svg"
 KINDS = {
     "cpu": "dyt through its C ABI beside torch, JAX and onnxruntime",
     "rust": "dyt beside candle, burn and rten",
 }
-TITLES = {"dyt": "DyT", "derf": "Derf", "layer_norm": "LayerNorm", "rms_norm": "RMSNorm"}
 
 
 def place(kind, threads, quick):
@@ -43,8 +40,13 @@ def newest(kind, threads, folder=None):
 
 
 def median(entry):
-    """Nanoseconds of a call, or None."""
-    return entry["ns"]["median"] if entry and entry.get("ns") else None
+    """Microseconds of a call, or None of a contender that was not timed."""
+    return entry[0] if isinstance(entry, list) else None
+
+
+def quiet(cell):
+    """Whether the copy took its usual time in enough rounds."""
+    return cell["rejected"] is not None
 
 
 def best(cell):
@@ -76,12 +78,11 @@ def table(record):
         ours = median(cell["contenders"].get("dyt"))
         for name, entry in cell["contenders"].items():
             time = median(entry)
-            rate = None if time is None else cell["rows"] * cell["cols"] / time
+            rate = None if time is None else cell["rows"] * cell["cols"] / time / 1e3
             faster = None if name == "dyt" or time is None or ours is None else time / ours
-            note = entry["error"] or ("" if cell["steady"] else "the machine was never quiet")
-            us = None if time is None else time / 1e3
+            note = entry if time is None else "" if quiet(cell) else "the machine was never quiet"
             body.append((
-                _name(cell), name, _number(us), _number(rate), "-" if faster is None else f"{faster:.2f}x", note
+                _name(cell), name, _number(time), _number(rate), "-" if faster is None else f"{faster:.2f}x", note
             ))  # fmt: skip
     lines = [f"{record['processor']}, {record['device']}, threads {record['threads']}, {record['date']}"]
     lines += files.aligned(header, body)
@@ -115,7 +116,7 @@ def cells_table(record):
             text = "–" if found is None else f"{found[0]:.2f} {found[1]}"
             if found and found[0] < 1:
                 text = f"**{text}**"
-            if shape in row and not row[shape]["steady"]:
+            if shape in row and not quiet(row[shape]):
                 text += " (?)"
             fields.append(text)
         lines.append(_row(fields))
@@ -142,9 +143,9 @@ def reasons(record):
     found = {}
     for cell in record["cells"]:
         for name, entry in cell["contenders"].items():
-            if entry["error"]:
+            if median(entry) is None:
                 # How far off differs from shape to shape: the largest is told.
-                why, by, off = entry["error"].partition(" is off by ")
+                why, by, off = entry.partition(" is off by ")
                 where, offs = found.setdefault((name, why + by), ({}, []))
                 where.setdefault(f"{TITLES[cell['op']]} {cell['pass']}", {})[cell["dtype"]] = None
                 offs.append(off)
@@ -157,7 +158,7 @@ def reasons(record):
 
 def section(record, path):
     """Markdown of one record."""
-    steady = sum(cell["steady"] for cell in record["cells"])
+    steady = sum(map(quiet, record["cells"]))
     versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
     threads = "one thread" if record["threads"] == 1 else f"{record['threads']} threads"
     lines = [
@@ -202,24 +203,15 @@ def between(text, name, lines):
     return "\n".join([*out[: begin + 1], *lines, closing, *out[end + 1 :]]) + "\n"
 
 
-def load(path):
-    """A record of this format."""
-    record = json.loads(path.read_text(encoding="utf-8"))
-    if record.get("format") != FORMAT:
-        raise ValueError(f"{path} has not format {FORMAT}")
-    return record
-
-
-def draw(record, path):
-    """The figure of one record."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+def draw(record):
+    """Writes the figure of one record."""
     points = {}
     for cell in record["cells"]:
         found = ratio(cell)
         if found and math.isfinite(found[0]):
             points.setdefault((cell["op"], cell["pass"], cell["dtype"]), []).append((found[0], _name(cell), found[1]))
     subtitle = f"{record['processor']}, {record['device']}, threads: {record['threads']}, {record['date'][:10]}"
-    files.replace(path, figure.svg(points, subtitle))
+    files.replace(FIGURE, figure.svg(points, subtitle))
 
 
 def documents():
@@ -229,15 +221,15 @@ def documents():
         for threads in (1, 2):
             path = newest(kind, threads)
             if path is not None:
-                lines += section(load(path), path)
+                lines += section(files.load(path), path)
     page = ROOT / "docs" / "performance.md"
     if lines:
         files.replace(page, between(page.read_text(encoding="utf-8"), "peers", ["", *lines[:-1]]))
         print(f"written: {page}")
     path = newest("cpu", 1)
     if path is not None:
-        record, page = load(path), ROOT / "README.md"
-        draw(record, FIGURE)
+        record, page = files.load(path), ROOT / "README.md"
+        draw(record)
         image = "![Speed of dyt by that of the fastest peer, for each op, pass and shape](docs/figures/cpu_peers.svg)"
         text = between(page.read_text(encoding="utf-8"), "peers", ["", image, "", *wrapped(headline(record))])
         files.replace(page, text)
@@ -258,11 +250,8 @@ def main(arguments):
     """0."""
     if not arguments:
         documents()
-    elif arguments[0] == "--figure":
-        draw(load(pathlib.Path(arguments[2])), pathlib.Path(arguments[1]))
-    else:
-        for path in map(pathlib.Path, arguments):
-            print(table(load(path)))
+    for path in map(pathlib.Path, arguments):
+        print(table(files.load(path)))
     return 0
 
 

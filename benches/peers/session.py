@@ -43,21 +43,19 @@ def hold_to(threads):
 
 
 def cell_record(cell, baseline, errors, samples):
-    """The record of a cell: the medians of the rounds in which the copy took its usual time. `errors` says of each
+    """The record of a cell: median and quartiles, in microseconds, of the rounds in which the copy took its usual time;
+    of all rounds, with null for the number of rejected ones, where the machine was never quiet. `errors` says of each
     contender why it was not timed, if it was not; `samples` has the nanoseconds of those that were."""
     kept = stats.steady_rounds(baseline)
     chosen = [True] * len(baseline) if kept is None else kept
 
     def of(values):
-        return stats.summary([value for value, steady in zip(values, chosen) if steady])
+        return stats.summary([value / 1e3 for value, steady in zip(values, chosen) if steady])
 
-    found = {name: {"error": error} for name, error in errors.items()}
-    for name, values in samples.items():
-        found[name]["ns"] = of(values)
     return {
         "op": cell.op, "pass": cell.pass_, "rows": cell.rows, "cols": cell.cols, "dtype": cell.dtype,
-        "bytes": cell.bytes, "rounds": len(baseline), "rejected": chosen.count(False), "steady": kept is not None,
-        "copy": {"ns": of(baseline)}, "contenders": found,
+        "rounds": len(baseline), "rejected": None if kept is None else kept.count(False), "copy": of(baseline),
+        "contenders": {**errors, **{name: of(values) for name, values in samples.items()}},
     }  # fmt: skip
 
 
@@ -75,7 +73,7 @@ def run(kind, chosen, start):
     print(f"written: {path}")
     if not chosen.quick and chosen.json is None:
         report.documents()
-    wrong = [c for c in record["cells"] if c["contenders"].get("dyt", {"error": "absent"})["error"]]
+    wrong = [c for c in record["cells"] if report.median(c["contenders"].get("dyt")) is None]
     return 1 if wrong else 0
 
 
@@ -85,9 +83,9 @@ def _measured(kind, chosen, groups, path, start):
     hold_to(chosen.threads)
     about, measure = start()
     record = {
-        "format": report.FORMAT, "kind": kind, "date": machine.now(), "mode": "quick" if chosen.quick else "full",
+        "kind": kind, "date": machine.now(), "mode": "quick" if chosen.quick else "full",
         "processor": machine.processor()[0], "threads": chosen.threads, "commit": machine.commit(),
-        "seed": chosen.seed, **about, "left_out": [], "cells": [],
+        "seed": chosen.seed, **about, "unit": "us", "left_out": [], "cells": [],
     }  # fmt: skip
     for number, group in enumerate(groups, 1):
         if time.monotonic() - begin > chosen.budget:

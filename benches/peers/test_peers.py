@@ -14,27 +14,28 @@ sys.path[:0] = [str(HERE), str(HERE.parent / "common")]
 import cells  # noqa: E402
 import cpu_grid  # noqa: E402
 import figure  # noqa: E402
+import files  # noqa: E402
 import machine  # noqa: E402
 import report  # noqa: E402
 import rust  # noqa: E402
 import session  # noqa: E402
 import stats  # noqa: E402
 
+# Bytes of a record, as benches/record/README.md has it.
+LIMIT = 64 << 10
 
-def entry(ns, error=None):
-    return {"error": error, **({} if ns is None else {"ns": {"median": ns}})}
 
-
-def cell(op="dyt", pass_="forward", rows=2, cols=500, dtype="f32", steady=True, **times):
-    contenders = {name: entry(ns, None if ns else "cannot: no backward") for name, ns in times.items()}
+def cell(op="dyt", pass_="forward", rows=2, cols=500, dtype="f32", rejected=0, **times):
+    contenders = {name: [us, us / 2, us * 2] if us else "cannot: no backward" for name, us in times.items()}
     return {
-        "op": op, "pass": pass_, "rows": rows, "cols": cols, "dtype": dtype, "steady": steady, "contenders": contenders,
+        "op": op, "pass": pass_, "rows": rows, "cols": cols, "dtype": dtype, "rejected": rejected,
+        "contenders": contenders,
     }  # fmt: skip
 
 
 def record(*found):
     return {
-        "format": 1, "kind": "cpu", "date": "2026-01-02T03:04:05Z", "processor": "a <processor>", "device": "cpu:avx2",
+        "kind": "cpu", "date": "2026-01-02T03:04:05Z", "processor": "a <processor>", "device": "cpu:avx2",
         "threads": 1, "versions": {"torch": "9"}, "absent": {"jax": "ImportError: no jax"}, "left_out": [],
         "cells": list(found),
     }  # fmt: skip
@@ -90,14 +91,14 @@ class Report(unittest.TestCase):
         self.assertIsNone(report.ratio(cell(dyt=None, jax=5)))
 
     def test_the_table_has_rates_and_reasons(self):
-        lines = report.table(record(cell(dyt=100, eager=300, onnxruntime=None, steady=False))).splitlines()
+        lines = report.table(record(cell(dyt=0.1, eager=0.3, onnxruntime=None, rejected=None))).splitlines()
         self.assertRegex(lines[2], r"^dyt forward 2x500 f32 +dyt +0\.10 +10\.00 +- +the machine was never quiet$")
         self.assertRegex(lines[3], r" 3\.33 +3\.00x ")
         self.assertRegex(lines[4], r" - +- +- +cannot: no backward$")
         self.assertEqual(lines[5], "absent: jax: ImportError: no jax")
 
     def test_losing_cells_are_shown_in_bold_and_missing_ones_as_such(self):
-        found = record(cell(dyt=100, jax=250), cell(rows=4, dyt=100, jax=50, steady=False), cell("derf", dyt=1))
+        found = record(cell(dyt=100, jax=250), cell(rows=4, dyt=100, jax=50, rejected=None), cell("derf", dyt=1))
         lines = report.cells_table(found)
         self.assertEqual(lines[0], "| op | pass | dtype | 2 × 500 | 4 × 500 |")
         self.assertEqual(lines[2:], ["| DyT | forward | f32 | 2.50 jax | **0.50 jax** (?) |", "| Derf | forward | f32 | – | – |"])
@@ -129,7 +130,7 @@ class Report(unittest.TestCase):
         found = []
         for dtype, off in (("f32", "2.0e-01"), ("bf16", "1.0e+00"), ("bf16", "9.0e-01")):
             found.append(cell(dtype=dtype))
-            found[-1]["contenders"] = {"jax": entry(None, f"not timed: dx is off by {off}")}
+            found[-1]["contenders"] = {"jax": f"not timed: dx is off by {off}"}
         self.assertEqual(
             report.reasons({"cells": found, "absent": {"rten": "gone"}}),
             ["- jax, DyT forward f32 bf16: not timed: dx is off by 1.0e+00", "- rten, everything: gone"],
@@ -142,6 +143,25 @@ class Report(unittest.TestCase):
                 (pathlib.Path(folder) / name).write_text(json.dumps(record()), encoding="utf-8")
             self.assertEqual(report.newest("cpu", 1, pathlib.Path(folder)).name, names[1])
             self.assertIsNone(report.newest("rust", 1, pathlib.Path(folder)))
+
+
+class Records(unittest.TestCase):
+    def test_the_whole_grid_has_at_most_64_kb(self):
+        timing = [1234.5, 1234.4, 1234.6]
+        names = ("dyt", "eager", "compile", "jax", "onnxruntime")
+        every = [
+            {"op": c.op, "pass": c.pass_, "rows": c.rows, "cols": c.cols, "dtype": c.dtype, "rounds": 21, "rejected": 10,
+             "copy": timing, "contenders": {name: timing for name in names}}
+            for group in cpu_grid.groups() for c in group
+        ]  # fmt: skip
+        with tempfile.TemporaryDirectory() as folder:
+            path = pathlib.Path(folder) / "record.json"
+            files.write({**record(), "cells": every}, path)
+            self.assertLess(path.stat().st_size, LIMIT)
+
+    def test_no_record_has_more_than_64_kb(self):
+        for path in (report.ROOT / "benches" / "record").iterdir():
+            self.assertLessEqual(path.stat().st_size, LIMIT, path.name)
 
 
 class Figure(unittest.TestCase):
@@ -173,9 +193,12 @@ class Rust(unittest.TestCase):
         contenders = {"dyt": {"error": None, "ns": [5, 6, 900, 7]}, "rten": {"error": "cannot: it", "ns": []}}
         line = json.dumps({"pass": "forward", "copy": [10, 10, 20, 10], "contenders": contenders})
         found = rust.answer(self.ASKED, line)
-        self.assertEqual((found["rejected"], found["steady"], found["copy"]["ns"]["median"]), (1, True, 10))
-        self.assertEqual(found["contenders"]["dyt"]["ns"]["median"], 6)
-        self.assertEqual(found["contenders"]["rten"], {"error": "cannot: it"})
+        self.assertEqual((found["rounds"], found["rejected"], found["copy"]), (4, 1, [0.01, 0.01, 0.01]))
+        self.assertEqual(found["contenders"], {"dyt": [0.006, 0.005, 0.007], "rten": "cannot: it"})
+
+    def test_a_cell_of_a_restless_machine_says_so(self):
+        found = session.cell_record(self.ASKED, [100, 150, 200, 250, 300], {"dyt": None}, {"dyt": [1, 2, 3, 4, 5]})
+        self.assertEqual((found["rejected"], found["contenders"]["dyt"][0]), (None, 0.003))
 
     def test_an_answer_to_something_else_is_refused(self):
         with self.assertRaises(ValueError):

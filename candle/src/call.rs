@@ -80,7 +80,7 @@ pub(crate) fn backward<'a>(
     let mut rest = wanted.rest.map(rest).transpose()?;
     {
         let mut guards = Guards::default();
-        let mut call = Backward::new(dy, x);
+        let mut call = Backward::of(x).dy(dy);
         call.alpha = parameters.alpha;
         call.shift = parameters.shift;
         call.gamma = parameters.gamma;

@@ -17,15 +17,15 @@ pub struct Affine<'a> {
 }
 
 impl<'a> Affine<'a> {
-    /// Both.
-    #[must_use]
-    pub const fn new(weight: &'a Tensor, bias: &'a Tensor) -> Self {
-        Self { weight: Some(weight), bias: Some(bias) }
-    }
     /// gamma alone.
     #[must_use]
     pub const fn weight(weight: &'a Tensor) -> Self {
         Self { weight: Some(weight), bias: None }
+    }
+    /// With beta too.
+    #[must_use]
+    pub const fn with_bias(self, bias: &'a Tensor) -> Self {
+        Self { bias: Some(bias), ..self }
     }
 }
 

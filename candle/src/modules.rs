@@ -30,6 +30,16 @@ macro_rules! layer {
             pub fn with_channels(self, channels: Channels) -> Self {
                 Self { channels, ..self }
             }
+            /// The same layer with this gamma.
+            #[must_use]
+            pub fn with_weight(self, weight: Tensor) -> Self {
+                Self { weight: Some(weight), ..self }
+            }
+            /// The same layer with this beta.
+            #[must_use]
+            pub fn with_bias(self, bias: Tensor) -> Self {
+                Self { bias: Some(bias), ..self }
+            }
             /// gamma.
             #[must_use]
             pub const fn weight(&self) -> Option<&Tensor> {
@@ -59,10 +69,10 @@ pub struct DynamicTanh {
 layer!(DynamicTanh);
 
 impl DynamicTanh {
-    /// From its parameters; alpha has one element.
+    /// With this alpha, which has one element, and neither gamma nor beta.
     #[must_use]
-    pub const fn new(alpha: Tensor, weight: Option<Tensor>, bias: Option<Tensor>) -> Self {
-        Self { alpha, weight, bias, channels: Channels::Last }
+    pub const fn new(alpha: Tensor) -> Self {
+        Self { alpha, weight: None, bias: None, channels: Channels::Last }
     }
     /// From `alpha`, `weight` and `bias` in `vb`, or made there with that alpha, 1 and 0.
     ///
@@ -70,8 +80,8 @@ impl DynamicTanh {
     /// What `vb` says.
     #[expect(clippy::needless_pass_by_value, reason = "builders are handed over, as everywhere in candle")]
     pub fn load(cols: usize, alpha: f64, vb: VarBuilder<'_>) -> Result<Self> {
-        let alpha = scalar("alpha", alpha, &vb)?;
-        Ok(Self::new(alpha, Some(gamma(cols, &vb)?), Some(beta(cols, &vb)?)))
+        let layer = Self::new(scalar("alpha", alpha, &vb)?);
+        Ok(layer.with_weight(gamma(cols, &vb)?).with_bias(beta(cols, &vb)?))
     }
     /// alpha.
     #[must_use]
@@ -99,10 +109,18 @@ pub struct Derf {
 layer!(Derf);
 
 impl Derf {
-    /// From its parameters; alpha and shift have one element each.
+    /// With this alpha, which has one element, shift 0, and neither gamma nor beta.
+    ///
+    /// # Errors
+    /// What candle says of making the shift.
+    pub fn new(alpha: Tensor) -> Result<Self> {
+        let shift = alpha.zeros_like()?;
+        Ok(Self { alpha, shift, weight: None, bias: None, channels: Channels::Last })
+    }
+    /// The same layer with this shift, which has one element.
     #[must_use]
-    pub const fn new(alpha: Tensor, shift: Tensor, weight: Option<Tensor>, bias: Option<Tensor>) -> Self {
-        Self { alpha, shift, weight, bias, channels: Channels::Last }
+    pub fn with_shift(self, shift: Tensor) -> Self {
+        Self { shift, ..self }
     }
     /// From `alpha`, `shift`, `weight` and `bias` in `vb`, or made there with that alpha, 0, 1 and 0.
     ///
@@ -110,8 +128,8 @@ impl Derf {
     /// What `vb` says.
     #[expect(clippy::needless_pass_by_value, reason = "builders are handed over, as everywhere in candle")]
     pub fn load(cols: usize, alpha: f64, vb: VarBuilder<'_>) -> Result<Self> {
-        let (alpha, shift) = (scalar("alpha", alpha, &vb)?, scalar("shift", 0.0, &vb)?);
-        Ok(Self::new(alpha, shift, Some(gamma(cols, &vb)?), Some(beta(cols, &vb)?)))
+        let layer = Self::new(scalar("alpha", alpha, &vb)?)?.with_shift(scalar("shift", 0.0, &vb)?);
+        Ok(layer.with_weight(gamma(cols, &vb)?).with_bias(beta(cols, &vb)?))
     }
     /// alpha.
     #[must_use]
@@ -144,10 +162,15 @@ pub struct LayerNorm {
 layer!(LayerNorm);
 
 impl LayerNorm {
-    /// From its parameters.
+    /// From its parameters, in candle_nn's order.
     #[must_use]
-    pub const fn new(weight: Option<Tensor>, bias: Option<Tensor>, eps: f64) -> Self {
-        Self { weight, bias, eps, std: Std::Biased, channels: Channels::Last }
+    pub const fn new(weight: Tensor, bias: Tensor, eps: f64) -> Self {
+        Self { weight: Some(weight), bias: Some(bias), eps, std: Std::Biased, channels: Channels::Last }
+    }
+    /// As [`Self::new`], without beta.
+    #[must_use]
+    pub const fn new_no_bias(weight: Tensor, eps: f64) -> Self {
+        Self { weight: Some(weight), bias: None, eps, std: Std::Biased, channels: Channels::Last }
     }
     /// From `weight` and `bias` in `vb`, or made there with 1 and 0.
     ///
@@ -155,7 +178,7 @@ impl LayerNorm {
     /// What `vb` says.
     #[expect(clippy::needless_pass_by_value, reason = "builders are handed over, as everywhere in candle")]
     pub fn load(cols: usize, eps: f64, vb: VarBuilder<'_>) -> Result<Self> {
-        Ok(Self::new(Some(gamma(cols, &vb)?), Some(beta(cols, &vb)?), eps))
+        Ok(Self::new(gamma(cols, &vb)?, beta(cols, &vb)?, eps))
     }
     /// As [`Self::load`], without `bias`.
     ///
@@ -163,7 +186,7 @@ impl LayerNorm {
     /// What `vb` says.
     #[expect(clippy::needless_pass_by_value, reason = "builders are handed over, as everywhere in candle")]
     pub fn load_no_bias(cols: usize, eps: f64, vb: VarBuilder<'_>) -> Result<Self> {
-        Ok(Self::new(Some(gamma(cols, &vb)?), None, eps))
+        Ok(Self::new_no_bias(gamma(cols, &vb)?, eps))
     }
     /// The same layer with this form of the standard deviation.
     #[must_use]
@@ -190,10 +213,10 @@ pub struct RmsNorm {
 layer!(RmsNorm);
 
 impl RmsNorm {
-    /// From its parameters.
+    /// From its parameters, in candle_nn's order.
     #[must_use]
-    pub const fn new(weight: Option<Tensor>, bias: Option<Tensor>, eps: f64) -> Self {
-        Self { weight, bias, eps, channels: Channels::Last }
+    pub const fn new(weight: Tensor, eps: f64) -> Self {
+        Self { weight: Some(weight), bias: None, eps, channels: Channels::Last }
     }
     /// From `weight` in `vb`, or made there with 1.
     ///
@@ -201,7 +224,7 @@ impl RmsNorm {
     /// What `vb` says.
     #[expect(clippy::needless_pass_by_value, reason = "builders are handed over, as everywhere in candle")]
     pub fn load(cols: usize, eps: f64, vb: VarBuilder<'_>) -> Result<Self> {
-        Ok(Self::new(Some(gamma(cols, &vb)?), None, eps))
+        Ok(Self::new(gamma(cols, &vb)?, eps))
     }
 }
 

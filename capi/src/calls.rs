@@ -183,7 +183,7 @@ impl Arguments for dyt_backward_args {
         let (statistics, cols) = (buffers.problem.statistics(), buffers.problem.cols());
         // SAFETY: promised by the caller, for each.
         unsafe {
-            let mut backward = Backward::new(buffers.tensor("dy", self.dy)?, buffers.tensor("x", self.x)?);
+            let mut backward = Backward::of(buffers.tensor("x", self.x)?).dy(buffers.tensor("dy", self.dy)?);
             backward.alpha = buffers.scalar("alpha", self.alpha)?;
             backward.shift = buffers.scalar("shift", self.shift)?;
             backward.gamma = buffers.parameter("gamma", self.gamma)?;

@@ -1,9 +1,9 @@
 //! The one list of cases.
 
 use core::fmt;
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 
-use dyt::{DType, Op, Problem, Std};
+use dyt::{Op, Problem, Std, Storage};
 
 use crate::data::{Random, Values};
 use crate::report::Output;
@@ -254,22 +254,13 @@ pub const VARIANTS: [(Op, Std); 5] = [
     (Op::RmsNorm, Std::Biased),
 ];
 
-/// dtype and param_dtype, in each pair that a problem may have.
-pub const STORAGE: [(DType, DType); 5] = [
-    (DType::F32, DType::F32),
-    (DType::F16, DType::F16),
-    (DType::F16, DType::F32),
-    (DType::Bf16, DType::Bf16),
-    (DType::Bf16, DType::F32),
-];
-
 /// Every case: each op and storage with each shape (options and values drawn), with each kind of value, and with each
 /// choice of gradients and statistics.
 #[must_use]
 pub fn cases() -> Vec<Case> {
     let mut list = List { cases: Vec::new(), random: Random::new(2025) };
     for variant in VARIANTS {
-        for storage in STORAGE {
+        for storage in Storage::ALL {
             list.kind(variant, storage);
         }
     }
@@ -279,11 +270,11 @@ pub fn cases() -> Vec<Case> {
 /// A twentieth of [`cases`], and small ones: every op and storage, forward and backward. For emulators.
 #[must_use]
 pub fn quick_cases() -> Vec<Case> {
-    let mut seen = BTreeMap::new();
+    let mut seen = HashMap::new();
     let small = |case: &Case| case.problem.elements() <= 1000;
     let mut pick = |case: &Case| {
         let p = &case.problem;
-        let kind = (p.op().name(), p.std() == Std::Unbiased, p.dtype().name(), p.param_dtype().name());
+        let kind = (p.op(), p.std(), p.storage());
         let count: &mut usize = seen.entry(kind).or_default();
         *count += 1;
         // The first of a kind asks for everything; the steps pass over every value and option.
@@ -298,7 +289,7 @@ struct List {
 }
 
 impl List {
-    fn kind(&mut self, variant: (Op, Std), storage: (DType, DType)) {
+    fn kind(&mut self, variant: (Op, Std), storage: Storage) {
         self.push(variant, storage, SMALL[0], |case| case);
         for shape in SHAPES {
             let values = [Values::Normal, Values::ALL[self.random.below(Values::ALL.len())]];
@@ -338,7 +329,7 @@ impl List {
     fn push(
         &mut self,
         (op, std): (Op, Std),
-        (dtype, param_dtype): (DType, DType),
+        storage: Storage,
         (rows, cols, inner, gap): Shape,
         with: impl FnOnce(Case) -> Case,
     ) {
@@ -346,8 +337,7 @@ impl List {
             (if std == Std::Unbiased { cols.max(2) } else { cols }, self.random.below(3) == 0);
         let problem = Problem::new(op, rows, cols)
             .std(std)
-            .dtype(dtype)
-            .param_dtype(param_dtype)
+            .storage(storage)
             .inner(inner)
             .row_stride(cols * inner + gap)
             .accumulate(accumulate);
@@ -360,7 +350,7 @@ impl List {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
+    use std::collections::HashSet;
 
     use super::*;
 
@@ -368,12 +358,10 @@ mod tests {
     fn every_op_and_storage_meets_every_shape_value_and_choice() {
         let each = 1 + SHAPES.len() + Values::ALL.len() * SMALL.len() + Gradients::ALL.len();
         let list = cases();
-        assert_eq!(list.len(), VARIANTS.len() * STORAGE.len() * each);
+        assert_eq!(list.len(), VARIANTS.len() * Storage::ALL.len() * each);
         for (op, std) in VARIANTS {
-            for (dtype, param_dtype) in STORAGE {
-                let of_kind = |p: &Problem| {
-                    (p.op(), p.std(), p.dtype(), p.param_dtype()) == (op, std, dtype, param_dtype)
-                };
+            for storage in Storage::ALL {
+                let of_kind = |p: &Problem| (p.op(), p.std(), p.storage()) == (op, std, storage);
                 let kind: Vec<&Case> = list.iter().filter(|case| of_kind(&case.problem)).collect();
                 assert_eq!(kind.len(), each);
                 let has = |found: &dyn Fn(&Case) -> bool| kind.iter().any(|case| found(case));
@@ -391,9 +379,9 @@ mod tests {
         let (quick, all) = (quick_cases(), cases());
         let kinds = quick.iter().map(|case| {
             let p = &case.problem;
-            (p.op().name(), p.std() == Std::Unbiased, p.dtype().name(), p.param_dtype().name())
+            (p.op(), p.std(), p.storage())
         });
-        assert_eq!(kinds.collect::<BTreeSet<_>>().len(), VARIANTS.len() * STORAGE.len());
+        assert_eq!(kinds.collect::<HashSet<_>>().len(), VARIANTS.len() * Storage::ALL.len());
         assert!(quick.iter().all(|case| all.contains(case)));
     }
 }

@@ -132,7 +132,7 @@ impl Slot {
     /// Copies the buffer to the host.
     pub(crate) fn fetch(&self, target: &dyn Target) -> Result<Fetched> {
         let mut host = Host::new(self.buffer.dtype(), core::iter::repeat_n(0.0, self.buffer.len()));
-        target.download(&self.buffer, host.view_mut())?;
+        target.read(&self.buffer, host.view_mut())?;
         Ok(Fetched { host, lead: self.layout.lead, len: self.len, rows: self.rows })
     }
 }

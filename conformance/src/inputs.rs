@@ -108,10 +108,8 @@ impl<'a> Draw<'a> {
 
     fn x(&mut self, problem: &Problem) -> Vec<f32> {
         let mut x = vec![f32::NAN; problem.span()];
-        let displaced = match self.values {
-            Values::Displaced => DISPLACED.min(problem.cols().div_ceil(4)),
-            _ => 0,
-        };
+        let displaced =
+            if self.values == Values::Displaced { DISPLACED.min(problem.cols().div_ceil(4)) } else { 0 };
         for statistic in 0..problem.statistics() {
             let scale = self.row_scale();
             for (column, at) in dyt::reference::row(problem, statistic).enumerate() {

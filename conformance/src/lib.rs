@@ -17,7 +17,6 @@ mod devices;
 mod expect;
 mod host;
 mod inputs;
-pub mod measure;
 mod report;
 mod run;
 pub mod staged;
@@ -26,7 +25,7 @@ mod target;
 pub mod tolerance;
 mod turns;
 
-pub use cases::{Case, Gradients, STORAGE, Statistics, VARIANTS, cases, quick_cases};
+pub use cases::{Case, Gradients, Statistics, VARIANTS, cases, quick_cases};
 pub use data::{Random, Values, round_to};
 pub use devices::{MissingDevices, check_required, coverage_line, devices_under_test};
 pub use report::{Failure, Output, Report, Worst};

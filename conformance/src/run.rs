@@ -209,7 +209,7 @@ impl Run<'_> {
         let bytes = self.target.workspace_bytes(&case.problem, Pass::Backward);
         let garbage = vec![f32::NAN; bytes.div_ceil(DType::F32.size())];
         let mut workspace = self.vector(DType::F32, &garbage)?;
-        let mut call = Backward::new(dy.view(), x.view());
+        let mut call = Backward::of(x.view()).dy(dy.view());
         if in_place {
             call.dy = None;
         }

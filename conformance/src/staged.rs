@@ -6,7 +6,7 @@ use dyt::{Backend, Backward, Buffer, DType, Device, Forward, Pass, Problem, Resu
 /// As [`Device::forward`], with arguments in host memory.
 ///
 /// # Errors
-/// Those of [`Device::upload`], [`Device::forward`] and [`Device::download`].
+/// Those of [`Device::upload`], [`Device::forward`] and [`Device::read`].
 pub fn forward(device: &Device, problem: &Problem, arguments: Forward<'_>) -> Result<()> {
     if device.backend() == Backend::Cpu {
         return device.forward(problem, arguments);
@@ -28,7 +28,7 @@ pub fn forward(device: &Device, problem: &Problem, arguments: Forward<'_>) -> Re
     call.mean = mean.view();
     call.rstd = rstd.view();
     device.forward(problem, call)?;
-    device.download(&y, arguments.y)?;
+    device.read(&y, arguments.y)?;
     mean.fetch(device)?;
     rstd.fetch(device)
 }
@@ -36,7 +36,7 @@ pub fn forward(device: &Device, problem: &Problem, arguments: Forward<'_>) -> Re
 /// As [`Device::backward`], with arguments in host memory.
 ///
 /// # Errors
-/// Those of [`Device::upload`], [`Device::backward_with`] and [`Device::download`].
+/// Those of [`Device::upload`], [`Device::backward_with`] and [`Device::read`].
 pub fn backward(device: &Device, problem: &Problem, arguments: Backward<'_>) -> Result<()> {
     if device.backend() == Backend::Cpu {
         return device.backward(problem, arguments);
@@ -50,7 +50,7 @@ pub fn backward(device: &Device, problem: &Problem, arguments: Backward<'_>) -> 
         .map(|view| Output::new(device, view))
         .collect::<Result<Vec<_>>>()?;
     // dy only stands for the field that in-place calls leave open.
-    let mut call = Backward::new(&x, &x);
+    let mut call = Backward::of(&x).dy(&x);
     call.dy = dy.as_ref().map(Into::into);
     call.alpha = alpha.as_ref().map(Into::into);
     call.shift = shift.as_ref().map(Into::into);
@@ -82,6 +82,6 @@ impl<'a> Output<'a> {
         self.0.as_mut().map(|(buffer, _)| buffer.into())
     }
     fn fetch(self, device: &Device) -> Result<()> {
-        self.0.map_or(Ok(()), |(buffer, target)| device.download(&buffer, target))
+        self.0.map_or(Ok(()), |(buffer, target)| device.read(&buffer, target))
     }
 }

@@ -13,11 +13,11 @@ pub trait Target: Sync {
     /// # Errors
     /// Its own.
     fn upload(&self, source: View<'_>) -> Result<Buffer>;
-    /// As [`Device::download`].
+    /// As [`Device::read`].
     ///
     /// # Errors
     /// Its own.
-    fn download(&self, buffer: &Buffer, target: ViewMut<'_>) -> Result<()>;
+    fn read(&self, source: &Buffer, target: ViewMut<'_>) -> Result<()>;
     /// As [`Device::workspace_bytes`].
     fn workspace_bytes(&self, problem: &Problem, pass: Pass) -> usize;
     /// As [`Device::forward`].
@@ -43,8 +43,8 @@ impl Target for Device {
     fn upload(&self, source: View<'_>) -> Result<Buffer> {
         self.upload(source)
     }
-    fn download(&self, buffer: &Buffer, target: ViewMut<'_>) -> Result<()> {
-        self.download(buffer, target)
+    fn read(&self, source: &Buffer, target: ViewMut<'_>) -> Result<()> {
+        self.read(source, target)
     }
     fn workspace_bytes(&self, problem: &Problem, pass: Pass) -> usize {
         self.workspace_bytes(problem, pass)

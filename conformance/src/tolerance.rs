@@ -223,9 +223,9 @@ pub fn pointwise_dx(arithmetic: Arithmetic, op: Op, dtype: DType, dx: f64, at: &
     if without_slope.smallest < SMALLEST_NORMAL {
         underflow += without_slope.underflow;
     }
-    let relative = match op.has_shift() {
-        true => slope_ulps(op, at.u) * ULP + 2.0 * at.u.abs() * at.unfused,
-        false => slope_ulps(op, at.u) * ULP,
+    let relative = match op {
+        Op::Derf => slope_ulps(op, at.u) * ULP + 2.0 * at.u.abs() * at.unfused,
+        Op::Dyt | Op::LayerNorm | Op::RmsNorm => slope_ulps(op, at.u) * ULP,
     };
     let relative = if dx == 0.0 { 0.0 } else { relative * dx.abs() };
     let lost = at.dy.abs() * arithmetic.lost(at.gamma) + at.gamma.abs() * arithmetic.lost(at.dy);
@@ -239,10 +239,15 @@ fn slope_ulps(op: Op, u: f64) -> f64 {
     6.0 + 2.0 * steepness(op, u)
 }
 
-/// |u|, of Derf u²: what a relative error of u becomes as a relative error of f′, up to a factor of 2.
+/// |u| of DyT, u² of Derf: what a relative error of u becomes as a relative error of f′, up to a factor of 2. NaN, which
+/// no result passes, of an op that has no f.
 #[must_use]
-pub fn steepness(op: Op, u: f64) -> f64 {
-    if op.has_shift() { u * u } else { u.abs() }
+pub const fn steepness(op: Op, u: f64) -> f64 {
+    match op {
+        Op::Dyt => u.abs(),
+        Op::Derf => u * u,
+        Op::LayerNorm | Op::RmsNorm => f64::NAN,
+    }
 }
 
 /// The ulp of `dtype` at the larger term; 0 where all terms are 0, which nothing rounds. With parameters in f32 a term may

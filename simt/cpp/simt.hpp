@@ -1,4 +1,4 @@
-// What a CUDA compiler supplies, for a C++ compiler on the host: kernels/common.cuh includes this in its place. Each
+// What a CUDA compiler supplies, for a C++ compiler on the host: kernels/platform.cuh includes this in its place. Each
 // thread of a block is a fiber; simt.cpp has the scheduler.
 #pragma once
 

@@ -14,7 +14,7 @@ use std::collections::BTreeSet;
 use std::ffi::{CStr, CString, c_char, c_void};
 use std::sync::{Mutex, PoisonError};
 
-use dyt::cuda::plan::Launch;
+use dyt::cuda::plan::{Args, Launch};
 
 /// The order in which the threads of a block, and the blocks of a grid, take their turns. Results must not depend on it:
 /// where they do, a barrier is missing.
@@ -105,14 +105,28 @@ impl Call<'_> {
 pub unsafe fn launch(launch: &Launch, order: Order) -> Result<(), String> {
     let Launch { entry, grid, block, shared_bytes, .. } = *launch;
     let call = Call { name: entry.name(), grid, block, shared_bytes, parameter: launch.args.as_bytes() };
-    LAUNCHED.lock().unwrap_or_else(PoisonError::into_inner).insert(entry.name());
+    LAUNCHED.lock().unwrap_or_else(PoisonError::into_inner).insert((entry.name(), storage(&launch.args)));
     // SAFETY: the caller's promise.
     unsafe { call.run(order) }
 }
 
-static LAUNCHED: Mutex<BTreeSet<&str>> = Mutex::new(BTreeSet::new());
+/// A kernel's name, and the storage types that its arguments tell it: `dtype` and `param_f32`, if it has any.
+pub type Launched = (&'static str, Option<(u32, u32)>);
 
-/// The names of the kernels that [`launch`] has run in this process.
-pub fn launched() -> BTreeSet<&'static str> {
+static LAUNCHED: Mutex<BTreeSet<Launched>> = Mutex::new(BTreeSet::new());
+
+/// The storage types in an argument.
+const fn storage(args: &Args) -> Option<(u32, u32)> {
+    match args {
+        Args::PointwiseForward(args) => Some((args.dtype, args.param_f32)),
+        Args::PointwiseBackward(args) => Some((args.dtype, args.param_f32)),
+        Args::NormForward(args) => Some((args.dtype, args.param_f32)),
+        Args::NormBackward(args) => Some((args.dtype, args.param_f32)),
+        Args::Fold(_) => None,
+    }
+}
+
+/// What [`launch`] has run in this process.
+pub fn launched() -> BTreeSet<Launched> {
     LAUNCHED.lock().unwrap_or_else(PoisonError::into_inner).clone()
 }

@@ -98,8 +98,8 @@ impl Target for Simt {
     fn upload(&self, source: View<'_>) -> Result<Buffer> {
         Device::cpu(Level::Portable)?.upload(source)
     }
-    fn download(&self, buffer: &Buffer, target: ViewMut<'_>) -> Result<()> {
-        Device::cpu(Level::Portable)?.download(buffer, target)
+    fn read(&self, source: &Buffer, target: ViewMut<'_>) -> Result<()> {
+        Device::cpu(Level::Portable)?.read(source, target)
     }
     fn workspace_bytes(&self, problem: &Problem, pass: Pass) -> usize {
         plan::workspace_bytes(problem, pass)

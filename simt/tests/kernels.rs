@@ -2,13 +2,12 @@
 
 use std::error::Error;
 
-use dyt::cuda::plan::{Entry, Limits};
-use dyt::{DType, Op, Problem};
+use dyt::cuda::plan::{Entry, Limits, NormForm, PointwiseForm};
+use dyt::{DType, Op, Problem, Storage};
 use dyt_conformance::{
-    Case, Prepared, STORAGE, Statistics, Target, VARIANTS, Values, assert_all_pass, cases, quick_cases,
-    run_all,
+    Case, Prepared, Statistics, Target, VARIANTS, Values, assert_all_pass, cases, quick_cases, run_all,
 };
-use dyt_simt::{Order, Simt, launched};
+use dyt_simt::{Launched, Order, Simt, launched};
 
 fn list() -> Vec<Case> {
     if std::env::var_os("DYT_TEST_QUICK").is_some() { quick_cases() } else { cases() }
@@ -20,10 +19,8 @@ fn more_cases() -> dyt::Result<Vec<Case>> {
     let mut list = Vec::new();
     let values = [Values::Normal, Values::LargeOffset, Values::EqualRows, Values::NonFinite];
     for (i, (op, std)) in VARIANTS.into_iter().enumerate() {
-        for (k, (dtype, param_dtype)) in STORAGE.into_iter().enumerate() {
-            let problem = |rows, cols| {
-                Problem::new(op, rows, cols).std(std).dtype(dtype).param_dtype(param_dtype).build()
-            };
+        for (k, storage) in Storage::ALL.into_iter().enumerate() {
+            let problem = |rows, cols| Problem::new(op, rows, cols).std(std).storage(storage).build();
             for (n, values) in values.into_iter().enumerate() {
                 let statistics = Statistics::ALL[(i + k + n) % 4];
                 let case = |problem, seed| {
@@ -42,6 +39,23 @@ fn more_cases() -> dyt::Result<Vec<Case>> {
     Ok(list)
 }
 
+/// A kernel with each pair of storage types that it may be launched for.
+fn uses(entry: Entry) -> Vec<Launched> {
+    let compiled_for = match entry {
+        Entry::Pointwise { form: PointwiseForm::Vector(dtype), .. }
+        | Entry::Norm { form: NormForm::Vector(dtype) | NormForm::LongVector(dtype), .. } => Some(dtype),
+        Entry::Pointwise { form: PointwiseForm::Scalar, .. }
+        | Entry::Norm { form: NormForm::Scalar | NormForm::LongScalar | NormForm::First, .. } => None,
+        Entry::Fold => return vec![(entry.name(), None)],
+    };
+    let pairs = Storage::ALL.into_iter().filter(|pair| compiled_for.is_none_or(|of| of == pair.dtype()));
+    let told = pairs.map(|pair| {
+        let code = DType::ALL.iter().position(|&of| of == pair.dtype()).unwrap_or_default();
+        (entry.name(), Some((code as u32, u32::from(pair.param_dtype() == DType::F32))))
+    });
+    told.collect()
+}
+
 #[test]
 fn every_case_passes() -> Result<(), Box<dyn Error>> {
     let targets = [Simt::new()];
@@ -55,8 +69,9 @@ fn every_case_passes() -> Result<(), Box<dyn Error>> {
     }
     println!("more cases:");
     assert_all_pass(&run_all(&targets, &more_cases()?)?);
-    let missing: Vec<_> = Entry::all().map(Entry::name).filter(|name| !launched().contains(name)).collect();
-    assert!(missing.is_empty(), "kernels that no case has run: {missing:?}");
+    let done = launched();
+    let missing: Vec<_> = Entry::all().flat_map(uses).filter(|of| !done.contains(of)).collect();
+    assert!(missing.is_empty(), "what no case has run: {missing:?}");
     Ok(())
 }
 

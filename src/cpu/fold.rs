@@ -6,8 +6,8 @@ use crate::cpu::parallel;
 use crate::cpu::param::Param;
 use crate::cpu::plan::{self, Range};
 use crate::cpu::simd::{Kernel, Lanes, Simd};
+use crate::cpu::stored::Stored;
 use crate::cpu::sum::{Compensated, Terms, row_sums};
-use crate::dtype::Storage;
 use crate::ops::BackwardPtrs;
 
 use super::level::Isa;
@@ -95,7 +95,7 @@ impl Partials {
     ///
     /// # Safety
     /// Every chunk has written the sums that are asked for; the outputs and gamma are as `BackwardPtrs` says.
-    pub(crate) unsafe fn finish<P: Storage>(self, isa: Isa, wanted: &BackwardPtrs, accumulate: bool) {
+    pub(crate) unsafe fn finish<P: Stored>(self, isa: Isa, wanted: &BackwardPtrs, accumulate: bool) {
         let outputs = Slots {
             dgamma: wanted.dgamma,
             dbeta: wanted.dbeta,
@@ -202,7 +202,7 @@ struct Dot<P> {
     sums: *const f32,
 }
 
-impl<S: Simd, P: Storage> Terms<S, 1> for Dot<P> {
+impl<S: Simd, P: Stored> Terms<S, 1> for Dot<P> {
     #[inline(always)]
     unsafe fn add<E: Extent, const N: usize>(&self, simd: S, extent: E, c: usize, sums: &mut [[S::F; N]; 1]) {
         // SAFETY: the caller's promise.
@@ -221,7 +221,7 @@ struct Whole<P> {
     cols: usize,
 }
 
-impl<P: Storage> Kernel for Whole<P> {
+impl<P: Stored> Kernel for Whole<P> {
     type Output = f32;
 
     #[inline(always)]

@@ -2,7 +2,7 @@
 
 use crate::cpu::each::each;
 use crate::cpu::simd::{Lanes, Simd};
-use crate::dtype::Storage;
+use crate::cpu::stored::Stored;
 
 /// The lanes of the widest level.
 pub(crate) const MAX_LANES: usize = 16;
@@ -16,18 +16,18 @@ pub(crate) trait Extent: Copy {
     ///
     /// # Safety
     /// `p` is valid for reads of as many values.
-    unsafe fn load<S: Simd, T: Storage>(self, simd: S, p: *const T) -> S::F;
+    unsafe fn load<S: Simd, T: Stored>(self, simd: S, p: *const T) -> S::F;
     /// Stores the lanes that are there.
     ///
     /// # Safety
     /// `p` is valid for writes of as many values, and aligned to the stored vector if `stream`.
-    unsafe fn store<S: Simd, T: Storage>(self, simd: S, p: *mut T, v: S::F, stream: bool);
+    unsafe fn store<S: Simd, T: Stored>(self, simd: S, p: *mut T, v: S::F, stream: bool);
     /// Stores `N` vectors, one behind the other; `N` is 1 where lanes are missing.
     ///
     /// # Safety
     /// As [`Self::store`], for all of them.
     #[inline(always)]
-    unsafe fn store_all<S: Simd, T: Storage, const N: usize>(
+    unsafe fn store_all<S: Simd, T: Stored, const N: usize>(
         self,
         simd: S,
         p: *mut T,
@@ -49,17 +49,17 @@ pub(crate) struct Full;
 
 impl Extent for Full {
     #[inline(always)]
-    unsafe fn load<S: Simd, T: Storage>(self, simd: S, p: *const T) -> S::F {
+    unsafe fn load<S: Simd, T: Stored>(self, simd: S, p: *const T) -> S::F {
         // SAFETY: the caller's promise.
         unsafe { T::load(simd, p) }
     }
     #[inline(always)]
-    unsafe fn store<S: Simd, T: Storage>(self, simd: S, p: *mut T, v: S::F, stream: bool) {
+    unsafe fn store<S: Simd, T: Stored>(self, simd: S, p: *mut T, v: S::F, stream: bool) {
         // SAFETY: the caller's promise.
         unsafe { T::store(simd, p, v, stream) }
     }
     #[inline(always)]
-    unsafe fn store_all<S: Simd, T: Storage, const N: usize>(
+    unsafe fn store_all<S: Simd, T: Stored, const N: usize>(
         self,
         simd: S,
         p: *mut T,
@@ -81,7 +81,7 @@ pub(crate) struct Tail(pub(crate) usize);
 
 impl Extent for Tail {
     #[inline(always)]
-    unsafe fn load<S: Simd, T: Storage>(self, simd: S, p: *const T) -> S::F {
+    unsafe fn load<S: Simd, T: Stored>(self, simd: S, p: *const T) -> S::F {
         let mut padded = [T::ZERO; MAX_LANES];
         // SAFETY: the caller promises as many values at `p`, fewer than the copy holds; the copy holds a vector.
         unsafe {
@@ -90,7 +90,7 @@ impl Extent for Tail {
         }
     }
     #[inline(always)]
-    unsafe fn store<S: Simd, T: Storage>(self, simd: S, p: *mut T, v: S::F, _: bool) {
+    unsafe fn store<S: Simd, T: Stored>(self, simd: S, p: *mut T, v: S::F, _: bool) {
         let mut padded = [T::ZERO; MAX_LANES];
         // SAFETY: the copy holds a vector; the caller promises room for as many values at `p`, fewer than that.
         unsafe {
@@ -124,28 +124,28 @@ const LINE: usize = 64;
 
 /// How many elements lie from `p` to the next line of the cache.
 #[inline(always)]
-pub(crate) fn head<T: Storage>(p: *const T) -> usize {
+pub(crate) fn head<T: Stored>(p: *const T) -> usize {
     (p.addr().next_multiple_of(LINE) - p.addr()) / size_of::<T>()
 }
 
 /// Whether rows so far apart come to a line at the same column.
-pub(crate) const fn lines_up<T: Storage>(row_stride: usize) -> bool {
+pub(crate) const fn lines_up<T: Stored>(row_stride: usize) -> bool {
     (row_stride * size_of::<T>()).is_multiple_of(LINE)
 }
 
 /// Whether so many vectors, from a line's begin, leave none half-written.
-pub(crate) const fn whole_lines<S: Simd, T: Storage>(vectors: usize) -> bool {
+pub(crate) const fn whole_lines<S: Simd, T: Stored>(vectors: usize) -> bool {
     (vectors * S::LANES * size_of::<T>()).is_multiple_of(LINE)
 }
 
 /// Whether the vectors of a row that are stored together, two of 16 bits and else one, leave no line half-written.
-pub(crate) const fn stores_whole_lines<S: Simd, T: Storage>() -> bool {
+pub(crate) const fn stores_whole_lines<S: Simd, T: Stored>() -> bool {
     whole_lines::<S, T>(if T::NARROW { 2 } else { 1 })
 }
 
 /// Whether half-written lines of rows so far apart drive each other out: those that are on their way past the cache are
 /// few, and told apart by the low bits of their addresses.
-pub(crate) const fn collide<T: Storage>(row_stride: usize) -> bool {
+pub(crate) const fn collide<T: Stored>(row_stride: usize) -> bool {
     (row_stride * size_of::<T>()).is_multiple_of(4096)
 }
 
@@ -154,7 +154,7 @@ pub(crate) const fn collide<T: Storage>(row_stride: usize) -> bool {
 /// # Safety
 /// `from` is valid for reads and `to` for writes of `n` values, apart from each other.
 #[inline(always)]
-pub(crate) unsafe fn stream_out<S: Simd, T: Storage>(simd: S, from: *const T, to: *mut T, n: usize) {
+pub(crate) unsafe fn stream_out<S: Simd, T: Stored>(simd: S, from: *const T, to: *mut T, n: usize) {
     let mut c = head(to.cast_const()).min(n);
     // SAFETY: every part lies in the `n` values, and whole lines begin on a line's boundary. Vectors of f32 take any
     // bits where they are only moved.

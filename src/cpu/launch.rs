@@ -3,7 +3,7 @@
 use super::curve::{Erf, Tanh};
 use super::types::{Typed, with_types};
 use super::{Cpu, pointwise, rownorm};
-use crate::dtype::Storage;
+use crate::cpu::stored::Stored;
 use crate::ops::{BackwardPtrs, ForwardPtrs};
 use crate::{Op, Problem};
 
@@ -33,7 +33,7 @@ impl Cpu {
 }
 
 impl Typed for Launch<'_, ForwardPtrs> {
-    fn call<T: Storage, P: Storage>(self) {
+    fn call<T: Stored, P: Stored>(self) {
         match self.problem.op() {
             Op::Dyt => pointwise::forward::<T, P, Tanh>(self),
             Op::Derf => pointwise::forward::<T, P, Erf>(self),
@@ -44,7 +44,7 @@ impl Typed for Launch<'_, ForwardPtrs> {
 }
 
 impl Typed for Launch<'_, BackwardPtrs> {
-    fn call<T: Storage, P: Storage>(self) {
+    fn call<T: Stored, P: Stored>(self) {
         match self.problem.op() {
             Op::Dyt => pointwise::backward::<T, P, Tanh>(self),
             Op::Derf => pointwise::backward::<T, P, Erf>(self),

@@ -4,7 +4,7 @@ use crate::cpu::each::repeat;
 use crate::cpu::io::{Extent, Full, Tail};
 use crate::cpu::param::Param;
 use crate::cpu::simd::Simd;
-use crate::dtype::Storage;
+use crate::cpu::stored::Stored;
 
 /// Work on each element of a line, or of some that lie side by side, vector by vector.
 pub(crate) trait Blocks<S: Simd> {
@@ -130,7 +130,7 @@ pub(crate) struct Along<P> {
     pub(crate) beta: Param<P>,
 }
 
-impl<S: Simd, P: Storage> Affine<S> for Along<P> {
+impl<S: Simd, P: Stored> Affine<S> for Along<P> {
     #[inline(always)]
     unsafe fn at<E: Extent, const N: usize>(self, simd: S, extent: E, c: usize) -> ([S::F; N], [S::F; N]) {
         // SAFETY: the caller's promise.

@@ -2,7 +2,7 @@
 
 mod cache;
 mod curve;
-pub(crate) mod each;
+mod each;
 mod fold;
 mod io;
 mod launch;
@@ -14,8 +14,9 @@ mod param;
 mod plan;
 mod pointwise;
 mod rownorm;
-pub(crate) mod simd;
+mod simd;
 mod stage;
+mod stored;
 mod sum;
 // Elsewhere nothing is streamed.
 #[cfg(all(test, target_arch = "x86_64"))]
@@ -23,7 +24,7 @@ mod tests;
 mod types;
 
 pub use level::Level;
-pub(crate) use param::Line;
+use param::Line;
 
 use crate::{Problem, Result};
 

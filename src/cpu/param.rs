@@ -3,7 +3,7 @@
 use crate::cpu::each::{each, repeat};
 use crate::cpu::io::{Extent, MAX_LANES};
 use crate::cpu::simd::Simd;
-use crate::dtype::Storage;
+use crate::cpu::stored::Stored;
 
 /// The most vectors that are loaded at once.
 const MAX_VECTORS: usize = 4;
@@ -25,7 +25,7 @@ unsafe impl<P> Send for Param<P> {}
 // SAFETY: as above.
 unsafe impl<P> Sync for Param<P> {}
 
-impl<P: Storage> Param<P> {
+impl<P: Stored> Param<P> {
     /// 1 where absent.
     pub(crate) fn gamma(p: *const u8) -> Self {
         Self::new(p.cast(), P::ONES)
@@ -41,7 +41,7 @@ impl<P: Storage> Param<P> {
     }
 }
 
-impl<P: Storage> Param<P> {
+impl<P: Stored> Param<P> {
     /// The values of `N` vectors from column `c` on.
     ///
     /// # Safety

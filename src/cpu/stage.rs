@@ -3,7 +3,7 @@
 use core::marker::PhantomData;
 use core::mem::MaybeUninit;
 
-use crate::dtype::Storage;
+use crate::cpu::stored::Stored;
 
 /// The most rows that are worked on side by side.
 pub(crate) const ROWS: usize = 4;
@@ -23,7 +23,7 @@ pub(crate) struct Output<T> {
 #[repr(align(64))]
 pub(crate) struct Stage<T>(MaybeUninit<[u8; ROWS * STAGE_BYTES]>, PhantomData<T>);
 
-impl<T: Storage> Stage<T> {
+impl<T: Stored> Stage<T> {
     /// Columns of a row that it has room for.
     pub(crate) const COLUMNS: usize = STAGE_BYTES / size_of::<T>();
 

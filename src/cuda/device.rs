@@ -10,6 +10,7 @@ use super::CudaKernels;
 use super::buffer::{self, CudaMemory};
 use super::error::call;
 use super::probe;
+use super::ptx::Ptx;
 use crate::ops::{BackwardPtrs, ForwardPtrs, Memory};
 use crate::view::View;
 use crate::{Argument, Backend, Buffer, DType, Error, Problem, Result, ViewMut};
@@ -60,14 +61,15 @@ impl Cuda {
         let capability = probe::device(self.ordinal());
         let capability =
             capability.map_or_else(|_| String::new(), |(major, minor)| format!(" ({major}.{minor})"));
-        let source = kernels.source().map_or_else(String::new, |ptx| {
-            let made = if ptx.is_prebuilt() { "prebuilt" } else { "nvcc's" };
-            format!(", {made} PTX for sm_{}", ptx.architecture())
-        });
+        // Mostly one; more where a file has PTX for a newer architecture than the others.
+        let mut made: Vec<_> = kernels.sources().iter().map(|ptx| describe_ptx(ptx)).collect();
+        made.sort_unstable();
+        made.dedup();
+        let source = made.join(" and ");
         let fallback = kernels.fallback().map_or_else(String::new, |reason| {
             format!("; the driver took no other: {}", reason.lines().next().unwrap_or_default())
         });
-        format!("{name}{capability}{source}{fallback}")
+        format!("{name}{capability}, {source}{fallback}")
     }
 
     pub(crate) fn kernels(&self) -> &CudaKernels {
@@ -129,7 +131,13 @@ impl Cuda {
     pub(crate) fn copy(&self, source: &Buffer, target: &mut Buffer) -> Result<()> {
         let source = self.own(Argument::X, source)?;
         self.own(Argument::Y, target)?;
-        target.cuda_mut().map_or(Ok(()), |target| target.copy(source))
+        let actual = target.backend();
+        let target = target.cuda_mut().ok_or(Error::WrongDevice {
+            argument: Argument::Y,
+            expected: Backend::Cuda,
+            actual,
+        })?;
+        target.copy(source)
     }
 
     /// The memory of a buffer, if it is this device's.
@@ -176,4 +184,10 @@ impl Cuda {
         // SAFETY: as in `forward`.
         unsafe { kernels.enqueue_backward(stream.cu_stream(), problem, pointers, workspace) }
     }
+}
+
+/// How a file of PTX was made and for what: `prebuilt PTX for sm_80`.
+fn describe_ptx(ptx: &Ptx) -> String {
+    let made = if ptx.is_prebuilt() { "prebuilt" } else { "nvcc's" };
+    format!("{made} PTX for sm_{}", ptx.architecture())
 }

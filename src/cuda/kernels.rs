@@ -17,7 +17,7 @@ use crate::{Backend, Backward, Error, Forward, Pass, Problem, Result, ViewMut};
 /// The kernels, loaded into a context of the caller's. Cheap to clone; safe to share between threads.
 ///
 /// The arguments are views of device memory, made with [`View::from_cuda`](crate::View::from_cuda), or with
-/// [`view`](super::view()) from what cudarc owns. A call checks them, enqueues at most three launches and returns: it
+/// [`view`](super::view()) from what cudarc owns. A call checks them, enqueues at most two launches and returns: it
 /// allocates nothing, waits for nothing, and may be captured in a CUDA graph.
 ///
 /// ```no_run
@@ -78,10 +78,10 @@ impl CudaKernels {
     pub fn ordinal(&self) -> usize {
         self.context().ordinal()
     }
-    /// The PTX that was loaded: the first of its files.
+    /// The PTX that was loaded, one of each file of `kernels/`.
     #[must_use]
-    pub fn source(&self) -> Option<&'static Ptx> {
-        self.modules.source
+    pub fn sources(&self) -> &[&'static Ptx] {
+        &self.modules.sources
     }
     /// Why the driver did not take better PTX, if it did not.
     #[must_use]

@@ -13,7 +13,7 @@ use cudarc::driver::sys::{
 };
 
 use super::error::{call, describe, driver, refused};
-use super::plan::{Entry, Form, Limits};
+use super::plan::{Entry, Limits, NormForm};
 use super::ptx::{self, Ptx};
 use crate::{Refusal, Result};
 
@@ -28,8 +28,8 @@ pub(super) struct Modules {
     functions: HashMap<Entry, CUfunction>,
     /// What the context's device has.
     pub(super) limits: Limits,
-    /// The first of the PTX that was taken.
-    pub(super) source: Option<&'static Ptx>,
+    /// The PTX that was taken: one of each file.
+    pub(super) sources: Vec<&'static Ptx>,
     /// Why better PTX was not taken.
     pub(super) fallback: Option<String>,
 }
@@ -40,43 +40,52 @@ unsafe impl Send for Modules {}
 unsafe impl Sync for Modules {}
 
 impl Modules {
-    /// Loads the best PTX that the driver takes. The context is current.
+    /// Loads of each file the best PTX that the driver takes. The context is current.
     pub(super) fn load(context: &Arc<CudaContext>, capability: (u32, u32)) -> Result<Self> {
-        let limits = limits(context)?;
-        let capability = capability.0 * 10 + capability.1;
+        let mut modules = Self {
+            context: Arc::clone(context),
+            loaded: Vec::new(),
+            functions: HashMap::new(),
+            limits: limits(context)?,
+            sources: Vec::new(),
+            fallback: None,
+        };
         let mut refusals = String::new();
-        for set in sets(capability) {
-            let mut modules = Self {
-                context: Arc::clone(context),
-                loaded: Vec::new(),
-                functions: HashMap::new(),
-                limits,
-                source: set.first(),
-                fallback: (!refusals.is_empty()).then(|| refusals.clone()),
-            };
-            // What was loaded of a set is unloaded where it is dropped.
-            match modules.load_set(set) {
-                Ok(()) => return modules.opt_in().map(|()| modules),
+        for file in Entry::FILES {
+            // What was loaded before is unloaded where it is dropped.
+            modules.load_file(file, capability.0 * 10 + capability.1, &mut refusals)?;
+        }
+        modules.opt_in()?;
+        modules.fallback = (!refusals.is_empty()).then_some(refusals);
+        Ok(modules)
+    }
+
+    /// Loads the best PTX of a file; why better PTX was not taken is added to the refusals.
+    fn load_file(&mut self, file: &str, capability: u32, refusals: &mut String) -> Result<()> {
+        for ptx in ptx::candidates(file, capability) {
+            match self.load_ptx(ptx) {
+                Ok(()) => {
+                    self.sources.push(ptx);
+                    return Ok(());
+                }
                 Err(Refused::Ptx(reason)) => refusals.push_str(&reason),
                 Err(Refused::Call(error)) => return Err(error),
             }
         }
-        Err(refused(Refusal::PtxRefused { log: refusals }))
+        Err(refused(Refusal::PtxRefused { log: core::mem::take(refusals) }))
     }
 
-    fn load_set(&mut self, set: &'static [Ptx]) -> core::result::Result<(), Refused> {
-        for ptx in set {
-            let module = load(ptx)?;
-            self.loaded.push(module);
-            for entry in Entry::all().filter(|entry| entry.file() == ptx.file()) {
-                let name = CString::new(entry.name()).unwrap_or_default();
-                // SAFETY: the module was loaded just now, in the context that is current.
-                let function = unsafe { module::get_function(module, name) };
-                let function = function.map_err(|error| {
-                    Refused::Ptx(format!("{ptx:?} has no {}: {}\n", entry.name(), describe(error)))
-                })?;
-                self.functions.insert(entry, function);
-            }
+    fn load_ptx(&mut self, ptx: &'static Ptx) -> core::result::Result<(), Refused> {
+        let module = load(ptx)?;
+        self.loaded.push(module);
+        for entry in Entry::all().filter(|entry| entry.file() == ptx.file()) {
+            let name = CString::new(entry.name()).unwrap_or_default();
+            // SAFETY: the module was loaded just now, in the context that is current.
+            let function = unsafe { module::get_function(module, name) };
+            let function = function.map_err(|error| {
+                Refused::Ptx(format!("{ptx:?} has no {}: {}\n", entry.name(), describe(error)))
+            })?;
+            self.functions.insert(entry, function);
         }
         Ok(())
     }
@@ -86,7 +95,7 @@ impl Modules {
         let attribute = CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
         let bytes = i32::try_from(self.limits.shared_bytes).unwrap_or(i32::MAX);
         for (entry, function) in &self.functions {
-            if let Entry::Op { form: Form::LongVector | Form::LongScalar, .. } = entry {
+            if let Entry::Norm { form: NormForm::LongVector(_), .. } = entry {
                 // SAFETY: the function is one of a module that is loaded.
                 unsafe { function::set_function_attribute(*function, attribute, bytes) }.map_err(call)?;
             }
@@ -116,16 +125,10 @@ impl Drop for Modules {
     }
 }
 
-/// Why a set was not loaded: for the PTX itself, so that another may do, or for something else.
+/// Why PTX was not loaded: for the PTX itself, so that another may do, or for something else.
 enum Refused {
     Ptx(String),
     Call(crate::Error),
-}
-
-/// What can be loaded on a device: the files of one compiler and architecture in each set, the best set first.
-fn sets(capability: u32) -> impl Iterator<Item = &'static [Ptx]> {
-    let same = |a: &Ptx, b: &Ptx| (a.architecture(), a.is_prebuilt()) == (b.architecture(), b.is_prebuilt());
-    ptx::all().chunk_by(same).filter(move |set| set.iter().all(|ptx| ptx.architecture() <= capability))
 }
 
 fn limits(context: &CudaContext) -> Result<Limits> {
@@ -181,13 +184,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_best_set_comes_first_and_none_is_too_new() {
-        for (capability, newest) in [(75, 75), (79, 75), (80, 80), (89, 80), (90, 90), (100, 90), (120, 90)] {
-            let sets: Vec<_> = sets(capability).collect();
-            assert!(sets.iter().all(|set| set.len() == 5 && set[0].architecture() <= capability));
-            assert_eq!(sets[0][0].architecture(), newest, "{capability}");
-            assert!(sets.iter().any(|set| set[0].is_prebuilt() && set[0].architecture() == newest));
+    fn the_best_ptx_of_each_file_comes_first_and_none_is_too_new() {
+        for (capability, newest) in [(75, 75), (79, 75), (80, 80), (89, 80), (90, 80), (100, 80), (120, 80)] {
+            for file in Entry::FILES {
+                let architectures = |prebuilt| -> Vec<_> {
+                    let of_kind =
+                        ptx::candidates(file, capability).filter(|ptx| ptx.is_prebuilt() == prebuilt);
+                    of_kind.map(Ptx::architecture).collect()
+                };
+                let prebuilt = architectures(true);
+                assert!(prebuilt.is_sorted_by(|a, b| a > b), "{file}: {prebuilt:?}");
+                assert!(
+                    prebuilt.first() >= Some(&newest) && prebuilt[0] <= capability,
+                    "{file}: {prebuilt:?}"
+                );
+                let by_nvcc = architectures(false);
+                assert!(by_nvcc.is_empty() || by_nvcc == prebuilt, "{file}: {by_nvcc:?}");
+                // What nvcc made is tried before any other.
+                let kinds = ptx::candidates(file, capability).map(Ptx::is_prebuilt);
+                assert!(kinds.is_sorted(), "{file}");
+            }
         }
-        assert_eq!(sets(70).count(), 0);
+        assert_eq!(ptx::candidates(Entry::FILES[0], 74).count(), 0);
     }
 }

@@ -43,17 +43,6 @@ impl Device {
         }
     }
 
-    /// Copies a buffer to host memory of the same dtype and length. On a GPU it waits for the work that has been
-    /// enqueued before.
-    ///
-    /// # Errors
-    /// [`Error::WrongDtype`], [`Error::WrongLength`] and, for a target that is not host memory or a buffer of another
-    /// device, [`Error::WrongDevice`]; the argument named is [`Argument::Y`] for the target and [`Argument::X`] for the
-    /// buffer. On a GPU what its driver reports.
-    pub fn download<'a>(&self, buffer: &Buffer, target: impl Into<ViewMut<'a>>) -> Result<()> {
-        self.read(buffer, target)
-    }
-
     /// Copies from host memory to memory of this device that is there already, of the same dtype and length. On a GPU it
     /// waits until that is done.
     ///
@@ -129,9 +118,10 @@ impl Device {
         }
         match &self.inner {
             Inner::Cpu(_) => {
-                if let (Some(target), Some(source)) = (target.bytes_mut(), source.bytes()) {
-                    target.copy_from_slice(source);
-                }
+                // Both lie in host memory, as was just seen.
+                let views = (View::from(source), ViewMut::from(target));
+                // SAFETY: views are valid for their elements, of which both have as many.
+                unsafe { copy_bytes(&views.0, &views.1) };
                 Ok(())
             }
             #[cfg(has_cuda)]

@@ -30,6 +30,21 @@ use crate::{DType, Error, Problem, Result};
 /// | dalpha | 1 | f32 | DyT, Derf |
 /// | dshift | 1 | f32 | Derf |
 /// | dgamma, dbeta | cols | f32 | all |
+///
+/// ```
+/// # use dyt::Backward;
+/// let (x, dy, mut dx) = ([0.5_f32, -1.0], [1.0_f32, 2.0], [0.0_f32; 2]);
+/// let (alpha, mut dalpha) = (0.5_f32, 0.0_f32);
+/// let arguments = Backward::of(&x).dy(&dy).alpha(&alpha).dx(&mut dx).dalpha(&mut dalpha);
+/// ```
+///
+/// A call that names no dy does not compile:
+///
+/// ```compile_fail,E0599
+/// # use dyt::Backward;
+/// let (x, mut dx) = ([0.5_f32, -1.0], [0.0_f32; 2]);
+/// let arguments = Backward::of(&x).dx(&mut dx);
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Backward<'a> {
@@ -59,32 +74,46 @@ pub struct Backward<'a> {
     pub dbeta: Option<ViewMut<'a>>,
 }
 
-impl<'a> Backward<'a> {
-    /// From `dy` and the forward's `x`; the gradients that are wanted are named next.
+/// A backward call that has x, and no dy yet: [`Backward::of`] makes it.
+#[derive(Debug)]
+#[must_use]
+pub struct WithoutDy<'a> {
+    x: View<'a>,
+}
+
+impl<'a> WithoutDy<'a> {
+    /// Sets dy. The gradients that are wanted are named next.
     #[must_use]
-    pub fn new(dy: impl Into<View<'a>>, x: impl Into<View<'a>>) -> Self {
-        Self { dy: Some(dy.into()), ..Self::without_dy(x.into()) }
+    pub fn dy(self, dy: impl Into<View<'a>>) -> Backward<'a> {
+        self.with(Some(dy.into()), None)
     }
-    /// Overwrites dy, which `dx` holds on entry.
+    /// Overwrites dy, which `dx` holds on entry, with the gradient of x.
     #[must_use]
-    pub fn in_place(x: impl Into<View<'a>>, dx: impl Into<ViewMut<'a>>) -> Self {
-        Self::without_dy(x.into()).dx(dx)
+    pub fn in_place(self, dx: impl Into<ViewMut<'a>>) -> Backward<'a> {
+        self.with(None, Some(dx.into()))
     }
-    const fn without_dy(x: View<'a>) -> Self {
-        Self {
-            dy: None,
-            x,
+    const fn with(self, dy: Option<View<'a>>, dx: Option<ViewMut<'a>>) -> Backward<'a> {
+        Backward {
+            dy,
+            x: self.x,
             alpha: None,
             shift: None,
             gamma: None,
             mean: None,
             rstd: None,
-            dx: None,
+            dx,
             dalpha: None,
             dshift: None,
             dgamma: None,
             dbeta: None,
         }
+    }
+}
+
+impl<'a> Backward<'a> {
+    /// From the forward's `x`. The call is complete when it has dy too, by name, so that the two cannot change places.
+    pub fn of(x: impl Into<View<'a>>) -> WithoutDy<'a> {
+        WithoutDy { x: x.into() }
     }
     /// Sets alpha.
     #[must_use]

@@ -4,7 +4,7 @@ mod backward;
 mod check;
 mod forward;
 
-pub use backward::Backward;
+pub use backward::{Backward, WithoutDy};
 pub use forward::Forward;
 
 pub(crate) use backward::BackwardPtrs;

@@ -179,7 +179,7 @@ impl Call {
             }
             Pass::Backward => {
                 let x = read(Argument::X).expect("x cannot be absent");
-                let mut arguments = Backward::new(x, x);
+                let mut arguments = Backward::of(x).dy(x);
                 arguments.dy = read(Argument::Dy);
                 arguments.alpha = read(Argument::Alpha);
                 arguments.shift = read(Argument::Shift);

@@ -264,9 +264,9 @@ impl Gradients {
             self.dx = inputs.dy.moved(0);
         }
         let mut arguments = if in_place {
-            Backward::in_place(inputs.x.view(), self.dx.view_mut())
+            Backward::of(inputs.x.view()).in_place(self.dx.view_mut())
         } else {
-            let arguments = Backward::new(inputs.dy.view(), inputs.x.view());
+            let arguments = Backward::of(inputs.x.view()).dy(inputs.dy.view());
             if wanted.dx { arguments.dx(self.dx.view_mut()) } else { arguments }
         };
         arguments = inputs.backward(problem, arguments);

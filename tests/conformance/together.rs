@@ -119,8 +119,8 @@ impl Target for Together {
     fn upload(&self, source: View<'_>) -> Result<Buffer> {
         self.host.upload(source)
     }
-    fn download(&self, buffer: &Buffer, target: ViewMut<'_>) -> Result<()> {
-        self.host.download(buffer, target)
+    fn read(&self, source: &Buffer, target: ViewMut<'_>) -> Result<()> {
+        self.host.read(source, target)
     }
     fn workspace_bytes(&self, problem: &Problem, pass: Pass) -> usize {
         self.kernels.workspace_bytes(problem, pass)
@@ -158,7 +158,7 @@ impl Target for Together {
             let missing = || failed("a backward has an x and a workspace".to_owned());
             let x = at.read(x)?.ok_or_else(missing)?;
             // dy only stands for the field that in-place calls leave open.
-            let mut call = Backward::new(x, x);
+            let mut call = Backward::of(x).dy(x);
             call.dy = at.read(dy)?;
             call.alpha = at.read(alpha)?;
             call.shift = at.read(shift)?;

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use dyt::wgpu::WgpuKernels;
 use dyt::wgpu::wgpu::Features;
-use dyt::{Device, Problem, Std};
-use dyt_conformance::{Case, STORAGE, Turns, VARIANTS, Values, assert_all_pass, devices_under_test, run_all};
+use dyt::{Device, Problem, Std, Storage};
+use dyt_conformance::{Case, Turns, VARIANTS, Values, assert_all_pass, devices_under_test, run_all};
 
 use crate::many_rows;
 use crate::support::{Outcome, adapters, open};
@@ -23,14 +23,15 @@ const LONG: [usize; 2] = [8200, 8199];
 fn list(short: &[usize], long: &[usize], first: bool) -> dyt::Result<Vec<Case>> {
     let mut cases = Vec::new();
     for (op, std) in VARIANTS {
-        for (dtype, param_dtype) in STORAGE {
+        for storage in Storage::ALL {
             // Parameters of another type are the same kernels.
-            let has_long = !op.is_pointwise() && std == Std::Biased && dtype == param_dtype;
+            let one_type = storage.dtype() == storage.param_dtype();
+            let has_long = !op.is_pointwise() && std == Std::Biased && one_type;
             let short = short.iter().map(|&cols| (5, cols, 1));
             let long = long.iter().filter(|_| has_long).map(|&cols| (2, cols, 1));
             for (rows, cols, inner) in short.chain(long).chain(first.then_some((2, 19, 5))) {
                 let problem = Problem::new(op, rows, cols).inner(inner).std(std);
-                let problem = problem.dtype(dtype).param_dtype(param_dtype).build()?;
+                let problem = problem.storage(storage).build()?;
                 // An even seed, so that buffers begin at whole blocks.
                 cases.push(Case::new(problem, Values::Normal).in_place(true).seed(4 * cases.len() as u64));
             }

@@ -28,7 +28,7 @@ fn a_device_that_is_lost_is_an_error_in_every_call() -> Outcome {
             );
         };
         lost(device.forward(&norm()?, Forward::new(&x, &mut y)), "forward");
-        lost(device.download(&x, &mut host), "download");
+        lost(device.read(&x, &mut host), "download");
         let mut encoder = kernels.device().create_command_encoder(&Default::default());
         lost(kernels.forward(&mut encoder, &norm()?, Forward::new(&x, &mut y)), "recorded forward");
     }
@@ -44,7 +44,7 @@ fn a_device_of_ours_that_is_lost_says_so_for_ever() -> Outcome {
         for _ in 0..2 {
             let outcomes = [
                 device.forward(&norm()?, Forward::new(&x, &mut y)),
-                device.download(&x, &mut [0.0_f32; 16]),
+                device.read(&x, &mut [0.0_f32; 16]),
                 device.synchronize(),
                 device.zeros(DType::F32, 4).map(drop),
                 device.upload(&[1.0_f32; 4]).map(drop),
@@ -157,7 +157,7 @@ fn time_passes_while_an_adapter_works() -> Outcome {
         let often = device.elapsed(|| (0..20).try_for_each(|_| run(&mut y)))?;
         assert!(!once.is_zero() && often > once, "{once:?} {often:?}");
         let mut host = vec![0.0_f32; 512 * 1024];
-        device.download(&y, &mut host)?;
+        device.read(&y, &mut host)?;
         assert!(host.iter().all(|y| (y - 1.0).abs() < 1e-5));
     }
     Ok(())

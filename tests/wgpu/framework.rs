@@ -92,7 +92,7 @@ impl<T: Stored> Layer<T> {
             }
         }
         device.forward(problem, call)?;
-        let mut call = Backward::new(&layer.dy, &layer.x).gamma(&layer.gamma).dx(&mut layer.dx);
+        let mut call = Backward::of(&layer.x).dy(&layer.dy).gamma(&layer.gamma).dx(&mut layer.dx);
         call = call.dgamma(&mut layer.dgamma).dbeta(&mut layer.dbeta);
         if problem.op().is_pointwise() {
             call = call.alpha(&layer.alpha).dalpha(&mut layer.dalpha);
@@ -159,7 +159,8 @@ impl Placed {
     fn backward(&self, problem: &Problem) -> Result<Backward<'_>> {
         let (arena, buffer) = (&self.arena, &self.buffer);
         let [x, dy, alpha, gamma, _, _, dx, dalpha, dgamma, dbeta, mean, rstd, _] = self.at;
-        let mut call = Backward::new(arena.view(buffer, dy)?, arena.view(buffer, x)?)
+        let mut call = Backward::of(arena.view(buffer, x)?)
+            .dy(arena.view(buffer, dy)?)
             .gamma(arena.view(buffer, gamma)?)
             .dx(arena.view_mut(buffer, dx)?)
             .dgamma(arena.view_mut(buffer, dgamma)?)

@@ -19,7 +19,7 @@ fn gradients(device: &Device, op: Op) -> Result<Vec<Vec<u32>>> {
     let lens = [ROWS * COLS, COLS, COLS, 1, 1];
     let mut outputs = lens.into_iter().map(|n| device.zeros(DType::F32, n)).collect::<Result<Vec<_>>>()?;
     let [dx, dgamma, dbeta, dalpha, dshift] = outputs.as_mut_slice() else { return Ok(Vec::new()) };
-    let mut call = Backward::new(&dy, &x).gamma(&gamma).dx(dx).dgamma(dgamma).dbeta(dbeta);
+    let mut call = Backward::of(&x).dy(&dy).gamma(&gamma).dx(dx).dgamma(dgamma).dbeta(dbeta);
     if op.is_pointwise() {
         call = call.alpha(&alpha).dalpha(dalpha);
     }
@@ -29,7 +29,7 @@ fn gradients(device: &Device, op: Op) -> Result<Vec<Vec<u32>>> {
     device.backward(&problem, call)?;
     let fetch = |buffer: &dyt::Buffer| {
         let mut host = vec![0.0_f32; buffer.len()];
-        device.download(buffer, &mut host).map(|()| host.into_iter().map(f32::to_bits).collect())
+        device.read(buffer, &mut host).map(|()| host.into_iter().map(f32::to_bits).collect())
     };
     outputs.iter().map(fetch).collect()
 }
@@ -71,7 +71,7 @@ fn a_row_does_not_depend_on_its_company() -> Outcome {
                     call.shift = op.has_shift().then_some((&shift).into());
                     device.forward(&problem, call)?;
                     let mut host = vec![0.0; x.len()];
-                    device.download(&y, &mut host)?;
+                    device.read(&y, &mut host)?;
                     Ok(host)
                 };
                 let x = activations(9 * cols, 7);

@@ -151,7 +151,7 @@ fn parameters_of_any_layout_take_their_gradients() -> Result<()> {
     let shift = Var::from_tensor(&case.shift.unsqueeze(0)?)?;
     let (weight, bias) = (table.get_on_dim(1, 0)?, table.get_on_dim(1, 1)?);
     assert!(!weight.is_contiguous());
-    let affine = Affine::new(&weight, &bias);
+    let affine = Affine::weight(&weight).with_bias(&bias);
     let y = dyt_candle::derf(&case.x, &alpha, &shift, affine, Channels::Last)?;
     let grads = loss(&y)?.backward()?;
     let (Some(dalpha), Some(dshift), Some(dtable)) =

@@ -47,21 +47,21 @@ fn parameters_have_the_reference_names_and_begin_where_they_should() -> Result<(
 fn layers_give_what_candle_gives() -> Result<()> {
     let (x, weight, bias) =
         (tensor(1, &[4, 10], DType::F32)?, tensor(2, &[10], DType::F32)?, tensor(3, &[10], DType::F32)?);
-    let norm = LayerNorm::new(Some(weight.clone()), Some(bias.clone()), 1e-5);
+    let norm = LayerNorm::new(weight.clone(), bias.clone(), 1e-5);
     let expected = candle_nn::LayerNorm::new(weight.clone(), bias.clone(), 1e-5).forward(&x)?;
     close("LayerNorm", &norm.forward(&x)?, &expected, 2e-6)?;
     let unbiased = norm.with_std(Std::Unbiased).forward(&x)?;
     assert_ne!(flat(&unbiased)?, flat(&expected)?);
-    let norm = RmsNorm::new(Some(weight.clone()), None, 1e-5);
+    let norm = RmsNorm::new(weight.clone(), 1e-5);
     let expected = candle_nn::RmsNorm::new(weight.clone(), 1e-5).forward(&x)?;
     close("RmsNorm", &norm.forward(&x)?, &expected, 2e-6)?;
 
     let alpha = Tensor::new(&[0.5_f32], &Device::Cpu)?;
     let affine = |t: &Tensor| t.broadcast_mul(&weight)?.broadcast_add(&bias);
-    let dyt = DynamicTanh::new(alpha.clone(), Some(weight.clone()), Some(bias.clone()));
+    let dyt = DynamicTanh::new(alpha.clone()).with_weight(weight.clone()).with_bias(bias.clone());
     close("DynamicTanh", &dyt.forward(&x)?, &affine(&(&x * 0.5)?.tanh()?)?, 2e-6)?;
     let shift = Tensor::new(&[0.25_f32], &Device::Cpu)?;
-    let derf = Derf::new(alpha, shift, Some(weight.clone()), Some(bias.clone()));
+    let derf = Derf::new(alpha)?.with_shift(shift).with_weight(weight.clone()).with_bias(bias.clone());
     close("Derf", &derf.forward(&x)?, &affine(&((&x * 0.5)? + 0.25)?.erf()?)?, 2e-6)
 }
 

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use dyt::{Device, Op, Pass, Result};
-use dyt_conformance::measure::interleave::{Budget, interleave};
-use dyt_conformance::measure::{Baseline, Contender, Point, Workload, moved_bytes};
+use dyt_measure::interleave::{Budget, interleave};
+use dyt_measure::{Baseline, Contender, Point, Workload, moved_bytes};
 use rayon::ThreadPool;
 
 use super::record::{Cell, Place};

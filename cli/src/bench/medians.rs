@@ -3,7 +3,7 @@
 use dyt::{Op, Pass};
 
 use super::record::{Cell, OpTiming, Record};
-use dyt_conformance::measure::interleave::median;
+use dyt_measure::interleave::median;
 
 /// Where tensors lie: what they are compared with depends on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

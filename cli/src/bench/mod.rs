@@ -3,6 +3,7 @@
 mod cell;
 mod check;
 mod error;
+mod json;
 mod machine;
 mod medians;
 mod plan;
@@ -25,7 +26,7 @@ use crate::tensor::{Sink, target_of};
 pub(crate) use error::BenchError;
 pub(crate) use machine::Machine;
 use plan::{Plan, Shape};
-use record::{Checked, FORMAT, Record};
+use record::{Checked, Record};
 
 /// Arguments of `dyt bench`.
 #[derive(Debug, Args)]
@@ -33,7 +34,7 @@ pub(crate) struct BenchArgs {
     /// Only some shapes, in less than a minute.
     #[arg(long)]
     quick: bool,
-    /// Where to write every number.
+    /// Where to write median and quartiles of every time.
     #[arg(long, value_name = "FILE", default_value = "dyt-bench.json")]
     json: PathBuf,
     /// Where to write the report.
@@ -72,7 +73,6 @@ pub(crate) fn run(args: &BenchArgs) -> Result<(), CliError> {
     let plan = Plan::new(args.quick, &args.shape, &args.dtype);
     let targets = targets(&args.device)?;
     let mut record = Record {
-        format: FORMAT,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         date: machine::now(),
         mode: plan.mode.to_owned(),
@@ -127,7 +127,7 @@ fn thread_counts(named: &[u16], all: usize) -> Vec<usize> {
 struct Step<'a> {
     device: &'a Device,
     pool: &'a ThreadPool,
-    point: dyt_conformance::measure::Point,
+    point: dyt_measure::Point,
 }
 
 impl Step<'_> {
@@ -201,8 +201,7 @@ fn pool(threads: usize) -> Result<ThreadPool, CliError> {
 
 /// Both files under temporary names first, so that there is never half of one.
 fn write(record: &Record, json: &Path, html: &Path) -> Result<(), CliError> {
-    let numbers =
-        serde_json::to_string_pretty(record).map_err(std::io::Error::from).map_err(CliError::io(json))?;
+    let numbers = json::text(record).map_err(std::io::Error::from).map_err(CliError::io(json))?;
     let page = report::html(record).map_err(CliError::io(html))?;
     let json_file = Sink::create(json, numbers.as_bytes())?.finish()?;
     let html_file = Sink::create(html, page.as_bytes())?.finish()?;

@@ -4,8 +4,8 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use dyt::DType;
-use dyt_conformance::measure::interleave::Budget;
-use dyt_conformance::measure::{Point, grid};
+use dyt_measure::interleave::Budget;
+use dyt_measure::{Point, grid};
 
 /// How a run is to be.
 #[derive(Clone, Debug)]

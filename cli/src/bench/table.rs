@@ -103,7 +103,7 @@ mod tests {
     use super::super::record::tests::{cell, record};
     use super::*;
     use dyt::DType;
-    use dyt_conformance::measure::Point;
+    use dyt_measure::Point;
 
     #[test]
     fn times_have_three_digits() {

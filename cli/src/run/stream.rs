@@ -169,7 +169,7 @@ pub(super) fn backward<T: Element>(
         let (x_block, block) = (&mut x_buffer[..rows * row_len], &mut buffer[..rows * row_len]);
         x.read(x_block)?;
         dy.read(block)?;
-        let arguments = Backward::in_place(&*x_block, &mut *block);
+        let arguments = Backward::of(&*x_block).in_place(&mut *block);
         let arguments = with_parameters(arguments, job, &mut sums);
         let problem = job.problem(rows)?;
         match &mut workspace {

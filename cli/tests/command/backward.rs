@@ -93,8 +93,8 @@ impl Layer {
         assert_close("dgamma", &get("dgamma")?, &expected.dgamma, &dgamma);
         assert_close("dbeta", &get("dbeta")?, &expected.dbeta, &self.magnitudes(|at| dy[at]));
         let factor = |at: usize| {
-            let u = forward.u[at];
-            (1.0 + if op.has_shift() { u * u } else { u.abs() }) * expected.h[at] * expected.slope[at]
+            let steepness = dyt_conformance::tolerance::steepness(op, forward.u[at]);
+            (1.0 + steepness) * expected.h[at] * expected.slope[at]
         };
         if op.is_pointwise() {
             let bound = self.magnitudes(|at| factor(at) * x[at]).iter().sum();

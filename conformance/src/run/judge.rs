@@ -88,7 +88,12 @@ impl Judge<'_> {
     fn element(&self, output: Output, index: usize, expected: Expected, got: f32) -> Result<Worst, Failure> {
         let dtype = match output {
             Output::Y | Output::Dx => self.prepared.case.problem.dtype(),
-            _ => DType::F32,
+            Output::Mean
+            | Output::Rstd
+            | Output::Dalpha
+            | Output::Dshift
+            | Output::Dgamma
+            | Output::Dbeta => DType::F32,
         };
         if let Some(measured) = expected.accept(dtype, got) {
             return Ok(Worst { output, error: measured.error, bound: measured.bound });

@@ -4,8 +4,8 @@ use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::process::Command;
 use std::sync::atomic::{AtomicI32, Ordering};
 
+use dyt::Pass;
 use dyt::cuda::plan::{Args, Entry, Launch};
-use dyt::{Op, Pass};
 use dyt_simt::Order;
 use libloading::Library;
 
@@ -89,7 +89,7 @@ unsafe extern "C" fn on_launch(
     if bytes.len() != entry.args_bytes() {
         return 1;
     }
-    let launch = Launch { entry, grid, block, shared_bytes, cluster: 1, args: args(entry, bytes) };
+    let launch = Launch { entry, grid, block, shared_bytes, args: args(entry, bytes) };
     // SAFETY: the addresses are of the driver's memory, which is the host's.
     match unsafe { dyt_simt::launch(&launch, Order::Forward) } {
         Ok(()) => 0,
@@ -103,15 +103,11 @@ unsafe extern "C" fn on_launch(
 /// The struct of an entry from its bytes.
 fn args(entry: Entry, bytes: &[u8]) -> Args {
     match entry {
-        Entry::Op { op: Op::Dyt | Op::Derf, pass: Pass::Forward, .. } => Args::PointwiseForward(pod(bytes)),
-        Entry::Op { op: Op::Dyt | Op::Derf, pass: Pass::Backward, .. } => Args::PointwiseBackward(pod(bytes)),
-        Entry::Op { op: Op::LayerNorm | Op::RmsNorm, pass: Pass::Forward, .. } => {
-            Args::NormForward(pod(bytes))
-        }
-        Entry::Op { op: Op::LayerNorm | Op::RmsNorm, pass: Pass::Backward, .. } => {
-            Args::NormBackward(pod(bytes))
-        }
-        _ => Args::Fold(pod(bytes)),
+        Entry::Pointwise { pass: Pass::Forward, .. } => Args::PointwiseForward(pod(bytes)),
+        Entry::Pointwise { pass: Pass::Backward, .. } => Args::PointwiseBackward(pod(bytes)),
+        Entry::Norm { pass: Pass::Forward, .. } => Args::NormForward(pod(bytes)),
+        Entry::Norm { pass: Pass::Backward, .. } => Args::NormBackward(pod(bytes)),
+        Entry::Fold => Args::Fold(pod(bytes)),
     }
 }
 

@@ -62,7 +62,7 @@ impl Layer {
         let mut forward = Forward::new(&self.x, y).gamma(&self.columns).beta(&self.columns);
         (forward.alpha, forward.shift) = scalars(op, &self.one);
         let mut backward =
-            Backward::new(&self.dy, &self.x).gamma(&self.columns).dx(dx).dgamma(dgamma).dbeta(dbeta);
+            Backward::of(&self.x).dy(&self.dy).gamma(&self.columns).dx(dx).dgamma(dgamma).dbeta(dbeta);
         (backward.alpha, backward.shift) = scalars(op, &self.one);
         backward.dalpha = op.is_pointwise().then(|| dalpha.into());
         backward.dshift = op.has_shift().then(|| dshift.into());
@@ -79,7 +79,7 @@ impl Layer {
         let mut all = Vec::new();
         for buffer in &outputs.0 {
             let mut values = vec![0.0_f32; buffer.len()];
-            self.device.download(buffer, &mut values)?;
+            self.device.read(buffer, &mut values)?;
             all.extend(values.into_iter().map(f32::to_bits));
         }
         Ok(all)
@@ -157,7 +157,7 @@ fn a_capture_takes_no_allocation_and_no_wait() -> Outcome {
         let calls: [(&str, Call); 5] = [
             ("an allocation", |layer| layer.device.zeros(DType::F32, 1).map(drop)),
             ("a wait", |layer| layer.device.synchronize()),
-            ("a download", |layer| layer.device.download(&layer.one, &mut [0.0_f32; 1])),
+            ("a download", |layer| layer.device.read(&layer.one, &mut [0.0_f32; 1])),
             ("an upload", |layer| layer.device.upload(&[0.0_f32; 1]).map(drop)),
             ("loading", |layer| CudaKernels::new(layer.kernels.context()).map(drop)),
         ];

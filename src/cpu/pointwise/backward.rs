@@ -15,8 +15,8 @@ use crate::cpu::param::Param;
 use crate::cpu::plan::{Range, Tile};
 use crate::cpu::simd::{Kernel, Lanes, Simd};
 use crate::cpu::stage::{self, Output, Stage};
+use crate::cpu::stored::Stored;
 use crate::cpu::sum::{Terms, row_sums};
-use crate::dtype::Storage;
 
 /// The backward of one tile of one chunk of rows.
 #[derive(Clone, Copy)]
@@ -37,7 +37,7 @@ pub(super) struct Backward<T, P, C> {
     pub(super) curve: PhantomData<C>,
 }
 
-impl<T: Storage, P: Storage, C: Curve> Kernel for Backward<T, P, C> {
+impl<T: Stored, P: Stored, C: Curve> Kernel for Backward<T, P, C> {
     type Output = ();
 
     #[inline(always)]
@@ -78,7 +78,7 @@ impl<T: Storage, P: Storage, C: Curve> Kernel for Backward<T, P, C> {
     }
 }
 
-impl<T: Storage, P: Storage, C: Curve> Backward<T, P, C> {
+impl<T: Stored, P: Stored, C: Curve> Backward<T, P, C> {
     /// `R` rows of the tile, from `row` on: each sum is loaded and stored once for all of them. Where dx is streamed, it
     /// is written in whole lines: by the vectors themselves if they make whole lines, and else by way of the stage.
     ///
@@ -323,7 +323,7 @@ struct Run<'a, T, P, C, F> {
     factor: F,
 }
 
-impl<S: Simd, T: Storage, P: Storage, C: Curve> Terms<S, 4> for Run<'_, T, P, C, S::F> {
+impl<S: Simd, T: Stored, P: Stored, C: Curve> Terms<S, 4> for Run<'_, T, P, C, S::F> {
     #[inline(always)]
     unsafe fn add<E: Extent, const N: usize>(&self, simd: S, extent: E, c: usize, sums: &mut [[S::F; N]; 4]) {
         let kernel = self.kernel;

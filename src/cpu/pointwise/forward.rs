@@ -9,7 +9,7 @@ use crate::cpu::line::{Across, Affine, Along, Blocks, for_blocks, widest};
 use crate::cpu::param::Param;
 use crate::cpu::plan::{Range, Tile};
 use crate::cpu::simd::{Kernel, Lanes, Simd};
-use crate::dtype::Storage;
+use crate::cpu::stored::Stored;
 
 /// How far ahead of the reads memory is asked for where the output is streamed, in bytes: the processor alone keeps too
 /// few lines under way.
@@ -36,7 +36,7 @@ pub(super) struct Forward<T, P, C> {
     pub(super) curve: PhantomData<C>,
 }
 
-impl<T: Storage, P: Storage, C: Curve> Kernel for Forward<T, P, C> {
+impl<T: Stored, P: Stored, C: Curve> Kernel for Forward<T, P, C> {
     type Output = ();
 
     #[inline(always)]
@@ -50,7 +50,7 @@ impl<T: Storage, P: Storage, C: Curve> Kernel for Forward<T, P, C> {
     }
 }
 
-impl<T: Storage, P: Storage, C: Curve> Forward<T, P, C> {
+impl<T: Stored, P: Stored, C: Curve> Forward<T, P, C> {
     /// The tile; past the cache if `STREAM`, which is a constant so that loops have no branch for it.
     #[inline(always)]
     fn tile<S: Simd, const STREAM: bool>(self, simd: S) {
@@ -124,7 +124,7 @@ struct Lines<T, P, C, A, const R: usize, const STREAM: bool> {
     affine: A,
 }
 
-impl<S: Simd, T: Storage, P: Storage, C: Curve, A: Affine<S>, const R: usize, const STREAM: bool> Blocks<S>
+impl<S: Simd, T: Stored, P: Stored, C: Curve, A: Affine<S>, const R: usize, const STREAM: bool> Blocks<S>
     for Lines<T, P, C, A, R, STREAM>
 {
     #[inline(always)]

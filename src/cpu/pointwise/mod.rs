@@ -9,8 +9,8 @@ use crate::cpu::curve::Curve;
 use crate::cpu::launch::Launch;
 use crate::cpu::parallel::{self, Shared};
 use crate::cpu::param::Param;
+use crate::cpu::stored::Stored;
 use crate::cpu::{fold, plan};
-use crate::dtype::Storage;
 use crate::ops::{BackwardPtrs, ForwardPtrs};
 
 /// The value of a scalar argument; 0 where the op has none.
@@ -20,7 +20,7 @@ fn scalar(p: *const f32) -> f32 {
 }
 
 /// The forward of one op and pair of storage types.
-pub(super) fn forward<T: Storage, P: Storage, C: Curve>(launch: Launch<'_, ForwardPtrs>) {
+pub(super) fn forward<T: Stored, P: Stored, C: Curve>(launch: Launch<'_, ForwardPtrs>) {
     let Launch { cpu, problem, arguments: &ForwardPtrs { x, y, gamma, beta, alpha, shift, .. }, .. } = launch;
     let threads = parallel::threads(problem.elements());
     let grid = plan::pointwise_forward(problem, threads);
@@ -44,7 +44,7 @@ pub(super) fn forward<T: Storage, P: Storage, C: Curve>(launch: Launch<'_, Forwa
 }
 
 /// The backward of one op and pair of storage types.
-pub(super) fn backward<T: Storage, P: Storage, C: Curve>(launch: Launch<'_, BackwardPtrs>) {
+pub(super) fn backward<T: Stored, P: Stored, C: Curve>(launch: Launch<'_, BackwardPtrs>) {
     let Launch { cpu, problem, arguments, workspace } = launch;
     let &BackwardPtrs { dy, x, dx, gamma, alpha, shift, .. } = arguments;
     let threads = parallel::threads(problem.elements());

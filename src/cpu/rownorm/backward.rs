@@ -11,8 +11,8 @@ use crate::cpu::line::Blocks;
 use crate::cpu::param::Param;
 use crate::cpu::plan::Range;
 use crate::cpu::simd::{Kernel, Lanes, Simd};
+use crate::cpu::stored::Stored;
 use crate::cpu::sum::Terms;
-use crate::dtype::Storage;
 
 /// Bytes of x above which rows are streamed side by side: the sums are then loaded and stored once for all of them.
 /// Shorter rows go one by one, in the order of their memory, so that reads run ahead of writes.
@@ -40,7 +40,7 @@ pub(super) struct Backward<T, P, const CENTER: bool> {
     pub(super) sums: Slots,
 }
 
-impl<T: Storage, P: Storage, const CENTER: bool> Kernel for Backward<T, P, CENTER> {
+impl<T: Stored, P: Stored, const CENTER: bool> Kernel for Backward<T, P, CENTER> {
     type Output = ();
 
     #[inline(always)]
@@ -89,7 +89,7 @@ impl<T: Storage, P: Storage, const CENTER: bool> Kernel for Backward<T, P, CENTE
     }
 }
 
-impl<T: Storage, P: Storage, const CENTER: bool> Backward<T, P, CENTER> {
+impl<T: Stored, P: Stored, const CENTER: bool> Backward<T, P, CENTER> {
     /// `R` rows, from `row` on, `V` vectors of each at a time: gamma and each sum are loaded once for all of them.
     ///
     /// # Safety
@@ -169,7 +169,7 @@ impl<T: Storage, P: Storage, const CENTER: bool> Backward<T, P, CENTER> {
     }
 }
 
-impl<S: Simd, T: Storage, P: Storage, const CENTER: bool> RunKernel<S> for Backward<T, P, CENTER> {
+impl<S: Simd, T: Stored, P: Stored, const CENTER: bool> RunKernel<S> for Backward<T, P, CENTER> {
     #[inline(always)]
     unsafe fn runs<E: Extent, const N: usize>(&self, simd: S, runs: Runs<E>, n: usize, s: usize) {
         let at = n * self.row_stride + s;
@@ -228,7 +228,7 @@ struct Projections<'a, T, P, A, F, const M: usize, const CENTER: bool> {
     m: &'a [F; M],
 }
 
-impl<S: Simd, T: Storage, P: Storage, A: Address, const M: usize, const CENTER: bool> Terms<S, 4>
+impl<S: Simd, T: Stored, P: Stored, A: Address, const M: usize, const CENTER: bool> Terms<S, 4>
     for Projections<'_, T, P, A, S::F, M, CENTER>
 {
     #[inline(always)]
@@ -266,7 +266,7 @@ struct Write<T, P, C, F, const N: usize, const CENTER: bool> {
     first: bool,
 }
 
-impl<S: Simd, T: Storage, P: Storage, C: Columns<S>, const N: usize, const CENTER: bool> Blocks<S>
+impl<S: Simd, T: Stored, P: Stored, C: Columns<S>, const N: usize, const CENTER: bool> Blocks<S>
     for Write<T, P, C, S::F, N, CENTER>
 {
     #[inline(always)]

@@ -9,7 +9,7 @@ use crate::cpu::line::Blocks;
 use crate::cpu::param::Param;
 use crate::cpu::plan::Range;
 use crate::cpu::simd::{Kernel, Lanes, Simd};
-use crate::dtype::Storage;
+use crate::cpu::stored::Stored;
 
 /// Bytes of x that a row may have to be written beside others: gamma and beta are then loaded once for all of them,
 /// and the rows are still in the second-level cache.
@@ -34,7 +34,7 @@ pub(super) struct Forward<T, P, const CENTER: bool> {
     pub(super) lines: Range,
 }
 
-impl<T: Storage, P: Storage, const CENTER: bool> Kernel for Forward<T, P, CENTER> {
+impl<T: Stored, P: Stored, const CENTER: bool> Kernel for Forward<T, P, CENTER> {
     type Output = ();
 
     #[inline(always)]
@@ -81,7 +81,7 @@ impl<T: Storage, P: Storage, const CENTER: bool> Kernel for Forward<T, P, CENTER
     }
 }
 
-impl<T: Storage, P: Storage, const CENTER: bool> Forward<T, P, CENTER> {
+impl<T: Stored, P: Stored, const CENTER: bool> Forward<T, P, CENTER> {
     /// `R` rows, from `row` on, `V` vectors of each at a time.
     ///
     /// # Safety
@@ -142,7 +142,7 @@ impl<T: Storage, P: Storage, const CENTER: bool> Forward<T, P, CENTER> {
     }
 }
 
-impl<S: Simd, T: Storage, P: Storage, const CENTER: bool> RunKernel<S> for Forward<T, P, CENTER> {
+impl<S: Simd, T: Stored, P: Stored, const CENTER: bool> RunKernel<S> for Forward<T, P, CENTER> {
     #[inline(always)]
     unsafe fn runs<E: Extent, const N: usize>(&self, simd: S, runs: Runs<E>, n: usize, s: usize) {
         let at = n * self.row_stride + s;
@@ -186,7 +186,7 @@ struct Write<T, P, C, F, const N: usize, const CENTER: bool> {
     fit: Fit<F, N>,
 }
 
-impl<S: Simd, T: Storage, P: Storage, C: Columns<S>, const N: usize, const CENTER: bool> Blocks<S>
+impl<S: Simd, T: Stored, P: Stored, C: Columns<S>, const N: usize, const CENTER: bool> Blocks<S>
     for Write<T, P, C, S::F, N, CENTER>
 {
     #[inline(always)]

@@ -6,8 +6,8 @@ use crate::cpu::io::{Extent, Full, Tail};
 use crate::cpu::param::Param;
 use crate::cpu::plan::{RUN_TILE, Range};
 use crate::cpu::simd::{Lanes, Simd};
+use crate::cpu::stored::Stored;
 use crate::cpu::sum::{Terms, lane_sums, row_sums};
-use crate::dtype::Storage;
 
 /// How far ahead of the reads memory is asked for where the output is streamed, in bytes: the processor alone keeps too
 /// few lines under way.
@@ -18,14 +18,14 @@ const SAMPLE: usize = 32;
 /// Where the vectors of a block stand, in elements from the first of its lines.
 pub(super) trait Address: Copy {
     /// Asks for what will be read soon; `p` is what is read now. For passes that may be the first to read a line.
-    fn prefetch<S: Simd, T: Storage>(self, simd: S, p: *const T);
+    fn prefetch<S: Simd, T: Stored>(self, simd: S, p: *const T);
     /// Vector `i` of the block at column `c`.
     fn offset(self, c: usize, i: usize, lanes: usize) -> usize;
     /// The parameters of the vectors of the block at column `c`.
     ///
     /// # Safety
     /// The columns exist.
-    unsafe fn parameters<S: Simd, P: Storage, E: Extent, const N: usize>(
+    unsafe fn parameters<S: Simd, P: Stored, E: Extent, const N: usize>(
         self,
         simd: S,
         extent: E,
@@ -40,7 +40,7 @@ pub(super) struct Along<const STREAM: bool>;
 
 impl<const STREAM: bool> Address for Along<STREAM> {
     #[inline(always)]
-    fn prefetch<S: Simd, T: Storage>(self, simd: S, p: *const T) {
+    fn prefetch<S: Simd, T: Stored>(self, simd: S, p: *const T) {
         if STREAM {
             simd.prefetch(p.wrapping_byte_add(AHEAD).cast());
         }
@@ -50,7 +50,7 @@ impl<const STREAM: bool> Address for Along<STREAM> {
         c + i * lanes
     }
     #[inline(always)]
-    unsafe fn parameters<S: Simd, P: Storage, E: Extent, const N: usize>(
+    unsafe fn parameters<S: Simd, P: Stored, E: Extent, const N: usize>(
         self,
         simd: S,
         extent: E,
@@ -70,13 +70,13 @@ pub(super) struct Across {
 
 impl Address for Across {
     #[inline(always)]
-    fn prefetch<S: Simd, T: Storage>(self, _: S, _: *const T) {}
+    fn prefetch<S: Simd, T: Stored>(self, _: S, _: *const T) {}
     #[inline(always)]
     fn offset(self, c: usize, i: usize, lanes: usize) -> usize {
         c * self.inner + i * lanes
     }
     #[inline(always)]
-    unsafe fn parameters<S: Simd, P: Storage, E: Extent, const N: usize>(
+    unsafe fn parameters<S: Simd, P: Stored, E: Extent, const N: usize>(
         self,
         simd: S,
         _: E,
@@ -103,13 +103,13 @@ pub(super) trait Lines<S: Simd, const N: usize>: Copy {
     ///
     /// # Safety
     /// `p` is valid for the reads.
-    unsafe fn load<T: Storage>(self, simd: S, p: *const T) -> [S::F; N];
+    unsafe fn load<T: Stored>(self, simd: S, p: *const T) -> [S::F; N];
     /// The first value of each line at `x` and the average of what a few others differ from it: about the mean, and of
     /// equal values that value itself.
     ///
     /// # Safety
     /// The lines lie in the tensor.
-    unsafe fn sample<T: Storage>(self, simd: S, x: *const T) -> [S::F; N];
+    unsafe fn sample<T: Stored>(self, simd: S, x: *const T) -> [S::F; N];
     /// One value for each line.
     ///
     /// # Safety
@@ -140,12 +140,12 @@ impl<S: Simd, const STREAM: bool> Lines<S, 1> for Row<STREAM> {
         sums
     }
     #[inline(always)]
-    unsafe fn load<T: Storage>(self, simd: S, p: *const T) -> [S::F; 1] {
+    unsafe fn load<T: Stored>(self, simd: S, p: *const T) -> [S::F; 1] {
         // SAFETY: the caller's promise.
         [simd.splat(unsafe { (*p).widen() })]
     }
     #[inline(always)]
-    unsafe fn sample<T: Storage>(self, simd: S, x: *const T) -> [S::F; 1] {
+    unsafe fn sample<T: Stored>(self, simd: S, x: *const T) -> [S::F; 1] {
         // Apart, so that the usual number is a constant, and its loop none.
         // SAFETY: the caller's promise.
         [unsafe { if self.cols < SAMPLE { average(simd, x, self.cols) } else { average(simd, x, SAMPLE) } }]
@@ -162,7 +162,7 @@ impl<S: Simd, const STREAM: bool> Lines<S, 1> for Row<STREAM> {
 /// # Safety
 /// `x` is valid for reads of `n` values, at least one.
 #[inline(always)]
-unsafe fn average<S: Simd, T: Storage>(simd: S, x: *const T, n: usize) -> S::F {
+unsafe fn average<S: Simd, T: Stored>(simd: S, x: *const T, n: usize) -> S::F {
     // SAFETY: the caller's promise.
     unsafe {
         let (first, mut sum) = (simd.splat((*x).widen()), simd.splat(0.0));
@@ -201,7 +201,7 @@ impl<S: Simd, E: Extent, const N: usize> Lines<S, N> for Runs<E> {
         unsafe { lane_sums(simd, terms, self.extent, self.cols) }
     }
     #[inline(always)]
-    unsafe fn load<T: Storage>(self, simd: S, p: *const T) -> [S::F; N] {
+    unsafe fn load<T: Stored>(self, simd: S, p: *const T) -> [S::F; N] {
         let mut values = repeat(simd.splat(0.0));
         each!(i < N, {
             // SAFETY: the caller's promise.
@@ -210,7 +210,7 @@ impl<S: Simd, E: Extent, const N: usize> Lines<S, N> for Runs<E> {
         values
     }
     #[inline(always)]
-    unsafe fn sample<T: Storage>(self, simd: S, x: *const T) -> [S::F; N] {
+    unsafe fn sample<T: Stored>(self, simd: S, x: *const T) -> [S::F; N] {
         let n = self.cols.min(SAMPLE);
         // SAFETY: the lines have a value, and as many as are read.
         let mut m: [S::F; N] = unsafe { self.load(simd, x) };

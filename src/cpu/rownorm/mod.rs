@@ -9,12 +9,12 @@ mod stats;
 use crate::cpu::launch::Launch;
 use crate::cpu::parallel::{self, Shared};
 use crate::cpu::param::Param;
+use crate::cpu::stored::Stored;
 use crate::cpu::{fold, plan};
-use crate::dtype::Storage;
 use crate::ops::{BackwardPtrs, ForwardPtrs};
 
 /// The forward of one op and pair of storage types.
-pub(super) fn forward<T: Storage, P: Storage, const CENTER: bool>(launch: Launch<'_, ForwardPtrs>) {
+pub(super) fn forward<T: Stored, P: Stored, const CENTER: bool>(launch: Launch<'_, ForwardPtrs>) {
     let Launch { cpu, problem, arguments: &ForwardPtrs { x, y, gamma, beta, mean, rstd, .. }, .. } = launch;
     let threads = parallel::threads(problem.elements());
     let grid = plan::norm_forward(problem, threads);
@@ -40,7 +40,7 @@ pub(super) fn forward<T: Storage, P: Storage, const CENTER: bool>(launch: Launch
 }
 
 /// The backward of one op and pair of storage types.
-pub(super) fn backward<T: Storage, P: Storage, const CENTER: bool>(launch: Launch<'_, BackwardPtrs>) {
+pub(super) fn backward<T: Stored, P: Stored, const CENTER: bool>(launch: Launch<'_, BackwardPtrs>) {
     let Launch { cpu, problem, arguments, workspace } = launch;
     let &BackwardPtrs { dy, x, dx, gamma, mean, rstd, .. } = arguments;
     let threads = parallel::threads(problem.elements());

@@ -9,8 +9,8 @@ use super::lines::{Address, Lines};
 use crate::cpu::each::{each, repeat};
 use crate::cpu::io::Extent;
 use crate::cpu::simd::{Lanes, Simd};
+use crate::cpu::stored::Stored;
 use crate::cpu::sum::{Terms, two_sum};
-use crate::dtype::Storage;
 use crate::{Problem, Std};
 
 /// The part of the variance that the square of an origin's distance from the mean may be. At a quarter the variance is
@@ -128,7 +128,7 @@ impl<F: Lanes, const N: usize> Moments<F, N> {
 /// # Safety
 /// The lines at `x` lie in the tensor.
 #[inline(always)]
-pub(super) unsafe fn statistics<S: Simd, T: Storage, L: Lines<S, N>, const N: usize, const CENTER: bool>(
+pub(super) unsafe fn statistics<S: Simd, T: Stored, L: Lines<S, N>, const N: usize, const CENTER: bool>(
     simd: S,
     norm: &Norm,
     lines: L,
@@ -157,7 +157,7 @@ pub(super) unsafe fn statistics<S: Simd, T: Storage, L: Lines<S, N>, const N: us
 /// # Safety
 /// The lines at `x` lie in the tensor.
 #[inline(always)]
-pub(super) unsafe fn guess<S: Simd, T: Storage, L: Lines<S, N>, const N: usize, const CENTER: bool>(
+pub(super) unsafe fn guess<S: Simd, T: Stored, L: Lines<S, N>, const N: usize, const CENTER: bool>(
     simd: S,
     lines: L,
     x: *const T,
@@ -171,7 +171,7 @@ pub(super) unsafe fn guess<S: Simd, T: Storage, L: Lines<S, N>, const N: usize, 
 /// # Safety
 /// The lines at `x` lie in the tensor.
 #[inline(always)]
-pub(super) unsafe fn moments<S: Simd, T: Storage, L: Lines<S, N>, const N: usize, const CENTER: bool>(
+pub(super) unsafe fn moments<S: Simd, T: Stored, L: Lines<S, N>, const N: usize, const CENTER: bool>(
     simd: S,
     norm: &Norm,
     lines: L,
@@ -197,7 +197,7 @@ struct Deviations<'a, T, A, F, const M: usize, const CENTER: bool> {
     m: &'a [F; M],
 }
 
-impl<S: Simd, T: Storage, A: Address, const M: usize, const CENTER: bool> Terms<S, 2>
+impl<S: Simd, T: Stored, A: Address, const M: usize, const CENTER: bool> Terms<S, 2>
     for Deviations<'_, T, A, S::F, M, CENTER>
 {
     #[inline(always)]

@@ -5,6 +5,28 @@
 
 use bytemuck::{Pod, Zeroable};
 
+use crate::{DType, Problem};
+
+/// The storage types, as a kernel takes them that is compiled for no single one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Storage {
+    /// That of the tensors: 0 for f32, 1 for f16, 2 for bf16.
+    pub(super) dtype: u32,
+    /// 1 if gamma and beta are f32, else 0: then they have the type of the tensors.
+    pub(super) param_f32: u32,
+}
+
+impl Storage {
+    pub(super) fn of(problem: &Problem) -> Self {
+        let dtype = match problem.dtype() {
+            DType::F32 => 0,
+            DType::F16 => 1,
+            DType::Bf16 => 2,
+        };
+        Self { dtype, param_f32: (problem.param_dtype() == DType::F32).into() }
+    }
+}
+
 /// The forward of DyT and Derf.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C)]
@@ -25,6 +47,10 @@ pub struct PointwiseForward {
     pub slabs: u32,
     /// Rows that a thread takes one after the other.
     pub steps: u32,
+    /// The storage type of the tensors: 0 for f32, 1 for f16, 2 for bf16.
+    pub dtype: u32,
+    /// 1 if gamma and beta are f32, 0 if they have the type of the tensors.
+    pub param_f32: u32,
 }
 
 /// The first stage of the backward of DyT and Derf: dx, and the sums of one chunk of rows.
@@ -57,6 +83,10 @@ pub struct PointwiseBackward {
     pub slabs: u32,
     /// Rows that a thread takes one after the other.
     pub steps: u32,
+    /// The storage type of the tensors: 0 for f32, 1 for f16, 2 for bf16.
+    pub dtype: u32,
+    /// 1 if gamma and beta are f32, 0 if they have the type of the tensors.
+    pub param_f32: u32,
 }
 
 /// The forward of LayerNorm and RMSNorm.
@@ -79,6 +109,10 @@ pub struct NormForward {
     pub unbiased: u32,
     /// Vectors of a long row that shared memory keeps.
     pub cached: u64,
+    /// The storage type of the tensors: 0 for f32, 1 for f16, 2 for bf16.
+    pub dtype: u32,
+    /// 1 if gamma and beta are f32, 0 if they have the type of the tensors.
+    pub param_f32: u32,
 }
 
 /// The first stage of the backward of LayerNorm and RMSNorm: dx, and the sums of one chunk of rows.
@@ -108,6 +142,10 @@ pub struct NormBackward {
     pub cached: u32,
     /// Rows that a thread takes one after the other; channels-first: tiles that a block does.
     pub steps: u32,
+    /// The storage type of the tensors: 0 for f32, 1 for f16, 2 for bf16.
+    pub dtype: u32,
+    /// 1 if gamma and beta are f32, 0 if they have the type of the tensors.
+    pub param_f32: u32,
 }
 
 /// The second stage of every backward: partial sums become gradients, in a fixed order.

@@ -3,137 +3,179 @@
 use super::args;
 use crate::{DType, Op, Pass};
 
-/// dtype and param_dtype, in each pair that a problem may have.
-const STORAGE: [(DType, DType); 5] = [
-    (DType::F32, DType::F32),
-    (DType::F16, DType::F16),
-    (DType::F16, DType::F32),
-    (DType::Bf16, DType::Bf16),
-    (DType::Bf16, DType::F32),
-];
-
-/// How a kernel goes through memory.
+/// The ops whose elements depend on themselves alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Form {
-    /// By 16 bytes; a norm keeps the row in registers.
-    Vector,
-    /// By elements, for what is not aligned to 16 bytes; a norm keeps the row in registers.
-    Scalar,
-    /// Norms alone: a row longer than registers hold, by 16 bytes.
-    LongVector,
-    /// Norms alone: a row longer than registers hold, by elements.
-    LongScalar,
-    /// Norms alone: channels-first data, by elements.
-    First,
+#[allow(missing_docs, reason = "each is the op of that name")]
+pub enum Pointwise {
+    Dyt,
+    Derf,
 }
 
-impl Form {
-    /// Every form of the norms.
-    pub const ALL: [Self; 5] = [Self::Vector, Self::Scalar, Self::LongVector, Self::LongScalar, Self::First];
+/// The ops that take the statistics of a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[allow(missing_docs, reason = "each is the op of that name")]
+pub enum Norm {
+    LayerNorm,
+    RmsNorm,
+}
 
-    const fn index(self) -> usize {
-        match self {
-            Self::Vector => 0,
-            Self::Scalar => 1,
-            Self::LongVector => 2,
-            Self::LongScalar => 3,
-            Self::First => 4,
+/// An op, by the family whose kernels it has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Family {
+    Pointwise(Pointwise),
+    Norm(Norm),
+}
+
+impl From<Op> for Family {
+    fn from(op: Op) -> Self {
+        match op {
+            Op::Dyt => Self::Pointwise(Pointwise::Dyt),
+            Op::Derf => Self::Pointwise(Pointwise::Derf),
+            Op::LayerNorm => Self::Norm(Norm::LayerNorm),
+            Op::RmsNorm => Self::Norm(Norm::RmsNorm),
         }
     }
 }
 
-/// A kernel of `kernels/*.cu`: which op, pass, storage and form it is compiled for.
+/// How a kernel of DyT or Derf goes through memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
+pub enum PointwiseForm {
+    /// By 16 bytes, for tensors of this type.
+    Vector(DType),
+    /// By elements of any type, for what is not aligned to 16 bytes.
+    Scalar,
+}
+
+impl PointwiseForm {
+    /// Every form.
+    pub const ALL: [Self; 4] =
+        [Self::Vector(DType::F32), Self::Vector(DType::F16), Self::Vector(DType::Bf16), Self::Scalar];
+}
+
+/// How a kernel of LayerNorm or RMSNorm goes through memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum NormForm {
+    /// By 16 bytes, for tensors of this type; the row stays in registers.
+    Vector(DType),
+    /// By elements of any type, for what is not aligned to 16 bytes; the row stays in registers.
+    Scalar,
+    /// By 16 bytes, for tensors of this type; the row is longer than registers hold.
+    LongVector(DType),
+    /// By elements of any type; the row is longer than registers hold.
+    LongScalar,
+    /// Channels-first data, by elements of any type.
+    First,
+}
+
+impl NormForm {
+    /// Every form.
+    pub const ALL: [Self; 9] = [
+        Self::Vector(DType::F32),
+        Self::Vector(DType::F16),
+        Self::Vector(DType::Bf16),
+        Self::Scalar,
+        Self::LongVector(DType::F32),
+        Self::LongVector(DType::F16),
+        Self::LongVector(DType::Bf16),
+        Self::LongScalar,
+        Self::First,
+    ];
+}
+
+/// A kernel of `kernels/*.cu`. The storage type of gamma and beta is an argument, and so is that of the tensors where the
+/// form has none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Entry {
-    /// The first stage of an op.
-    Op {
+    /// The first stage of DyT or Derf.
+    Pointwise {
         /// The op.
-        op: Op,
+        op: Pointwise,
         /// The direction.
         pass: Pass,
-        /// Storage type of x, y, dy and dx.
-        dtype: DType,
-        /// Storage type of gamma and beta.
-        param_dtype: DType,
         /// How it goes through memory.
-        form: Form,
+        form: PointwiseForm,
+    },
+    /// The first stage of LayerNorm or RMSNorm.
+    Norm {
+        /// The op.
+        op: Norm,
+        /// The direction.
+        pass: Pass,
+        /// How it goes through memory.
+        form: NormForm,
     },
     /// The second stage of every backward.
     Fold,
 }
 
-/// The names of one op, pass and form, in the order of [`STORAGE`].
-macro_rules! names {
-    ($op:literal, $pass:literal, $form:literal) => {
-        [
-            concat!("dyt_", $op, "_", $pass, "_f32_f32_", $form),
-            concat!("dyt_", $op, "_", $pass, "_f16_f16_", $form),
-            concat!("dyt_", $op, "_", $pass, "_f16_f32_", $form),
-            concat!("dyt_", $op, "_", $pass, "_bf16_bf16_", $form),
-            concat!("dyt_", $op, "_", $pass, "_bf16_f32_", $form),
-        ]
-    };
-    (pointwise $op:literal) => {
-        [
-            [names!($op, "fwd", "vector"), names!($op, "fwd", "scalar")],
-            [names!($op, "bwd", "vector"), names!($op, "bwd", "scalar")],
-        ]
-    };
-    (norm $op:literal) => {
-        [names!(norm $op, "fwd"), names!(norm $op, "bwd")]
-    };
-    (norm $op:literal, $pass:literal) => {
-        [
-            names!($op, $pass, "vector"),
-            names!($op, $pass, "scalar"),
-            names!($op, $pass, "long_vector"),
-            names!($op, $pass, "long_scalar"),
-            names!($op, $pass, "first"),
-        ]
+/// `dyt_OP_PASS_DTYPE_FORM`.
+macro_rules! typed {
+    ($op:literal, $pass:literal, $dtype:expr, $form:literal) => {
+        match $dtype {
+            DType::F32 => concat!("dyt_", $op, "_", $pass, "_f32_", $form),
+            DType::F16 => concat!("dyt_", $op, "_", $pass, "_f16_", $form),
+            DType::Bf16 => concat!("dyt_", $op, "_", $pass, "_bf16_", $form),
+        }
     };
 }
 
-/// By op, pass, form and storage.
-const POINTWISE: [[[[&str; 5]; 2]; 2]; 2] = [names!(pointwise "dyt"), names!(pointwise "derf")];
-/// By op, pass, form and storage.
-const NORMS: [[[[&str; 5]; 5]; 2]; 2] = [names!(norm "layer_norm"), names!(norm "rms_norm")];
+/// The name of each form of a pass of DyT or Derf.
+macro_rules! pointwise {
+    ($op:literal, $pass:literal, $form:expr) => {
+        match $form {
+            PointwiseForm::Vector(dtype) => typed!($op, $pass, dtype, "vector"),
+            PointwiseForm::Scalar => concat!("dyt_", $op, "_", $pass, "_scalar"),
+        }
+    };
+}
+
+/// The name of each form of a pass of LayerNorm or RMSNorm.
+macro_rules! norm {
+    ($op:literal, $pass:literal, $form:expr) => {
+        match $form {
+            NormForm::Vector(dtype) => typed!($op, $pass, dtype, "vector"),
+            NormForm::Scalar => concat!("dyt_", $op, "_", $pass, "_scalar"),
+            NormForm::LongVector(dtype) => typed!($op, $pass, dtype, "long_vector"),
+            NormForm::LongScalar => concat!("dyt_", $op, "_", $pass, "_long_scalar"),
+            NormForm::First => concat!("dyt_", $op, "_", $pass, "_first"),
+        }
+    };
+}
 
 impl Entry {
-    /// The name of the function in the PTX, such as `dyt_layer_norm_fwd_bf16_f32_vector`.
+    /// The name of the function in the PTX, such as `dyt_layer_norm_fwd_bf16_vector` or `dyt_derf_bwd_scalar`.
     #[must_use]
-    pub fn name(self) -> &'static str {
-        let Self::Op { op, pass, dtype, param_dtype, form } = self else { return "dyt_fold" };
-        let storage = STORAGE.iter().position(|pair| *pair == (dtype, param_dtype)).unwrap_or(0);
-        let pass = match pass {
-            Pass::Forward => 0,
-            Pass::Backward => 1,
-        };
-        match op {
-            // The plan gives a pointwise op no other form than the first two.
-            Op::Dyt => POINTWISE[0][pass][form.index().min(1)][storage],
-            Op::Derf => POINTWISE[1][pass][form.index().min(1)][storage],
-            Op::LayerNorm => NORMS[0][pass][form.index()][storage],
-            Op::RmsNorm => NORMS[1][pass][form.index()][storage],
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Pointwise { op, pass, form } => match (op, pass) {
+                (Pointwise::Dyt, Pass::Forward) => pointwise!("dyt", "fwd", form),
+                (Pointwise::Dyt, Pass::Backward) => pointwise!("dyt", "bwd", form),
+                (Pointwise::Derf, Pass::Forward) => pointwise!("derf", "fwd", form),
+                (Pointwise::Derf, Pass::Backward) => pointwise!("derf", "bwd", form),
+            },
+            Self::Norm { op, pass, form } => match (op, pass) {
+                (Norm::LayerNorm, Pass::Forward) => norm!("layer_norm", "fwd", form),
+                (Norm::LayerNorm, Pass::Backward) => norm!("layer_norm", "bwd", form),
+                (Norm::RmsNorm, Pass::Forward) => norm!("rms_norm", "fwd", form),
+                (Norm::RmsNorm, Pass::Backward) => norm!("rms_norm", "bwd", form),
+            },
+            Self::Fold => "dyt_fold",
         }
     }
 
     /// Every kernel.
     pub fn all() -> impl Iterator<Item = Self> {
-        let ops = Op::ALL.into_iter().flat_map(|op| {
-            let forms = if op.is_pointwise() { &Form::ALL[..2] } else { &Form::ALL[..] };
-            Pass::ALL.into_iter().flat_map(move |pass| {
-                forms.iter().flat_map(move |&form| {
-                    STORAGE.into_iter().map(move |(dtype, param_dtype)| Self::Op {
-                        op,
-                        pass,
-                        dtype,
-                        param_dtype,
-                        form,
-                    })
-                })
-            })
-        });
+        let of_family = |family, pass| -> Vec<Self> {
+            match family {
+                Family::Pointwise(op) => {
+                    PointwiseForm::ALL.map(|form| Self::Pointwise { op, pass, form }).into()
+                }
+                Family::Norm(op) => NormForm::ALL.map(|form| Self::Norm { op, pass, form }).into(),
+            }
+        };
+        let ops = Op::ALL
+            .into_iter()
+            .flat_map(move |op| Pass::ALL.into_iter().flat_map(move |pass| of_family(op.into(), pass)));
         ops.chain([Self::Fold])
     }
 
@@ -141,32 +183,25 @@ impl Entry {
     #[must_use]
     pub const fn args_bytes(self) -> usize {
         match self {
-            Self::Op { op: Op::Dyt | Op::Derf, pass: Pass::Forward, .. } => {
-                size_of::<args::PointwiseForward>()
-            }
-            Self::Op { op: Op::Dyt | Op::Derf, pass: Pass::Backward, .. } => {
-                size_of::<args::PointwiseBackward>()
-            }
-            Self::Op { op: Op::LayerNorm | Op::RmsNorm, pass: Pass::Forward, .. } => {
-                size_of::<args::NormForward>()
-            }
-            Self::Op { op: Op::LayerNorm | Op::RmsNorm, pass: Pass::Backward, .. } => {
-                size_of::<args::NormBackward>()
-            }
+            Self::Pointwise { pass: Pass::Forward, .. } => size_of::<args::PointwiseForward>(),
+            Self::Pointwise { pass: Pass::Backward, .. } => size_of::<args::PointwiseBackward>(),
+            Self::Norm { pass: Pass::Forward, .. } => size_of::<args::NormForward>(),
+            Self::Norm { pass: Pass::Backward, .. } => size_of::<args::NormBackward>(),
             Self::Fold => size_of::<args::Fold>(),
         }
     }
 
-    /// The file of `kernels/` that has it, without the extension.
+    /// The files of `kernels/` that have kernels, without the extension.
+    pub const FILES: [&str; 5] = ["fold", "pointwise", "rownorm", "rownorm_first", "rownorm_long"];
+
+    /// The file of `kernels/` that has it, without the extension: one of [`Self::FILES`].
     #[must_use]
     pub const fn file(self) -> &'static str {
         match self {
-            Self::Op { op: Op::Dyt | Op::Derf, .. } => "pointwise",
-            Self::Op { op: Op::LayerNorm | Op::RmsNorm, form, .. } => match form {
-                Form::Vector | Form::Scalar => "rownorm",
-                Form::LongVector | Form::LongScalar => "rownorm_long",
-                Form::First => "rownorm_first",
-            },
+            Self::Pointwise { .. } => "pointwise",
+            Self::Norm { form: NormForm::Vector(_) | NormForm::Scalar, .. } => "rownorm",
+            Self::Norm { form: NormForm::LongVector(_) | NormForm::LongScalar, .. } => "rownorm_long",
+            Self::Norm { form: NormForm::First, .. } => "rownorm_first",
             Self::Fold => "fold",
         }
     }
@@ -182,7 +217,31 @@ mod tests {
     fn every_entry_has_its_own_name() {
         let names: BTreeSet<_> = Entry::all().map(Entry::name).collect();
         assert_eq!(names.len(), Entry::all().count());
-        assert_eq!(names.len(), 2 * 2 * 5 * 2 + 2 * 2 * 5 * 5 + 1);
-        assert!(names.contains("dyt_rms_norm_bwd_bf16_f32_long_scalar"));
+        assert_eq!(names.len(), 2 * 2 * (3 + 1) + 2 * 2 * (3 + 1 + 3 + 1 + 1) + 1);
+        assert!(names.contains("dyt_rms_norm_bwd_bf16_long_vector") && names.contains("dyt_derf_fwd_scalar"));
+    }
+
+    #[test]
+    fn the_files_are_those_of_the_entries() {
+        let files: BTreeSet<_> = Entry::all().map(Entry::file).collect();
+        assert_eq!(files, Entry::FILES.into());
+    }
+
+    #[test]
+    fn the_name_says_the_op_and_the_pass() {
+        for op in Op::ALL {
+            for (pass, short) in [(Pass::Forward, "fwd"), (Pass::Backward, "bwd")] {
+                let begin = format!("dyt_{op}_{short}_");
+                let forms = if op.is_pointwise() { 4 } else { 9 };
+                let named: Vec<_> = Entry::all().filter(|entry| entry.name().starts_with(&begin)).collect();
+                assert!(named.iter().all(|entry| match *entry {
+                    Entry::Pointwise { op: of, pass: to, .. } =>
+                        (Family::Pointwise(of), to) == (op.into(), pass),
+                    Entry::Norm { op: of, pass: to, .. } => (Family::Norm(of), to) == (op.into(), pass),
+                    Entry::Fold => false,
+                }));
+                assert_eq!(named.len(), forms, "{begin}");
+            }
+        }
     }
 }

@@ -103,7 +103,6 @@ pub(super) fn launch(problem: &Problem, at: &BackwardAddresses, partials: &Parti
         // Two f32 for each column and lane, and one column of padding.
         #[expect(clippy::cast_possible_truncation, reason = "3 KiB at most")]
         shared_bytes: ((WARP + 1) * lanes * 8) as u32,
-        cluster: 1,
         args: Args::Fold(args),
     })
 }

@@ -13,7 +13,9 @@ mod pointwise;
 mod tests;
 
 pub use args::Args;
-pub use entry::{Entry, Form};
+pub use entry::{Entry, Norm, NormForm, Pointwise, PointwiseForm};
+
+use entry::Family;
 
 use crate::{Pass, Problem};
 
@@ -79,8 +81,6 @@ pub struct Launch {
     pub block: [u32; 3],
     /// Bytes of dynamic shared memory; no kernel has any other.
     pub shared_bytes: u32,
-    /// Blocks of a cluster along x; 1 for no cluster.
-    pub cluster: u32,
     /// The kernel's only parameter.
     pub args: Args,
 }
@@ -88,56 +88,46 @@ pub struct Launch {
 /// The launches of a call, to be queued one behind the other; none where there is nothing to do.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Launches {
-    list: [Option<Launch>; 3],
+    /// The forward, or the backward's dx and partial sums.
+    first: Option<Launch>,
+    /// The second stage of a backward.
+    fold: Option<Launch>,
 }
 
 impl Launches {
-    fn push(&mut self, launch: Launch) {
-        if let Some(free) = self.list.iter_mut().find(|slot| slot.is_none()) {
-            *free = Some(launch);
-        }
-    }
-
     /// In order.
     pub fn iter(&self) -> impl Iterator<Item = &Launch> {
-        self.list.iter().flatten()
+        self.first.iter().chain(&self.fold)
     }
 }
 
 /// The launches of a forward.
 #[must_use]
 pub fn forward(problem: &Problem, at: &ForwardAddresses, limits: Limits) -> Launches {
-    let mut launches = Launches::default();
-    if problem.rows() > 0 {
-        launches.push(match problem.op().is_pointwise() {
-            true => pointwise::forward(problem, at),
-            false => norm::forward(problem, at, limits),
-        });
-    }
-    launches
+    let first = (problem.rows() > 0).then(|| match problem.op().into() {
+        Family::Pointwise(op) => pointwise::forward(op, problem, at),
+        Family::Norm(op) => norm::forward(op, problem, at, limits),
+    });
+    Launches { first, fold: None }
 }
 
 /// The launches of a backward.
 #[must_use]
 pub fn backward(problem: &Problem, at: &BackwardAddresses, limits: Limits) -> Launches {
-    let mut launches = Launches::default();
-    let partials = match problem.op().is_pointwise() {
-        true => pointwise::backward(problem, at, &mut launches),
-        false => norm::backward(problem, at, limits, &mut launches),
+    let (first, partials) = match problem.op().into() {
+        Family::Pointwise(op) => pointwise::backward(op, problem, at),
+        Family::Norm(op) => norm::backward(op, problem, at, limits),
     };
-    if let Some(fold) = fold::launch(problem, at, &partials) {
-        launches.push(fold);
-    }
-    launches
+    Launches { first, fold: fold::launch(problem, at, &partials) }
 }
 
 /// Bytes of workspace that a call needs, whatever gradients it asks for.
 #[must_use]
 pub fn workspace_bytes(problem: &Problem, pass: Pass) -> usize {
-    let floats = match pass {
-        Pass::Forward => 0,
-        Pass::Backward if problem.op().is_pointwise() => pointwise::partial_len(problem),
-        Pass::Backward => norm::partial_len(problem),
+    let floats = match (pass, problem.op().into()) {
+        (Pass::Forward, _) => 0,
+        (Pass::Backward, Family::Pointwise(_)) => pointwise::partial_len(problem),
+        (Pass::Backward, Family::Norm(_)) => norm::partial_len(problem),
     };
     floats * size_of::<f32>()
 }

@@ -1,10 +1,10 @@
 //! LayerNorm and RMSNorm. A row stays in the registers of its threads where it fits.
 
-use super::args::{NormBackward, NormForward};
+use super::args::{NormBackward, NormForward, Storage};
 use super::fold::Partials;
 use super::geometry::{THREADS, WARP, aligned, block, grid, vector};
 use super::{
-    Args, BackwardAddresses, Entry, Form, ForwardAddresses, Launch, Launches, Limits, MAX_GRID,
+    Args, BackwardAddresses, Entry, ForwardAddresses, Launch, Limits, MAX_GRID, Norm, NormForm,
     SHARED_WITHOUT_OPT_IN,
 };
 use crate::{Pass, Problem, Std};
@@ -35,7 +35,7 @@ const SCRATCH: u64 = 32;
 /// How blocks lie over rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Tiling {
-    pub(super) form: Form,
+    pub(super) form: NormForm,
     /// Threads along a row (channels-first: along `inner`) and across rows (along a row).
     pub(super) threads: (u64, u64),
     /// Columns that a thread keeps; 0 where it keeps none.
@@ -56,10 +56,10 @@ const fn row_threads(parts: u64) -> u64 {
     if parts <= WARP { parts.next_power_of_two() } else { parts.next_multiple_of(WARP) }
 }
 
-/// The form, and the threads along and across rows.
-fn form(problem: &Problem, pass: Pass, vectors: bool) -> (Form, (u64, u64), u64) {
+/// The form, the threads along and across rows, and the columns that a thread keeps.
+fn form(problem: &Problem, pass: Pass, vectors: bool) -> (NormForm, (u64, u64), u64) {
     if problem.inner() > 1 {
-        return (Form::First, (WARP, THREADS / WARP), 0);
+        return (NormForm::First, (WARP, THREADS / WARP), 0);
     }
     let width = if vectors { vector(problem.dtype()) } else { 1 };
     let (columns, together, most) = match pass {
@@ -70,10 +70,10 @@ fn form(problem: &Problem, pass: Pass, vectors: bool) -> (Form, (u64, u64), u64)
     };
     let threads = row_threads((problem.cols() as u64).div_ceil(columns));
     if threads > most {
-        let form = if vectors { Form::LongVector } else { Form::LongScalar };
+        let form = if vectors { NormForm::LongVector(problem.dtype()) } else { NormForm::LongScalar };
         return (form, (most, 1), 0);
     }
-    let form = if vectors { Form::Vector } else { Form::Scalar };
+    let form = if vectors { NormForm::Vector(problem.dtype()) } else { NormForm::Scalar };
     (form, (threads, (together / threads).max(1)), columns)
 }
 
@@ -82,7 +82,7 @@ impl Tiling {
         let (form, threads, columns) = form(problem, Pass::Forward, vectors);
         let rows = problem.rows() as u64;
         let chunks = match form {
-            Form::First => rows * tiles(problem),
+            NormForm::First => rows * tiles(problem),
             _ => rows.div_ceil(threads.1),
         };
         // The kernels go on with the next row of the grid where it does not reach.
@@ -93,7 +93,7 @@ impl Tiling {
         let (form, threads, columns) = form(problem, Pass::Backward, vectors);
         let rows = problem.rows() as u64;
         let (lines, blocks, most) = match form {
-            Form::First => (rows * tiles(problem), FIRST_BLOCKS, MOST_TILES),
+            NormForm::First => (rows * tiles(problem), FIRST_BLOCKS, MOST_TILES),
             _ => (rows.div_ceil(threads.1), CHUNKS, MOST_STEPS),
         };
         let mut steps = lines.div_ceil(blocks).clamp(1, most);
@@ -110,7 +110,7 @@ impl Tiling {
     /// Of sums across the warps of a row, or of channels-first data across the threads of a position.
     const fn scratch(&self) -> u64 {
         match self.form {
-            Form::First => self.thread_count() * 16,
+            NormForm::First => self.thread_count() * 16,
             _ if self.threads.0 <= WARP => 0,
             _ => self.thread_count() / WARP * SCRATCH,
         }
@@ -119,14 +119,15 @@ impl Tiling {
     /// Bytes of shared memory of a backward, and `cached` of its arguments. Neither decides bits.
     fn shared(&self, problem: &Problem, limits: Limits) -> (u64, u64) {
         let (scratch, exchange) = (self.scratch(), self.exchange());
-        if self.form == Form::LongVector {
+        if matches!(self.form, NormForm::LongVector(_)) {
             let cached = cached(problem, self.form, scratch, 2, limits);
             return (scratch + 32 * cached, cached);
         }
         // The next row of dy and of x, in whose place the sums are exchanged afterwards.
         let row = 2 * self.thread_count() * self.columns * problem.dtype().size() as u64;
         let room = u64::from(limits.shared_bytes.min(SHARED_WITHOUT_OPT_IN));
-        if self.form == Form::Vector && self.steps > 1 && scratch + row.max(exchange) <= room {
+        let vectors = matches!(self.form, NormForm::Vector(_));
+        if vectors && self.steps > 1 && scratch + row.max(exchange) <= room {
             (scratch + row.max(exchange), 1)
         } else {
             (scratch + exchange, 0)
@@ -139,13 +140,9 @@ impl Tiling {
     }
 }
 
-fn entry(problem: &Problem, pass: Pass, form: Form) -> Entry {
-    Entry::Op { op: problem.op(), pass, dtype: problem.dtype(), param_dtype: problem.param_dtype(), form }
-}
-
 /// How many vectors of `tensors` rows shared memory keeps beside `used` bytes.
-fn cached(problem: &Problem, form: Form, used: u64, tensors: u64, limits: Limits) -> u64 {
-    if form != Form::LongVector {
+fn cached(problem: &Problem, form: NormForm, used: u64, tensors: u64, limits: Limits) -> u64 {
+    if !matches!(form, NormForm::LongVector(_)) {
         return 0;
     }
     let vectors = problem.cols() as u64 / vector(problem.dtype());
@@ -153,10 +150,11 @@ fn cached(problem: &Problem, form: Form, used: u64, tensors: u64, limits: Limits
     vectors.min(room / (16 * tensors))
 }
 
-pub(super) fn forward(problem: &Problem, at: &ForwardAddresses, limits: Limits) -> Launch {
+pub(super) fn forward(op: Norm, problem: &Problem, at: &ForwardAddresses, limits: Limits) -> Launch {
     let vectors = aligned(problem, &[at.x, at.y], &[at.gamma, at.beta]);
     let tiling = Tiling::forward(problem, vectors);
     let cached = cached(problem, tiling.form, tiling.scratch(), 1, limits);
+    let storage = Storage::of(problem);
     let args = NormForward {
         x: at.x,
         y: at.y,
@@ -171,32 +169,35 @@ pub(super) fn forward(problem: &Problem, at: &ForwardAddresses, limits: Limits) 
         eps: problem.eps(),
         unbiased: (problem.std() == Std::Unbiased).into(),
         cached,
+        dtype: storage.dtype,
+        param_f32: storage.param_f32,
     };
     Launch {
-        entry: entry(problem, Pass::Forward, tiling.form),
+        entry: Entry::Norm { op, pass: Pass::Forward, form: tiling.form },
         grid: grid(tiling.chunks),
         block: block(tiling.threads.0, tiling.threads.1),
         #[expect(clippy::cast_possible_truncation, reason = "bounded by the machine's limit")]
         shared_bytes: (tiling.scratch() + 16 * cached) as u32,
-        cluster: 1,
         args: Args::NormForward(args),
     }
 }
 
+/// The first stage, if there are rows, and where its sums are.
 pub(super) fn backward(
+    op: Norm,
     problem: &Problem,
     at: &BackwardAddresses,
     limits: Limits,
-    launches: &mut Launches,
-) -> Partials {
+) -> (Option<Launch>, Partials) {
     let vectors = aligned(problem, &[at.dy, at.x, at.dx], &[at.gamma]);
     let tiling = Tiling::backward(problem, vectors);
     let partials =
         Partials::new(problem, at, [tiling.chunks == 1, true], 0, problem.cols() as u64, tiling.chunks, 0);
     if problem.rows() == 0 {
-        return partials;
+        return (None, partials);
     }
     let (used, cached) = tiling.shared(problem, limits);
+    let storage = Storage::of(problem);
     #[expect(clippy::cast_possible_truncation, reason = "bounded by the grid and by shared memory")]
     let args = NormBackward {
         dy: at.dy,
@@ -215,17 +216,18 @@ pub(super) fn backward(
         unbiased: (problem.std() == Std::Unbiased).into(),
         steps: tiling.steps as u32,
         cached: cached as u32,
+        dtype: storage.dtype,
+        param_f32: storage.param_f32,
     };
-    launches.push(Launch {
-        entry: entry(problem, Pass::Backward, tiling.form),
+    let launch = Launch {
+        entry: Entry::Norm { op, pass: Pass::Backward, form: tiling.form },
         grid: grid(tiling.chunks),
         block: block(tiling.threads.0, tiling.threads.1),
         #[expect(clippy::cast_possible_truncation, reason = "bounded by the machine's limit")]
         shared_bytes: used as u32,
-        cluster: 1,
         args: Args::NormBackward(args),
-    });
-    partials
+    };
+    (Some(launch), partials)
 }
 
 /// f32 values of the workspace: dgamma and dbeta of each chunk, by vectors or not.

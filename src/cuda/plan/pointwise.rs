@@ -1,9 +1,9 @@
 //! DyT and Derf. A thread owns the same few positions of every row that it takes, so that gamma stays in registers.
 
-use super::args::{PointwiseBackward, PointwiseForward};
+use super::args::{PointwiseBackward, PointwiseForward, Storage};
 use super::fold::Partials;
 use super::geometry::{THREADS, WARP, aligned, block, floor_power, grid, vector};
-use super::{Args, BackwardAddresses, Entry, Form, ForwardAddresses, Launch, Launches, MAX_GRID};
+use super::{Args, BackwardAddresses, Entry, ForwardAddresses, Launch, MAX_GRID, Pointwise, PointwiseForm};
 use crate::{Pass, Problem};
 
 /// Blocks that keep a large GPU busy for several waves.
@@ -26,9 +26,9 @@ const LEAST_STEPS: u64 = 4;
 /// Loads of x and of dy that a thread of the backward keeps on their way.
 const STAGES: u64 = 4;
 
-fn entry(problem: &Problem, pass: Pass, vectors: bool) -> Entry {
-    let form = if vectors { Form::Vector } else { Form::Scalar };
-    Entry::Op { op: problem.op(), pass, dtype: problem.dtype(), param_dtype: problem.param_dtype(), form }
+fn entry(op: Pointwise, problem: &Problem, pass: Pass, vectors: bool) -> Entry {
+    let form = if vectors { PointwiseForm::Vector(problem.dtype()) } else { PointwiseForm::Scalar };
+    Entry::Pointwise { op, pass, form }
 }
 
 /// How blocks lie over rows and positions.
@@ -106,9 +106,10 @@ impl Tiling {
     }
 }
 
-pub(super) fn forward(problem: &Problem, at: &ForwardAddresses) -> Launch {
+pub(super) fn forward(op: Pointwise, problem: &Problem, at: &ForwardAddresses) -> Launch {
     let vectors = aligned(problem, &[at.x, at.y], &[at.gamma, at.beta]);
     let tiling = Tiling::forward(problem, vectors);
+    let storage = Storage::of(problem);
     #[expect(clippy::cast_possible_truncation, reason = "a grid's blocks fit 31 bits")]
     let args = PointwiseForward {
         x: at.x,
@@ -123,24 +124,31 @@ pub(super) fn forward(problem: &Problem, at: &ForwardAddresses) -> Launch {
         inner: problem.inner() as u64,
         slabs: tiling.slabs as u32,
         steps: tiling.steps as u32,
+        dtype: storage.dtype,
+        param_f32: storage.param_f32,
     };
     Launch {
-        entry: entry(problem, Pass::Forward, vectors),
+        entry: entry(op, problem, Pass::Forward, vectors),
         grid: grid(tiling.blocks()),
         block: block(tiling.threads.0, tiling.threads.1),
         shared_bytes: 0,
-        cluster: 1,
         args: Args::PointwiseForward(args),
     }
 }
 
-pub(super) fn backward(problem: &Problem, at: &BackwardAddresses, launches: &mut Launches) -> Partials {
+/// The first stage, if there are rows, and where its sums are.
+pub(super) fn backward(
+    op: Pointwise,
+    problem: &Problem,
+    at: &BackwardAddresses,
+) -> (Option<Launch>, Partials) {
     let vectors = aligned(problem, &[at.dy, at.x, at.dx], &[at.gamma]);
     let tiling = Tiling::backward(problem, vectors);
     let partials = partials(problem, at, &tiling);
     if problem.rows() == 0 {
-        return partials;
+        return (None, partials);
     }
+    let storage = Storage::of(problem);
     #[expect(clippy::cast_possible_truncation, reason = "a grid's blocks fit 31 bits")]
     let args = PointwiseBackward {
         dy: at.dy,
@@ -160,16 +168,17 @@ pub(super) fn backward(problem: &Problem, at: &BackwardAddresses, launches: &mut
         pieces: partials.pieces,
         slabs: tiling.slabs as u32,
         steps: tiling.steps as u32,
+        dtype: storage.dtype,
+        param_f32: storage.param_f32,
     };
-    launches.push(Launch {
-        entry: entry(problem, Pass::Backward, vectors),
+    let launch = Launch {
+        entry: entry(op, problem, Pass::Backward, vectors),
         grid: grid(tiling.blocks()),
         block: block(tiling.threads.0, tiling.threads.1),
         shared_bytes: shared_bytes(&tiling),
-        cluster: 1,
         args: Args::PointwiseBackward(args),
-    });
-    partials
+    };
+    (Some(launch), partials)
 }
 
 /// The ring of loads, and in its place, once the rows are done, two sums for each position of each thread, with a column

@@ -29,21 +29,20 @@ fn launches(problem: &Problem, place: u64, limits: Limits) -> Vec<Launch> {
 /// The threads that `__launch_bounds__` of the kernel allows.
 fn most_threads(entry: Entry) -> u32 {
     match entry {
-        Entry::Fold => 256,
-        Entry::Op { form: Form::First, .. } | Entry::Op { op: Op::Dyt | Op::Derf, .. } => 256,
-        Entry::Op { pass: Pass::Forward, .. } => 1024,
-        Entry::Op { pass: Pass::Backward, .. } => 512,
+        Entry::Fold | Entry::Pointwise { .. } | Entry::Norm { form: NormForm::First, .. } => 256,
+        Entry::Norm { pass: Pass::Forward, .. } => 1024,
+        Entry::Norm { pass: Pass::Backward, .. } => 512,
     }
 }
 
 fn within_limits(launch: &Launch, limits: Limits) {
     let threads: u32 = launch.block.iter().product();
     assert!(launch.grid.iter().all(|&n| n > 0) && u64::from(launch.grid[0]) <= MAX_GRID, "{launch:?}");
-    assert_eq!((launch.grid[1], launch.grid[2], launch.cluster), (1, 1, 1), "{launch:?}");
+    assert_eq!((launch.grid[1], launch.grid[2]), (1, 1), "{launch:?}");
     assert!(threads > 0 && threads.is_multiple_of(32), "{launch:?}");
     assert!(threads <= most_threads(launch.entry), "{launch:?}");
     // Only rows that shared memory keeps may need more than a device has without opting in.
-    let long = matches!(launch.entry, Entry::Op { form: Form::LongVector, .. });
+    let long = matches!(launch.entry, Entry::Norm { form: NormForm::LongVector(_), .. });
     let most = if long { limits.shared_bytes } else { SHARED_WITHOUT_OPT_IN };
     assert!(launch.shared_bytes <= most, "{launch:?}");
 }
@@ -54,14 +53,25 @@ fn covers(len: u64, blocks: u64, each: u64, launch: &Launch) {
     assert!((blocks - 1) * each < len, "{launch:?}");
 }
 
+/// Elements that a thread reads at once, of the type that the kernel is compiled for if it is for one.
+fn width(problem: &Problem, entry: Entry) -> u64 {
+    match entry {
+        Entry::Pointwise { form: PointwiseForm::Vector(dtype), .. }
+        | Entry::Norm { form: NormForm::Vector(dtype) | NormForm::LongVector(dtype), .. } => {
+            assert_eq!(dtype, problem.dtype(), "{entry:?}");
+            geometry::vector(dtype)
+        }
+        Entry::Pointwise { form: PointwiseForm::Scalar, .. }
+        | Entry::Norm { form: NormForm::Scalar | NormForm::LongScalar | NormForm::First, .. }
+        | Entry::Fold => 1,
+    }
+}
+
 /// Every row and column belongs to one thread, by the arithmetic of the kernels.
 fn covers_once(problem: &Problem, launch: &Launch) {
     let (x, y) = (u64::from(launch.block[0]), u64::from(launch.block[1]));
-    let blocks = u64::from(launch.grid[0]);
-    let rows = problem.rows() as u64;
-    let Entry::Op { op, pass, dtype, form, .. } = launch.entry else { return };
-    assert_eq!((op, dtype), (problem.op(), problem.dtype()));
-    let width = if matches!(form, Form::Vector | Form::LongVector) { geometry::vector(dtype) } else { 1 };
+    let (blocks, rows) = (u64::from(launch.grid[0]), problem.rows() as u64);
+    let width = width(problem, launch.entry);
     match launch.args {
         Args::PointwiseForward(PointwiseForward { slabs, steps, len, .. })
         | Args::PointwiseBackward(PointwiseBackward { slabs, steps, len, .. }) => {
@@ -69,30 +79,45 @@ fn covers_once(problem: &Problem, launch: &Launch) {
             covers(len, slabs.into(), x * width, launch);
             covers(rows, blocks / u64::from(slabs), y * u64::from(steps), launch);
         }
-        Args::NormForward(_) | Args::NormBackward(_) => {
-            let steps = match launch.args {
-                Args::NormBackward(args) => args.steps.into(),
-                _ => 1,
-            };
-            let lines = match form {
-                Form::First => rows * (problem.inner() as u64).div_ceil(32),
-                _ => rows.div_ceil(y),
-            };
-            // What a grid of a forward does not reach, its blocks take in turns.
-            if pass == Pass::Backward || blocks < MAX_GRID {
-                covers(lines, blocks, steps, launch);
-            }
-            let kept = match (pass, form) {
-                (Pass::Forward, Form::Vector | Form::Scalar) => 4 * width,
-                (Pass::Backward, Form::Vector) => 16,
-                (Pass::Backward, Form::Scalar) => 4,
-                _ => return,
-            };
-            assert!(problem.inner() == 1 && kept * x >= problem.cols() as u64, "{launch:?}");
-            assert!(x <= 32 && x.is_power_of_two() || x.is_multiple_of(32), "{launch:?}");
+        Args::NormForward(_) => norm_covers_once(problem, launch, 1, 4 * width),
+        Args::NormBackward(args) => {
+            norm_covers_once(problem, launch, args.steps.into(), if width > 1 { 16 } else { 4 });
         }
         Args::Fold(_) => {}
     }
+}
+
+/// Those of a norm: a block has `steps` lines of work, a thread of a short row keeps `kept` columns.
+fn norm_covers_once(problem: &Problem, launch: &Launch, steps: u64, kept: u64) {
+    let Entry::Norm { pass, form, .. } = launch.entry else { unreachable!("{launch:?}") };
+    let (x, y) = (u64::from(launch.block[0]), u64::from(launch.block[1]));
+    let (blocks, rows) = (u64::from(launch.grid[0]), problem.rows() as u64);
+    let lines = match form {
+        NormForm::First => rows * (problem.inner() as u64).div_ceil(32),
+        _ => rows.div_ceil(y),
+    };
+    // What a grid of a forward does not reach, its blocks take in turns.
+    if pass == Pass::Backward || blocks < MAX_GRID {
+        covers(lines, blocks, steps, launch);
+    }
+    if matches!(form, NormForm::Vector(_) | NormForm::Scalar) {
+        assert!(problem.inner() == 1 && kept * x >= problem.cols() as u64, "{launch:?}");
+        assert!(x <= 32 && x.is_power_of_two() || x.is_multiple_of(32), "{launch:?}");
+    }
+}
+
+/// The kernels learn the storage types that the problem has.
+fn storage_is_told(problem: &Problem, launch: &Launch) {
+    let dtype = [DType::F32, DType::F16, DType::Bf16].iter().position(|&dtype| dtype == problem.dtype());
+    let param_f32 = u32::from(problem.param_dtype() == DType::F32);
+    let told = match launch.args {
+        Args::PointwiseForward(args) => (args.dtype, args.param_f32),
+        Args::PointwiseBackward(args) => (args.dtype, args.param_f32),
+        Args::NormForward(args) => (args.dtype, args.param_f32),
+        Args::NormBackward(args) => (args.dtype, args.param_f32),
+        Args::Fold(_) => return,
+    };
+    assert_eq!((Some(told.0 as usize), told.1), (dtype, param_f32), "{launch:?}");
 }
 
 /// The partial sums lie in the workspace, apart from one another, and the fold reads what the first stage wrote.
@@ -124,6 +149,7 @@ fn check(problem: &Problem) {
             for launch in &list {
                 within_limits(launch, limits);
                 covers_once(problem, launch);
+                storage_is_told(problem, launch);
                 assert_eq!(launch.args.as_bytes().len(), launch.entry.args_bytes());
             }
             sums_have_room(problem, &list);
@@ -138,6 +164,7 @@ fn every_row_and_column_is_covered_once_within_the_limits() -> Result<()> {
             for rows in ROWS {
                 for cols in COLS {
                     check(&Problem::new(op, rows, cols).dtype(dtype).build()?);
+                    check(&Problem::new(op, rows, cols).dtype(dtype).param_dtype(DType::F32).build()?);
                 }
             }
         }

@@ -5,7 +5,7 @@ use std::hint::black_box;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
-use dyt_conformance::measure::interleave::{Budget, FEWEST, interleave};
+use dyt_measure::interleave::{Budget, FEWEST, interleave};
 use serde::Serialize;
 
 use crate::cell::{Group, Inputs, Pass};

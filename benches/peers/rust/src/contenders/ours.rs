@@ -111,7 +111,7 @@ impl Layer {
 
     fn backward(&mut self) -> anyhow::Result<()> {
         let op = self.problem.op();
-        let mut call = Backward::new(&self.dy, &self.x).gamma(&self.gamma);
+        let mut call = Backward::of(&self.x).dy(&self.dy).gamma(&self.gamma);
         call = call.dx(&mut self.dx).dgamma(&mut self.dgamma);
         if op != Op::RmsNorm {
             call = call.dbeta(&mut self.dbeta);

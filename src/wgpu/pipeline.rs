@@ -2,7 +2,7 @@
 
 use core::hash::Hash;
 use std::collections::HashMap;
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ::wgpu::{
     BindGroupLayout, BindGroupLayoutDescriptor, BindGroupLayoutEntry, BindingType, BufferBindingType,
@@ -31,12 +31,15 @@ pub(super) struct Pipeline {
 /// The pipelines of one device by kernel.
 #[derive(Debug)]
 pub(super) struct Pipelines<K> {
-    compiled: RwLock<HashMap<K, Pipeline>>,
+    known: Mutex<HashMap<K, Arc<Place>>>,
 }
+
+/// Where the pipeline of one kernel is, or comes.
+type Place = Mutex<Option<Pipeline>>;
 
 impl<K: Copy + Eq + Hash> Pipelines<K> {
     pub(super) fn new() -> Self {
-        Self { compiled: RwLock::new(HashMap::new()) }
+        Self { known: Mutex::new(HashMap::new()) }
     }
 
     /// The pipeline of a kernel; `describe` gives its source and its bindings in the order of their numbers.
@@ -46,26 +49,32 @@ impl<K: Copy + Eq + Hash> Pipelines<K> {
         kernel: K,
         describe: impl FnOnce() -> (String, Vec<(u32, Access)>),
     ) -> Result<Pipeline> {
-        let known = self.compiled.read().unwrap_or_else(PoisonError::into_inner).get(&kernel).cloned();
-        if let Some(pipeline) = known {
-            return Ok(pipeline);
+        let place = Arc::clone(lock(&self.known).entry(kernel).or_default());
+        // A thread that needs a kernel which another one compiles waits for it; other kernels are compiled meanwhile.
+        let mut place = lock(&place);
+        if let Some(pipeline) = &*place {
+            return Ok(pipeline.clone());
         }
-        // Two threads may compile the same kernel at once; either result will do.
         let (source, bindings) = describe();
         let pipeline = scoped(device, source.len() as u64, || compile(device, source, &bindings))?;
-        let mut compiled = self.compiled.write().unwrap_or_else(PoisonError::into_inner);
-        Ok(compiled.entry(kernel).or_insert(pipeline).clone())
+        Ok(place.insert(pipeline).clone())
     }
 
     /// Which have been compiled.
     pub(super) fn kernels(&self) -> Vec<K> {
-        self.compiled.read().unwrap_or_else(PoisonError::into_inner).keys().copied().collect()
+        let known: Vec<_> =
+            lock(&self.known).iter().map(|(kernel, place)| (*kernel, place.clone())).collect();
+        known.into_iter().filter(|(_, place)| lock(place).is_some()).map(|(kernel, _)| kernel).collect()
     }
 
     /// How many have been compiled.
     pub(super) fn len(&self) -> usize {
-        self.compiled.read().unwrap_or_else(PoisonError::into_inner).len()
+        self.kernels().len()
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn compile(device: &Device, source: String, bindings: &[(u32, Access)]) -> Pipeline {

@@ -1,9 +1,14 @@
-//! The one list of cases, on every device of this machine. `DYT_TEST_QUICK` takes the short list, `DYT_REQUIRE` names
-//! devices that have to be there.
+//! The one list of cases, random cases, and every variant of the kernels of wgpu, on every device of this machine.
+//! `DYT_TEST_QUICK` takes the short list, `DYT_REQUIRE` names devices that have to be there.
+//!
+//! They are one process because they share the devices: what a software driver compiles takes most of the time.
 #![cfg(not(miri))]
 
+#[path = "../common/mod.rs"]
+mod common;
 #[cfg(feature = "wgpu")]
 mod many_rows;
+mod properties;
 #[cfg(feature = "wgpu")]
 #[path = "../wgpu/support.rs"]
 #[allow(dead_code, reason = "`tests/wgpu` uses the rest")]
@@ -15,7 +20,6 @@ mod variants;
 
 use std::collections::BTreeMap;
 use std::error::Error;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use dyt::{DType, Op};
 use dyt_conformance::{
@@ -27,16 +31,8 @@ fn list() -> Vec<Case> {
     if std::env::var_os("DYT_TEST_QUICK").is_some() { quick_cases() } else { cases() }
 }
 
-/// Tests that run on the same devices wait for each other: they share what a device has compiled, instead of compiling
-/// it side by side.
-fn one_at_a_time() -> MutexGuard<'static, ()> {
-    static ONE: Mutex<()> = Mutex::new(());
-    ONE.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 #[test]
 fn every_case_passes_on_every_device() -> Result<(), Box<dyn Error>> {
-    let _alone = one_at_a_time();
     println!("{}", coverage_line());
     let (devices, cases) = (devices_under_test(), list());
     let outcomes = run_in_turns(&devices, &cases)?;

@@ -58,18 +58,20 @@ fn without_subgroups(kernels: &WgpuKernels) -> Result<WgpuKernels, Box<dyn std::
 }
 
 /// Runs the cases with every argument in a buffer of its own, and those whose turn it is with all in one.
-fn run(name: &str, kernels: &WgpuKernels, cases: &[Case], turns: &Turns) -> Outcome {
+fn run(kernels: &WgpuKernels, cases: &[Case], takes: &impl Fn(&Case) -> bool) -> Outcome {
     assert_all_pass(&run_all(&[Device::from_wgpu(kernels)], cases)?);
-    let taken = cases.iter().copied().filter(|case| turns.takes(name, &case.to_string()));
-    assert_all_pass(&run_all(&[Together::new(kernels)?], &taken.collect::<Vec<_>>())?);
+    assert_all_pass(&run_all(&[Together::new(kernels)?], &taken(cases, takes))?);
     Ok(())
+}
+
+fn taken(cases: &[Case], takes: &impl Fn(&Case) -> bool) -> Vec<Case> {
+    cases.iter().copied().filter(|case| takes(case)).collect()
 }
 
 /// Each adapter runs every variant whose arguments lie in buffers of their own. Of the variants for arguments in one
 /// buffer, whose text differs in nothing but that inputs may be written, the software drivers take turns.
 #[test]
 fn every_variant_of_every_kernel_passes() -> Outcome {
-    let _alone = crate::one_at_a_time();
     let devices = devices_under_test();
     let turns = Turns::among(&devices);
     let (mut compiled, mut all) = (BTreeSet::new(), BTreeSet::new());
@@ -81,15 +83,19 @@ fn every_variant_of_every_kernel_passes() -> Outcome {
     };
     for (device, kernels) in devices.iter().filter_map(|device| Some((device, device.wgpu_kernels()?))) {
         let name = device.name();
+        let takes = |case: &Case| turns.takes(&name, &case.to_string());
         let rows = [OF_A_WORKGROUP.as_slice(), &LONG].concat();
-        run(&name, kernels, &list(&SHORT, &rows, true)?, &turns)?;
+        run(kernels, &list(&SHORT, &rows, true)?, &takes)?;
         many_rows::check(kernels, |form| turns.takes(&name, form))?;
         let own = of_kind(kernels.variants(), false);
         assert_eq!(of_kind(kernels.compiled_variants(), false), own, "{name}");
         check(&name, kernels);
         if kernels.subgroups() {
             let without = without_subgroups(kernels)?;
-            run(&name, &without, &list(&[], &rows, false)?, &turns)?;
+            run(&without, &list(&[], &LONG, false)?, &takes)?;
+            // Rows of a whole workgroup, added up by its memory: kernels of short rows, in another geometry.
+            let rows = taken(&list(&[], &OF_A_WORKGROUP, false)?, &takes);
+            assert_all_pass(&run_all(&[Device::from_wgpu(&without)], &rows)?);
             let rest = of_kind(&without.variants() - &kernels.variants(), false);
             assert!(!rest.is_empty() && rest.is_subset(&without.compiled_variants()), "{name}");
             check(&name, &without);

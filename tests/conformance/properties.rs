@@ -1,10 +1,6 @@
 //! Random problems, shrunk where they fail: the bounds of the table, and the contract of `docs/numerics.md`.
 //! `DYT_TEST_QUICK` makes them fewer, `PROPTEST_CASES` sets how many, and `PROPTEST_RNG_SEED` which.
-#![cfg(not(miri))]
 
-mod common;
-
-use common::{Gradients, Inputs, Tensor, Wanted, forward, quick};
 use dyt::half::{bf16, f16};
 use dyt::{DType, Device, Op, Problem, Std, Storage};
 use dyt_conformance::{Case, Prepared, Statistics, Turns, VARIANTS, Values, devices_under_test};
@@ -12,6 +8,8 @@ use proptest::prelude::{Just, Strategy, any};
 use proptest::sample::select;
 use proptest::test_runner::{Config, TestCaseError, TestRunner};
 use proptest::{prop_assert, prop_assert_eq, prop_oneof};
+
+use crate::common::{Gradients, Inputs, Tensor, Wanted, forward, quick};
 
 type Outcome = Result<(), TestCaseError>;
 

@@ -60,8 +60,8 @@ pub struct Candidate {
 
 /// Runs problems on one device. Cheap to clone; safe to share between threads.
 ///
-/// On the CPU, calls of 131,072 elements or more use the current rayon pool (feature `rayon`); smaller ones stay on the
-/// calling thread.
+/// On the CPU, calls of 131,072 elements or more use several threads (feature `rayon`), see [`Self::set_threads`];
+/// smaller ones stay on the calling thread.
 ///
 /// ```
 /// use dyt::{Backward, Device, Forward, Op, Problem};
@@ -282,6 +282,23 @@ impl Device {
         }
     }
 
+    /// Limits the threads of each call on the CPU from now on, the calling thread included; 0 takes the limit away. Clones
+    /// of this device share the limit. On a GPU nothing happens.
+    ///
+    /// A large call uses the rayon pool that the calling thread belongs to, as within `ThreadPool::install`. From any
+    /// other thread it uses a pool of this library's own, never rayon's global one: the first such call makes it, for the
+    /// whole process, with as many threads as `RAYON_NUM_THREADS` says or as there are processors. With a limit of 1 no
+    /// pool is touched. Results are the same bits for any number of threads.
+    pub fn set_threads(&self, threads: usize) {
+        match &self.inner {
+            Inner::Cpu(cpu) => cpu.set_threads(threads),
+            #[cfg(has_cuda)]
+            Inner::Cuda(_) => {}
+            #[cfg(has_wgpu)]
+            Inner::Wgpu(_) => {}
+        }
+    }
+
     /// How long the device takes for the calls that `work` makes, by the device's own clock where it has one: on a GPU
     /// without the time in which the calls are handed over, and without any readback.
     ///
@@ -315,8 +332,8 @@ impl Device {
         }
     }
 
-    /// Runs the forward: y, and the statistics that are asked for. Allocates nothing; rayon may, when it queues the tasks
-    /// of a large call.
+    /// Runs the forward: y, and the statistics that are asked for. Allocates nothing, but for a large call on several
+    /// threads: a description of the call, and a small message to each thread.
     ///
     /// # Errors
     /// [`Error::MissingArgument`], [`Error::UnexpectedArgument`], [`Error::WrongDtype`], [`Error::WrongLength`],

@@ -2,12 +2,12 @@
 
 use crate::cpu::each::each;
 use crate::cpu::io::{Extent, Full, Tail};
-use crate::cpu::parallel;
 use crate::cpu::param::Param;
 use crate::cpu::plan::{self, Range};
 use crate::cpu::simd::{Kernel, Lanes, Simd};
 use crate::cpu::stored::Stored;
 use crate::cpu::sum::{Compensated, Terms, row_sums};
+use crate::cpu::threads::Team;
 use crate::ops::BackwardPtrs;
 
 use super::level::Isa;
@@ -62,7 +62,7 @@ pub(crate) struct Partials {
     slots: usize,
     cols: usize,
     /// Threads that they are added up by.
-    threads: usize,
+    team: Team,
     /// Whether one chunk is all there is, and its sums are the gradients: they are then made in place.
     direct: bool,
 }
@@ -105,7 +105,7 @@ impl Partials {
         };
         let fold = Fold { partials: self, outputs, accumulate };
         let tasks = if self.direct { 0 } else { self.cols.div_ceil(COLUMNS) };
-        parallel::for_each(tasks, self.threads, |task| fold.columns(isa, task));
+        self.team.for_each(tasks, |task| fold.columns(isa, task));
         for (slot, output) in [(2, wanted.dalpha), (3, wanted.dshift)] {
             if output.is_null() {
                 continue;
@@ -232,10 +232,9 @@ impl<P: Stored> Kernel for Whole<P> {
 }
 
 /// The partial sums of a call in the caller's workspace.
-pub(crate) fn partials(base: *mut f32, grid: &plan::Grid, problem: &crate::Problem) -> Partials {
+pub(crate) fn partials(base: *mut f32, grid: &plan::Grid, problem: &crate::Problem, team: Team) -> Partials {
     let (chunks, slots, cols) = (grid.row_parts(), plan::slots(problem.op()), problem.cols());
-    // Of few rows there are more sums than elements: a problem that keeps to its thread does so here too.
-    let threads = parallel::threads((chunks * slots * cols).min(problem.elements()));
+    let team = if plan::worth_threads(chunks * slots * cols) { team } else { Team::ALONE };
     let direct = chunks == 1 && !problem.accumulate();
-    Partials { base, chunks, slots, cols, threads, direct }
+    Partials { base, chunks, slots, cols, team, direct }
 }

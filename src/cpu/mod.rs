@@ -1,4 +1,4 @@
-//! The CPU: one generic body a family, compiled for each level, on the caller's rayon pool.
+//! The CPU: one generic body a family, compiled for each level; large calls on several threads.
 
 mod cache;
 mod curve;
@@ -9,7 +9,6 @@ mod launch;
 mod level;
 mod line;
 mod math;
-mod parallel;
 mod param;
 mod plan;
 mod pointwise;
@@ -21,23 +20,46 @@ mod sum;
 // Elsewhere nothing is streamed.
 #[cfg(all(test, target_arch = "x86_64"))]
 mod tests;
+mod threads;
 mod types;
 
 pub use level::Level;
 use param::Line;
 
+use core::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::Arc;
+
 use crate::{Problem, Result};
+use threads::Team;
 
 /// The CPU at one level.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Cpu {
     isa: level::Isa,
     last_level_cache: usize,
+    /// The most threads of a call; clones share it.
+    limit: Arc<AtomicUsize>,
 }
 
 impl Cpu {
     pub(crate) fn new(level: Level) -> Result<Self> {
-        Ok(Self { isa: level::Isa::detect(level)?, last_level_cache: cache::last_level() })
+        let isa = level::Isa::detect(level)?;
+        threads::device_opened();
+        let limit = Arc::new(AtomicUsize::new(usize::MAX));
+        Ok(Self { isa, last_level_cache: cache::last_level(), limit })
+    }
+
+    /// Limits the threads of calls from now on; 0 takes the limit away.
+    pub(crate) fn set_threads(&self, threads: usize) {
+        self.limit.store(if threads == 0 { usize::MAX } else { threads }, Ordering::Relaxed);
+    }
+
+    /// The threads for a call of so many elements. No pool is touched for a small one.
+    fn team(&self, elements: usize) -> Team {
+        if !plan::worth_threads(elements) {
+            return Team::ALONE;
+        }
+        Team::at_most(self.limit.load(Ordering::Relaxed))
     }
 
     pub(crate) const fn level(&self) -> Level {

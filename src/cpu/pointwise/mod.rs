@@ -7,7 +7,7 @@ use core::marker::PhantomData;
 
 use crate::cpu::curve::Curve;
 use crate::cpu::launch::Launch;
-use crate::cpu::parallel::{self, Shared};
+use crate::cpu::threads::Shared;
 use crate::cpu::param::Param;
 use crate::cpu::stored::Stored;
 use crate::cpu::{fold, plan};
@@ -22,8 +22,8 @@ fn scalar(p: *const f32) -> f32 {
 /// The forward of one op and pair of storage types.
 pub(super) fn forward<T: Stored, P: Stored, C: Curve>(launch: Launch<'_, ForwardPtrs>) {
     let Launch { cpu, problem, arguments: &ForwardPtrs { x, y, gamma, beta, alpha, shift, .. }, .. } = launch;
-    let threads = parallel::threads(problem.elements());
-    let grid = plan::pointwise_forward(problem, threads);
+    let team = cpu.team(problem.elements());
+    let grid = plan::pointwise_forward(problem, team.threads());
     let stream = x != y.cast_const() && cpu.streams(2 * problem.elements() * size_of::<T>());
     let whole = Shared(forward::Forward::<T, P, C> {
         x: x.cast(),
@@ -38,7 +38,7 @@ pub(super) fn forward<T: Stored, P: Stored, C: Curve>(launch: Launch<'_, Forward
         tile: plan::Tile::EMPTY,
         curve: PhantomData,
     });
-    parallel::for_each(grid.tiles(), threads, |task| {
+    team.for_each(grid.tiles(), |task| {
         cpu.isa.run(forward::Forward { tile: grid.tile(task).0, ..whole.get() });
     });
 }
@@ -47,9 +47,9 @@ pub(super) fn forward<T: Stored, P: Stored, C: Curve>(launch: Launch<'_, Forward
 pub(super) fn backward<T: Stored, P: Stored, C: Curve>(launch: Launch<'_, BackwardPtrs>) {
     let Launch { cpu, problem, arguments, workspace } = launch;
     let &BackwardPtrs { dy, x, dx, gamma, alpha, shift, .. } = arguments;
-    let threads = parallel::threads(problem.elements());
-    let grid = plan::pointwise_backward(problem, threads);
-    let partials = fold::partials(workspace, &grid, problem);
+    let team = cpu.team(problem.elements());
+    let grid = plan::pointwise_backward(problem, team.threads());
+    let partials = fold::partials(workspace, &grid, problem, team);
     let stream = dx.cast_const() != dy && cpu.streams(3 * problem.elements() * size_of::<T>());
     let whole = Shared(backward::Backward::<T, P, C> {
         dy: dy.cast(),
@@ -65,7 +65,7 @@ pub(super) fn backward<T: Stored, P: Stored, C: Curve>(launch: Launch<'_, Backwa
         sums: fold::Slots::NONE,
         curve: PhantomData,
     });
-    parallel::for_each(grid.tiles(), threads, |task| {
+    team.for_each(grid.tiles(), |task| {
         let (tile, chunk) = grid.tile(task);
         let sums = partials.chunk(chunk, arguments);
         cpu.isa.run(backward::Backward { tile, sums, ..whole.get() });

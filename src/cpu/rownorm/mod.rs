@@ -7,7 +7,7 @@ mod lines;
 mod stats;
 
 use crate::cpu::launch::Launch;
-use crate::cpu::parallel::{self, Shared};
+use crate::cpu::threads::Shared;
 use crate::cpu::param::Param;
 use crate::cpu::stored::Stored;
 use crate::cpu::{fold, plan};
@@ -16,8 +16,8 @@ use crate::ops::{BackwardPtrs, ForwardPtrs};
 /// The forward of one op and pair of storage types.
 pub(super) fn forward<T: Stored, P: Stored, const CENTER: bool>(launch: Launch<'_, ForwardPtrs>) {
     let Launch { cpu, problem, arguments: &ForwardPtrs { x, y, gamma, beta, mean, rstd, .. }, .. } = launch;
-    let threads = parallel::threads(problem.elements());
-    let grid = plan::norm_forward(problem, threads);
+    let team = cpu.team(problem.elements());
+    let grid = plan::norm_forward(problem, team.threads());
     let whole = Shared(forward::Forward::<T, P, CENTER> {
         x: x.cast(),
         y: y.cast(),
@@ -34,7 +34,7 @@ pub(super) fn forward<T: Stored, P: Stored, const CENTER: bool>(launch: Launch<'
             && cpu.streams(2 * problem.elements() * size_of::<T>()),
         lines: plan::Range::EMPTY,
     });
-    parallel::for_each(grid.tiles(), threads, |task| {
+    team.for_each(grid.tiles(), |task| {
         cpu.isa.run(forward::Forward { lines: grid.tile(task).0.rows, ..whole.get() });
     });
 }
@@ -43,9 +43,9 @@ pub(super) fn forward<T: Stored, P: Stored, const CENTER: bool>(launch: Launch<'
 pub(super) fn backward<T: Stored, P: Stored, const CENTER: bool>(launch: Launch<'_, BackwardPtrs>) {
     let Launch { cpu, problem, arguments, workspace } = launch;
     let &BackwardPtrs { dy, x, dx, gamma, mean, rstd, .. } = arguments;
-    let threads = parallel::threads(problem.elements());
+    let team = cpu.team(problem.elements());
     let grid = plan::norm_backward(problem);
-    let partials = fold::partials(workspace, &grid, problem);
+    let partials = fold::partials(workspace, &grid, problem, team);
     let whole = Shared(backward::Backward::<T, P, CENTER> {
         dy: dy.cast(),
         x: x.cast(),
@@ -61,7 +61,7 @@ pub(super) fn backward<T: Stored, P: Stored, const CENTER: bool>(launch: Launch<
         lines: plan::Range::EMPTY,
         sums: fold::Slots::NONE,
     });
-    parallel::for_each(grid.tiles(), threads, |task| {
+    team.for_each(grid.tiles(), |task| {
         let (tile, chunk) = grid.tile(task);
         let sums = partials.chunk(chunk, arguments);
         cpu.isa.run(backward::Backward { lines: tile.rows, sums, ..whole.get() });

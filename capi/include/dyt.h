@@ -235,6 +235,15 @@ int dyt_device_name(const struct dyt_device *device,
                     char *buf,
                     size_t len);
 
+// Limits the threads of each call on the CPU from now on, the calling thread included. 0 takes the limit away; with 1 the
+// library makes no thread. Without a limit, calls of 131,072 elements or more are divided among as many threads as the
+// environment variable RAYON_NUM_THREADS says, or as there are processors. On a GPU nothing happens.
+//
+// # Safety
+// device is open.
+int dyt_set_threads(const struct dyt_device *device,
+                    uint32_t threads);
+
 // Allocates zeroed memory of the device. On the CPU it is host memory, aligned to 64 bytes. On CUDA it is a device
 // pointer. On wgpu it is a handle: no arithmetic, and every argument begins at the beginning of one. dyt_free and
 // dyt_device_close give it back. On failure *out is NULL.

@@ -53,6 +53,18 @@ impl Argument {
     }
 }
 
+impl Argument {
+    /// What in a problem decides the dtype, as the end of an error; the other arguments are always f32.
+    const fn dtype_setter(self) -> &'static str {
+        match self {
+            Self::X | Self::Y | Self::Dy | Self::Dx => "; for a problem, `dtype` sets it",
+            Self::Gamma | Self::Beta => "; for a problem, `param_dtype` sets it",
+            Self::Alpha | Self::Shift | Self::Dalpha | Self::Dshift | Self::Dgamma | Self::Dbeta => "",
+            Self::Mean | Self::Rstd | Self::Workspace => "",
+        }
+    }
+}
+
 impl core::fmt::Display for Argument {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.pad(self.name())
@@ -278,7 +290,7 @@ pub enum Error {
         actual: usize,
     },
     /// A buffer has another element type than the problem.
-    #[error("{argument} has dtype {actual}, expected {expected}")]
+    #[error("{argument} has dtype {actual}, expected {expected}{}", argument.dtype_setter())]
     WrongDtype {
         /// Which argument.
         argument: Argument,

@@ -302,7 +302,15 @@ fn errors_read_as_sentences() {
         (Error::WrongLength { argument: x, expected: 6, actual: 5 }, "x has 5 elements, expected 6"),
         (
             Error::WrongDtype { argument: gamma, expected: DType::F32, actual: DType::Bf16 },
-            "gamma has dtype bf16, expected f32",
+            "gamma has dtype bf16, expected f32; for a problem, `param_dtype` sets it",
+        ),
+        (
+            Error::WrongDtype { argument: x, expected: DType::F32, actual: DType::Bf16 },
+            "x has dtype bf16, expected f32; for a problem, `dtype` sets it",
+        ),
+        (
+            Error::WrongDtype { argument: Argument::Mean, expected: DType::F32, actual: DType::Bf16 },
+            "mean has dtype bf16, expected f32",
         ),
         (Error::MissingArgument { op: Op::Derf, argument: Argument::Shift }, "derf needs shift"),
         (Error::UnexpectedArgument { op, argument: Argument::Mean }, "rms_norm has no argument mean"),

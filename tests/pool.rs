@@ -106,7 +106,8 @@ fn flushed_subnormals_are_flushed_on_every_thread(device: &Device) -> Result<()>
     for builder in problems(600, 512) {
         let problem = builder.eps(0.0).build()?;
         let mut inputs = Inputs::new(&problem, 3);
-        let tiny: Vec<f32> = Random::new(3).values(problem.span()).iter().map(|value| value * 1e-39).collect();
+        let tiny: Vec<f32> =
+            Random::new(3).values(problem.span()).iter().map(|value| value * 1e-39).collect();
         inputs.x = Tensor::new(DType::F32, &tiny, 0);
         (inputs.gamma, inputs.beta) = (None, None);
         let y = |threads| {

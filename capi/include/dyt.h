@@ -11,6 +11,15 @@
 // The version of this ABI. A version that only appends fields or functions keeps the number.
 #define DYT_ABI_VERSION 1
 
+// The usual eps of LayerNorm.
+#define DYT_LAYER_NORM_EPS 1e-5
+
+// The usual eps of LayerNorm with DYT_STD_UNBIASED.
+#define DYT_LAYER_NORM_UNBIASED_EPS 1e-6
+
+// The usual eps of RMSNorm.
+#define DYT_RMS_NORM_EPS 1e-6
+
 // What a call returns. `dyt_last_error` has it in words.
 typedef enum dyt_status {
     // Done; on a GPU, enqueued.
@@ -90,7 +99,8 @@ typedef struct dyt_problem {
     uint32_t std;
     // 1: the gradients of parameters are added to what is there. 0: they overwrite it.
     uint32_t accumulate;
-    // Keeps rstd finite; unused by DyT and Derf. There is no default: 1e-5 is usual for LayerNorm, 1e-6 for RMSNorm.
+    // Keeps rstd finite; unused by DyT and Derf. 0 is 0, and no default: DYT_LAYER_NORM_EPS and its like are those of
+    // this library.
     float eps;
     // 0.
     uint32_t reserved;
@@ -100,7 +110,7 @@ typedef struct dyt_problem {
     int64_t cols;
     // Elements from one row to the next; 0 means cols * inner.
     int64_t row_stride;
-    // S of channels-first data; 1 for channels-last. At least 1.
+    // S of channels-first data; 1 or 0 for channels-last.
     int64_t inner;
 } dyt_problem;
 

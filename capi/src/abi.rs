@@ -7,6 +7,13 @@ use core::ffi::c_void;
 /// The version of this ABI. A version that only appends fields or functions keeps the number.
 pub const DYT_ABI_VERSION: u32 = 1;
 
+/// The usual eps of LayerNorm.
+pub const DYT_LAYER_NORM_EPS: f32 = 1e-5;
+/// The usual eps of LayerNorm with DYT_STD_UNBIASED.
+pub const DYT_LAYER_NORM_UNBIASED_EPS: f32 = 1e-6;
+/// The usual eps of RMSNorm.
+pub const DYT_RMS_NORM_EPS: f32 = 1e-6;
+
 /// What a call returns. `dyt_last_error` has it in words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
@@ -95,7 +102,8 @@ pub struct dyt_problem {
     pub std: u32,
     /// 1: the gradients of parameters are added to what is there. 0: they overwrite it.
     pub accumulate: u32,
-    /// Keeps rstd finite; unused by DyT and Derf. There is no default: 1e-5 is usual for LayerNorm, 1e-6 for RMSNorm.
+    /// Keeps rstd finite; unused by DyT and Derf. 0 is 0, and no default: DYT_LAYER_NORM_EPS and its like are those of
+    /// this library.
     pub eps: f32,
     /// 0.
     pub reserved: u32,
@@ -105,7 +113,7 @@ pub struct dyt_problem {
     pub cols: i64,
     /// Elements from one row to the next; 0 means cols * inner.
     pub row_stride: i64,
-    /// S of channels-first data; 1 for channels-last. At least 1.
+    /// S of channels-first data; 1 or 0 for channels-last.
     pub inner: i64,
 }
 

@@ -69,7 +69,7 @@ pub(crate) unsafe fn problem(from: *const dyt_problem) -> Outcome<Problem> {
         .std(std(raw.std)?)
         .accumulate(accumulate(raw.accumulate)?)
         .eps(raw.eps)
-        .inner(count("inner", raw.inner)?);
+        .inner(if raw.inner == 0 { 1 } else { count("inner", raw.inner)? });
     if raw.row_stride != 0 {
         builder = builder.row_stride(count("row_stride", raw.row_stride)?);
     }

@@ -89,7 +89,6 @@ static void problems(const dyt_device *device) {
     WRONG(DYT_INVALID_ARGUMENT, "eps", p.eps = -1.0f);
     WRONG(DYT_INVALID_ARGUMENT, "rows is -1", p.rows = -1);
     WRONG(DYT_INVALID_ARGUMENT, "cols is 0", p.cols = 0);
-    WRONG(DYT_INVALID_ARGUMENT, "inner is 0", p.inner = 0);
     WRONG(DYT_INVALID_ARGUMENT, "row_stride is -9", p.row_stride = -9);
     WRONG(DYT_INVALID_ARGUMENT, "row_stride is 7", p.row_stride = 7);
     WRONG(DYT_INVALID_ARGUMENT, "overflow", p.rows = INT64_MAX);
@@ -105,6 +104,11 @@ static void problems(const dyt_device *device) {
     REFUSED(DYT_INVALID_ARGUMENT, "aligned",
             dyt_workspace_size(device, (const dyt_problem *)(const void *)unaligned, DYT_FORWARD, &bytes));
     CHECK(bytes == 7);
+    /* What is not set is channels-last, and 0 is an eps. */
+    dyt_problem least = {.size = sizeof least, .op = DYT_OP_LAYER_NORM, .rows = 2, .cols = 4};
+    OK(dyt_workspace_size(device, &least, DYT_FORWARD, &bytes));
+    least.eps = DYT_LAYER_NORM_EPS;
+    OK(dyt_workspace_size(device, &least, DYT_FORWARD, &bytes));
     OK(dyt_workspace_size(device, &good, DYT_FORWARD, &bytes));
     CHECK(bytes == 0);
     OK(dyt_workspace_size(device, &good, DYT_BACKWARD, &bytes));
@@ -208,6 +212,10 @@ static void arguments(const dyt_device *device) {
 
 int main(int argc, char **argv) {
     dyt_device *device = NULL;
+    CHECK((float)DYT_LAYER_NORM_EPS == 1e-5f);
+    CHECK((float)DYT_LAYER_NORM_UNBIASED_EPS == 1e-6f);
+    CHECK((float)DYT_RMS_NORM_EPS == 1e-6f);
+    REFUSED(DYT_INVALID_ARGUMENT, "device is NULL", dyt_set_threads(NULL, 1));
     devices();
     OK(dyt_device_open(argc > 1 ? argv[1] : "cpu", &device));
     if (device == NULL) return 1;

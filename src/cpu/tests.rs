@@ -95,7 +95,8 @@ fn streaming_changes_no_bit() -> Result<()> {
     // lines apart, and such that no two of them begin at the same place of a line.
     let shapes = [(1, 1), (17, 19), (200, 256), (600, 600), (600, 2048), (2500, 2560), (4200, 4201)];
     for cpu in Level::ALL.into_iter().filter_map(|level| Cpu::new(level).ok()) {
-        let [streaming, plain] = [0, usize::MAX].map(|last_level_cache| Cpu { last_level_cache, ..cpu.clone() });
+        let [streaming, plain] =
+            [0, usize::MAX].map(|last_level_cache| Cpu { last_level_cache, ..cpu.clone() });
         for (op, (cols, stride)) in
             Op::ALL.into_iter().flat_map(|op| shapes.into_iter().map(move |shape| (op, shape)))
         {

@@ -7,9 +7,9 @@ use core::marker::PhantomData;
 
 use crate::cpu::curve::Curve;
 use crate::cpu::launch::Launch;
-use crate::cpu::threads::Shared;
 use crate::cpu::param::Param;
 use crate::cpu::stored::Stored;
+use crate::cpu::threads::Shared;
 use crate::cpu::{fold, plan};
 use crate::ops::{BackwardPtrs, ForwardPtrs};
 

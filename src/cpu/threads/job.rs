@@ -74,7 +74,12 @@ impl Job {
     pub(super) fn finish(&self) {
         self.work();
         let is_done = || self.done.load(Ordering::Acquire) == self.tasks;
-        if !(0..LOOKS).any(|_| is_done() || { core::hint::spin_loop(); false }) {
+        if !(0..LOOKS).any(|_| {
+            is_done() || {
+                core::hint::spin_loop();
+                false
+            }
+        }) {
             let mut outcome = self.outcome();
             while !outcome.ended {
                 outcome = self.ended.wait(outcome).unwrap_or_else(PoisonError::into_inner);

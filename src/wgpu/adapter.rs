@@ -94,14 +94,46 @@ fn instance() -> Option<&'static Instance> {
         .get_or_init(|| {
             // `Instance::new` panics if it has nothing to choose from, as on wasm32 without a browser's backend.
             let present = !Instance::enabled_backend_features().is_empty();
-            present.then(|| {
-                let mut descriptor = InstanceDescriptor::new_without_display_handle();
-                // Neither validation layers nor debug labels, whatever this crate is compiled with.
-                descriptor.flags = ::wgpu::InstanceFlags::empty();
-                Instance::new(descriptor)
-            })
+            present.then(|| vulkan_without_windows().unwrap_or_else(any))
         })
         .as_ref()
+}
+
+fn any() -> Instance {
+    let mut descriptor = InstanceDescriptor::new_without_display_handle();
+    // Neither validation layers nor debug labels, whatever this crate is compiled with.
+    descriptor.flags = ::wgpu::InstanceFlags::empty();
+    Instance::new(descriptor)
+}
+
+/// Vulkan without the extension for Wayland's windows, which wgpu asks for wherever there is one. With it Mesa's layer
+/// connects to Wayland, and where there is none, as in a container, prints an error each time it lists adapters.
+#[cfg(target_os = "linux")]
+fn vulkan_without_windows() -> Option<Instance> {
+    use ::wgpu::hal::{self, vulkan::CreateInstanceCallbackArgs};
+
+    #[expect(clippy::needless_pass_by_value, reason = "wgpu hands it over so")]
+    fn leave_out(arguments: CreateInstanceCallbackArgs<'_, '_, '_>) {
+        arguments.extensions.retain(|&name| name != c"VK_KHR_wayland_surface");
+    }
+    let descriptor = hal::InstanceDescriptor {
+        name: "dyt",
+        flags: ::wgpu::InstanceFlags::empty(),
+        memory_budget_thresholds: ::wgpu::MemoryBudgetThresholds::default(),
+        backend_options: ::wgpu::BackendOptions::default(),
+        telemetry: None,
+        display: None,
+    };
+    // SAFETY: the extension is left out as it is where a driver lacks it, which wgpu provides for; nothing here makes a
+    // surface.
+    let vulkan = unsafe { hal::vulkan::Instance::init_with_callback(&descriptor, Some(Box::new(leave_out))) };
+    // SAFETY: the instance has just been made, and nobody else has it.
+    vulkan.ok().map(|vulkan| unsafe { Instance::from_hal::<hal::api::Vulkan>(vulkan) })
+}
+
+#[cfg(not(target_os = "linux"))]
+const fn vulkan_without_windows() -> Option<Instance> {
+    None
 }
 
 /// Whether it is for want of Vulkan's loader that there is no adapter.

@@ -21,6 +21,14 @@ fn info_names_what_is_there_and_why_the_rest_is_not() -> Outcome {
     Ok(())
 }
 
+/// Neither drivers nor their layers write to a terminal that is not theirs, with Mesa in a container for one.
+#[test]
+fn looking_for_devices_writes_nothing_beside() -> Outcome {
+    let output = command().arg("info").env_remove("XDG_RUNTIME_DIR").output()?;
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+    Ok(())
+}
+
 #[test]
 fn info_follows_the_environment() -> Outcome {
     let output = command().args(["info", "--json"]).env("DYT_BACKEND", "cpu:portable").output()?;

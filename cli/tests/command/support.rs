@@ -50,8 +50,6 @@ impl Ran {
 pub(crate) fn command() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_dyt"));
     command.env_remove("DYT_BACKEND").env_remove("DYT_CPU_LEVEL");
-    // Mesa's layer that chooses a device looks for a desktop, and writes to stderr where there is none.
-    command.env("NODEVICE_SELECT", "1");
     command
 }
 

@@ -20,18 +20,25 @@ mod call;
 mod convert;
 #[cfg(feature = "cuda")]
 mod cuda;
-mod func;
+mod find;
 mod fused;
-mod modules;
+mod load;
 mod norm;
+pub mod ops;
+mod options;
 mod place;
+mod pointwise;
+mod rownorm;
+pub mod transformers;
 
 pub use alpha::{DEFAULT_ALPHA, Position, llama_alpha};
-pub use convert::{convert_norms, convert_var_map, is_norm_name};
+pub use candle_nn::LayerNormConfig;
+pub use convert::{Conversion, Converted, Left, convert_norms, convert_var_map};
 pub use dyt::Std;
-pub use func::{Affine, Channels, derf, dynamic_tanh, layer_norm, rms_norm};
-pub use modules::{Derf, DynamicTanh, LayerNorm, RmsNorm};
 pub use norm::{Norm, NormKind};
+pub use options::{Channels, Gamma};
+pub use pointwise::{Derf, DynamicTanh, derf, dynamic_tanh};
+pub use rownorm::{LayerNorm, RmsNorm, layer_norm, layer_norm_no_bias, rms_norm};
 
 /// The example of README.md, compiled and run.
 #[cfg(doctest)]

@@ -4,7 +4,10 @@ use candle_core::{Module, Result, Tensor};
 use candle_nn::VarBuilder;
 use dyt::Std;
 
-use crate::{DEFAULT_ALPHA, Derf, DynamicTanh, LayerNorm, RmsNorm};
+use crate::{
+    Channels, DEFAULT_ALPHA, Derf, DynamicTanh, Gamma, LayerNorm, LayerNormConfig, RmsNorm, derf,
+    dynamic_tanh,
+};
 
 /// Which layer stands where normalisation stands. A model that keeps one in its configuration, and builds its norms by
 /// [`NormKind::load`], changes from LayerNorm to DyT by this value alone.
@@ -27,42 +30,74 @@ use crate::{DEFAULT_ALPHA, Derf, DynamicTanh, LayerNorm, RmsNorm};
 /// assert!(vars.data().lock().is_ok_and(|vars| vars.contains_key("norm.alpha")));
 /// # Ok::<(), candle_core::Error>(())
 /// ```
+///
+/// With the feature `serde` it is part of a configuration file: `{"layer_norm": {"eps": 1e-12}}`, `{"dyt": {}}`. There eps
+/// has no default, so that none is taken in silence.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(rename_all = "snake_case", deny_unknown_fields)
+)]
 pub enum NormKind {
     /// [`LayerNorm`].
     LayerNorm {
         /// Keeps rstd finite.
         eps: f64,
         /// The form of the standard deviation.
+        #[cfg_attr(feature = "serde", serde(default, with = "StdName"))]
         std: Std,
+        /// How gamma is read from `weight`.
+        #[cfg_attr(feature = "serde", serde(default))]
+        gamma: Gamma,
     },
     /// [`RmsNorm`].
     RmsNorm {
         /// Keeps rstd finite.
         eps: f64,
+        /// How gamma is read from `weight`.
+        #[cfg_attr(feature = "serde", serde(default))]
+        gamma: Gamma,
     },
     /// [`DynamicTanh`].
+    #[cfg_attr(feature = "serde", serde(rename = "dyt"))]
     DynamicTanh {
         /// Where alpha begins.
+        #[cfg_attr(feature = "serde", serde(default = "default_alpha"))]
         alpha: f64,
     },
     /// [`Derf`], whose shift begins at 0.
     Derf {
         /// Where alpha begins.
+        #[cfg_attr(feature = "serde", serde(default = "default_alpha"))]
         alpha: f64,
     },
 }
 
+#[cfg(feature = "serde")]
+const fn default_alpha() -> f64 {
+    DEFAULT_ALPHA
+}
+
+/// How serde writes [`Std`], which is of a crate without serde.
+#[cfg(feature = "serde")]
+#[derive(serde::Serialize, serde::Deserialize)]
+#[serde(remote = "Std", rename_all = "snake_case")]
+enum StdName {
+    Biased,
+    Unbiased,
+}
+
 impl NormKind {
-    /// The usual LayerNorm, eps 1e-5.
+    /// The usual LayerNorm, eps 1e-5 as in PyTorch. BERT has 1e-12, ConvNeXt 1e-6: [`Self::with_eps`].
     #[must_use]
     pub const fn layer_norm() -> Self {
-        Self::LayerNorm { eps: 1e-5, std: Std::Biased }
+        Self::LayerNorm { eps: 1e-5, std: Std::Biased, gamma: Gamma::Weight }
     }
-    /// RMSNorm, eps 1e-6.
+    /// RMSNorm, eps 1e-6. Some models have 1e-5: [`Self::with_eps`].
     #[must_use]
     pub const fn rms_norm() -> Self {
-        Self::RmsNorm { eps: 1e-6 }
+        Self::RmsNorm { eps: 1e-6, gamma: Gamma::Weight }
     }
     /// DyT that begins at [`DEFAULT_ALPHA`].
     #[must_use]
@@ -73,6 +108,41 @@ impl NormKind {
     #[must_use]
     pub const fn derf() -> Self {
         Self::Derf { alpha: DEFAULT_ALPHA }
+    }
+    /// The same kind with this eps; DyT and Derf have none and stay as they are. A model whose configuration has an eps
+    /// of its own writes `config.norm.with_eps(config.layer_norm_eps).load(…)`.
+    #[must_use]
+    pub const fn with_eps(self, eps: f64) -> Self {
+        match self {
+            Self::LayerNorm { std, gamma, .. } => Self::LayerNorm { eps, std, gamma },
+            Self::RmsNorm { gamma, .. } => Self::RmsNorm { eps, gamma },
+            Self::DynamicTanh { .. } | Self::Derf { .. } => self,
+        }
+    }
+    /// eps of LayerNorm and RMSNorm.
+    #[must_use]
+    pub const fn eps(self) -> Option<f64> {
+        match self {
+            Self::LayerNorm { eps, .. } | Self::RmsNorm { eps, .. } => Some(eps),
+            Self::DynamicTanh { .. } | Self::Derf { .. } => None,
+        }
+    }
+    /// The same kind with gamma read like this; `weight` of DyT and Derf is gamma, and they stay as they are.
+    #[must_use]
+    pub const fn with_gamma(self, gamma: Gamma) -> Self {
+        match self {
+            Self::LayerNorm { eps, std, .. } => Self::LayerNorm { eps, std, gamma },
+            Self::RmsNorm { eps, .. } => Self::RmsNorm { eps, gamma },
+            Self::DynamicTanh { .. } | Self::Derf { .. } => self,
+        }
+    }
+    /// How gamma is read from `weight`.
+    #[must_use]
+    pub const fn gamma(self) -> Gamma {
+        match self {
+            Self::LayerNorm { gamma, .. } | Self::RmsNorm { gamma, .. } => gamma,
+            Self::DynamicTanh { .. } | Self::Derf { .. } => Gamma::Weight,
+        }
     }
     /// The same kind with alpha beginning elsewhere; a norm has none and stays as it is.
     #[must_use]
@@ -95,16 +165,19 @@ impl NormKind {
     pub(crate) const fn has_bias(self) -> bool {
         !matches!(self, Self::RmsNorm { .. })
     }
-    /// The layer for `cols` channels, from `vb`.
+    /// The layer for `size` channels, from `vb`.
     ///
     /// # Errors
     /// What `vb` says.
-    pub fn load(self, cols: usize, vb: VarBuilder<'_>) -> Result<Norm> {
+    pub fn load(self, size: usize, vb: VarBuilder<'_>) -> Result<Norm> {
         Ok(match self {
-            Self::LayerNorm { eps, std } => Norm::LayerNorm(LayerNorm::load(cols, eps, vb)?.with_std(std)),
-            Self::RmsNorm { eps } => Norm::RmsNorm(RmsNorm::load(cols, eps, vb)?),
-            Self::DynamicTanh { alpha } => Norm::DynamicTanh(DynamicTanh::load(cols, alpha, vb)?),
-            Self::Derf { alpha } => Norm::Derf(Derf::load(cols, alpha, vb)?),
+            Self::LayerNorm { eps, std, gamma } => {
+                let config = LayerNormConfig::from(eps);
+                Norm::LayerNorm(LayerNorm::load(size, config, gamma, &vb)?.with_std(std))
+            }
+            Self::RmsNorm { eps, gamma } => Norm::RmsNorm(RmsNorm::load(size, eps, gamma, &vb)?),
+            Self::DynamicTanh { alpha } => Norm::DynamicTanh(dynamic_tanh(size, alpha, vb)?),
+            Self::Derf { alpha } => Norm::Derf(derf(size, alpha, vb)?),
         })
     }
 }
@@ -120,6 +193,19 @@ pub enum Norm {
     DynamicTanh(DynamicTanh),
     /// Derf.
     Derf(Derf),
+}
+
+impl Norm {
+    /// The same layer on tensors whose channels lie so.
+    #[must_use]
+    pub fn with_channels(self, channels: Channels) -> Self {
+        match self {
+            Self::LayerNorm(layer) => Self::LayerNorm(layer.with_channels(channels)),
+            Self::RmsNorm(layer) => Self::RmsNorm(layer.with_channels(channels)),
+            Self::DynamicTanh(layer) => Self::DynamicTanh(layer.with_channels(channels)),
+            Self::Derf(layer) => Self::Derf(layer.with_channels(channels)),
+        }
+    }
 }
 
 impl Module for Norm {

@@ -18,7 +18,10 @@ pub(crate) fn dtype(dtype: DType) -> Result<dyt::DType> {
         DType::F32 => Ok(dyt::DType::F32),
         DType::F16 => Ok(dyt::DType::F16),
         DType::BF16 => Ok(dyt::DType::Bf16),
-        other => bail!("dyt takes tensors of f32, f16 and bf16, not {other:?}"),
+        other => bail!(
+            "dyt takes tensors of F32, F16 and BF16, not {other:?}: call `.to_dtype(DType::F32)?` on x, or give that \
+             dtype to the VarBuilder and to the model's inputs"
+        ),
     }
 }
 

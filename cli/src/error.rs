@@ -33,6 +33,18 @@ pub(crate) enum CliError {
         /// What is wrong with it.
         source: FormatError,
     },
+    /// There is a file of the output's name, and nothing says that it may go.
+    #[error("{}: is there already; --force overwrites it", .path.display())]
+    Exists {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file to which a tensor was to be added is another than it was at the beginning.
+    #[error("{}: was changed by another program meanwhile; it is left as it is", .path.display())]
+    Changed {
+        /// The file.
+        path: PathBuf,
+    },
     /// A parameter does not have one element for each column.
     #[error("{}: {actual} elements, expected {expected}", .path.display())]
     Elements {
@@ -67,6 +79,16 @@ pub(crate) enum CliError {
     #[error("one row at a time takes {needed} bytes, and --memory allows {allowed}")]
     Memory {
         /// Bytes for the parameters, their gradients and one row.
+        needed: u64,
+        /// Bytes of `--memory`.
+        allowed: u64,
+    },
+    /// A tensor in Fortran order does not fit in the memory that is allowed, with one row beside it.
+    #[error("{}: in Fortran order; converting it takes {needed} bytes of memory, and --memory allows {allowed}", .path.display())]
+    FortranMemory {
+        /// The file.
+        path: PathBuf,
+        /// Bytes for all tensors in Fortran order, the parameters, their gradients and one row.
         needed: u64,
         /// Bytes of `--memory`.
         allowed: u64,

@@ -16,6 +16,11 @@ pub(crate) fn print(text: &str) -> Result<(), CliError> {
     }
 }
 
+/// Writes the line `dyt: note: …` to the standard error.
+pub(crate) fn note(text: &str) {
+    complain(&format_args!("note: {text}"));
+}
+
 /// Writes the line `dyt: …` to the standard error. Where that is closed, there is nobody to tell.
 pub(crate) fn complain(error: &impl Display) {
     // Names of files may hold anything.

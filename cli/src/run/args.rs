@@ -8,13 +8,19 @@ use clap::{Args, ValueEnum};
 use dyt::{Op, Std};
 
 use crate::error::CliError;
-use crate::tensor::{Format, Reference, target_of};
+use crate::tensor::{Format, METADATA, Reference, target_of};
 
 /// Arguments of `dyt run`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Files are .npy or .safetensors, in f32, f16 or bf16 (in .npy, where NumPy has no bf16, as two-byte void |V2).
-FILE.safetensors:NAME names a tensor; where a file has only one, no name is needed.
+With a note, f64 is read as f32, and .npy in big-endian or Fortran order is converted; Fortran order takes the
+whole tensor in memory, which --memory has to allow.
+
+FILE.safetensors:NAME is the tensor of that name in the file. As --output it replaces that tensor or adds it; the
+other tensors and the metadata stay as they are. To read a file with only one tensor, no name is needed. Any other
+output that exists, and a --gradients file that exists, is overwritten only with --force.
+
 The last dimension of the input is the columns and all others are rows; with --channels-first the first is the
 rows and the second the columns. The output has the type and the shape of the input.")]
 pub(crate) struct RunArgs {
@@ -27,13 +33,16 @@ pub(crate) struct RunArgs {
     /// The name of x in a .safetensors input
     #[arg(long, value_name = "NAME")]
     tensor: Option<String>,
-    /// Where y goes, or dx with --dy
+    /// Where y goes, or dx with --dy: a new file, or with :NAME one tensor of a .safetensors file
     #[arg(long, value_name = "FILE[:NAME]")]
     pub(super) output: Reference,
+    /// Overwrite --output without :NAME and --gradients where they exist
+    #[arg(long)]
+    pub(super) force: bool,
     /// Run the backward: the gradient of y, as x in type and shape
     #[arg(long, value_name = "FILE[:NAME]")]
     pub(super) dy: Option<Reference>,
-    /// With --dy: a .safetensors file for dalpha, dshift, dgamma and dbeta, otherwise printed
+    /// With --dy: a new .safetensors file for dalpha, dshift, dgamma and dbeta, otherwise printed
     #[arg(long, value_name = "FILE", requires = "dy")]
     pub(super) gradients: Option<Reference>,
     /// A factor for each column; with --dy, its gradient is wanted
@@ -103,6 +112,13 @@ impl RunArgs {
     fn check_files(&self) -> Result<(), CliError> {
         for reference in [Some(&self.input), Some(&self.output), self.dy.as_ref()].into_iter().flatten() {
             Format::of(&reference.path)?;
+        }
+        match self.output.name.as_deref() {
+            Some("") => return Err(CliError::Usage("--output has no name after the colon".to_owned())),
+            Some(METADATA) => {
+                return Err(CliError::Usage(format!("{METADATA} is no tensor of a .safetensors file")));
+            }
+            _ => {}
         }
         if let Some(gradients) = &self.gradients {
             if Format::of(&gradients.path)? != Format::Safetensors || gradients.name.is_some() {

@@ -12,7 +12,7 @@ use dyt::{DType, Device, Element, half};
 use indicatif::ProgressBar;
 
 use crate::error::CliError;
-use crate::tensor::{Entry, Finished, Format, FormatError, Reference, Shape, Sink, Source, header};
+use crate::tensor::{Entry, Finished, Reference, Shape, Sink, Source};
 use crate::{interrupt, out};
 use args::Scalar;
 use layout::Layout;
@@ -25,13 +25,16 @@ pub(crate) fn run(args: &RunArgs) -> Result<(), CliError> {
     args.check()?;
     let x = Source::open(&args.input()?)?;
     let dy = args.dy.as_ref().map(|reference| open_dy(reference, &x)).transpose()?;
+    let mut notes: Vec<_> = [Some(&x), dy.as_ref()].into_iter().flatten().filter_map(Source::note).collect();
     let layout = Layout::of(x.path(), x.shape(), args.channels_first)?;
-    let job = job(args, layout, x.dtype())?;
+    let mut job = job(args, layout, x.dtype(), &mut notes)?;
+    job.block_rows = block_rows(args, &job, &x, dy.as_ref())?;
+    job.problem(job.block_rows)?;
     interrupt::watch();
     match x.dtype() {
-        DType::F32 => execute::<f32>(args, &job, x, dy),
-        DType::F16 => execute::<half::f16>(args, &job, x, dy),
-        DType::Bf16 => execute::<half::bf16>(args, &job, x, dy),
+        DType::F32 => execute::<f32>(args, &job, x, dy, &notes),
+        DType::F16 => execute::<half::f16>(args, &job, x, dy, &notes),
+        DType::Bf16 => execute::<half::bf16>(args, &job, x, dy, &notes),
     }
 }
 
@@ -45,52 +48,76 @@ fn open_dy(reference: &Reference, x: &Source) -> Result<Source, CliError> {
     Ok(dy)
 }
 
-/// Reads the parameters, and decides how many rows are in memory at once.
-fn job(args: &RunArgs, layout: Layout, dtype: DType) -> Result<Job, CliError> {
+/// The device and the parameters; notes on these are added to `notes`.
+fn job(args: &RunArgs, layout: Layout, dtype: DType, notes: &mut Vec<String>) -> Result<Job, CliError> {
     let device = match &args.device {
         Some(name) => Device::open(name)?,
         None => Device::auto()?,
     };
-    let scalar = |scalar: &Option<Scalar>| match scalar {
+    let mut read = |reference: &Reference, len: usize| {
+        let source = Source::open(reference)?;
+        notes.extend(source.note());
+        source.read_all(len)
+    };
+    let mut scalar = |scalar: &Option<Scalar>| match scalar {
         Some(Scalar::Value(value)) => Ok(*value),
-        Some(Scalar::File(reference)) => Source::open(reference)?.read_all(1).map(|values| values[0]),
+        Some(Scalar::File(reference)) => read(reference, 1).map(|values| values[0]),
         None => Ok(0.0),
     };
-    let columns = |reference: &Option<Reference>| {
-        reference.as_ref().map(|reference| Source::open(reference)?.read_all(layout.cols)).transpose()
+    let (alpha, shift) = (scalar(&args.alpha)?, scalar(&args.shift)?);
+    let mut columns = |reference: &Option<Reference>| {
+        reference.as_ref().map(|reference| read(reference, layout.cols)).transpose()
     };
-    let mut job = Job {
+    Ok(Job {
         op: args.op,
         std: args.std.into(),
         eps: args.eps,
         backward: args.dy.is_some(),
-        alpha: scalar(&args.alpha)?,
-        shift: scalar(&args.shift)?,
+        alpha,
+        shift,
         gamma: columns(&args.gamma)?,
         beta: columns(&args.beta)?,
         block_rows: 0,
         device,
         dtype,
         layout,
-    };
-    job.block_rows = match args.block_rows {
-        Some(rows) => layout.block(rows.get() as u64),
-        None => job.rows_in(args.memory.0)?,
-    };
-    job.problem(job.block_rows)?;
-    Ok(job)
+    })
 }
 
-fn execute<T: Element>(args: &RunArgs, job: &Job, mut x: Source, dy: Option<Source>) -> Result<(), CliError> {
-    let default_name = if job.backward { "dx" } else { "y" };
-    let name = args.output.name.as_deref().unwrap_or(default_name);
-    let mut output = begin(&args.output, &[Entry { name, dtype: job.dtype, shape: x.shape() }])?;
+/// How many rows are in memory at once, beside tensors that have to be there as a whole.
+fn block_rows(args: &RunArgs, job: &Job, x: &Source, dy: Option<&Source>) -> Result<usize, CliError> {
+    if let Some(rows) = args.block_rows {
+        return Ok(job.layout.block(rows.get() as u64));
+    }
+    let allowed = args.memory.0;
+    let sources = || [Some(x), dy].into_iter().flatten();
+    let held = sources().map(Source::held).fold(0, u64::saturating_add);
+    let rows = job.rows_in(allowed.saturating_sub(held));
+    match (rows, sources().find(|source| source.held() > 0)) {
+        (Err(CliError::Memory { needed, .. }), Some(source)) => {
+            let (path, needed) = (source.path().clone(), needed.saturating_add(held));
+            Err(CliError::FortranMemory { path, needed, allowed })
+        }
+        (rows, _) => rows,
+    }
+}
+
+fn execute<T: Element>(
+    args: &RunArgs,
+    job: &Job,
+    mut x: Source,
+    dy: Option<Source>,
+    notes: &[String],
+) -> Result<(), CliError> {
     let bar = out::progress(job.layout.bytes(job.dtype), TEMPLATE);
+    let mut output = begin(args, job, x.shape(), &bar)?;
+    let beside = args.gradients.as_ref().map(|reference| begin_gradients(reference, job, args.force));
+    let beside = beside.transpose()?;
+    notes.iter().for_each(|note| out::note(note));
     let Some(mut dy) = dy else {
         stream::forward::<T>(job, &mut x, &mut output, &bar)?;
         return complete(&bar, vec![output]);
     };
-    let beside = args.gradients.as_ref().map(|reference| begin_gradients(reference, job)).transpose()?;
     let gradients = stream::backward::<T>(job, &mut x, &mut dy, &mut output, &bar)?;
     match beside {
         Some(mut beside) => {
@@ -106,28 +133,35 @@ fn execute<T: Element>(args: &RunArgs, job: &Job, mut x: Source, dy: Option<Sour
 
 /// The files have their names once all of them are whole.
 fn complete(bar: &ProgressBar, sinks: Vec<Sink>) -> Result<(), CliError> {
-    let finished = sinks.into_iter().map(Sink::finish).collect::<Result<Vec<_>, _>>()?;
+    let finish = |mut sink: Sink| {
+        sink.append_rest(bar)?;
+        sink.finish()
+    };
+    let finished = sinks.into_iter().map(finish).collect::<Result<Vec<_>, _>>()?;
     interrupt::check()?;
     bar.finish_and_clear();
     finished.into_iter().try_for_each(Finished::commit)
 }
 
-fn begin(reference: &Reference, entries: &[Entry<'_>]) -> Result<Sink, CliError> {
-    let malformed = |source| CliError::Malformed { path: reference.path.clone(), source };
-    let format = Format::of(&reference.path)?;
-    if let (Format::Npy, Some(name)) = (format, &reference.name) {
-        return Err(malformed(FormatError::NpyHasNoNames(name.clone())));
+/// A tensor with a name goes into the file that there is; without, the file is the tensor.
+fn begin(args: &RunArgs, job: &Job, shape: &[u64], bar: &ProgressBar) -> Result<Sink, CliError> {
+    let (path, dtype) = (&args.output.path, job.dtype);
+    match &args.output.name {
+        Some(name) => Sink::amend(path, &Entry { name, dtype, shape }, bar),
+        None => {
+            let name = if job.backward { "dx" } else { "y" };
+            Sink::tensors(path, &[Entry { name, dtype, shape }], args.force)
+        }
     }
-    Sink::create(&reference.path, &header(format, entries).map_err(malformed)?)
 }
 
 /// The file of the gradients that the job will have, in their order.
-fn begin_gradients(reference: &Reference, job: &Job) -> Result<Sink, CliError> {
+fn begin_gradients(reference: &Reference, job: &Job, force: bool) -> Result<Sink, CliError> {
     let sizes: Vec<_> =
         Gradients::of(job).named().into_iter().map(|(name, values)| (name, [values.len() as u64])).collect();
     let entries: Vec<_> =
         sizes.iter().map(|(name, shape)| Entry { name, dtype: DType::F32, shape }).collect();
-    begin(reference, &entries)
+    Sink::tensors(&reference.path, &entries, force)
 }
 
 /// One line for each gradient: its name, and its values in the fewest digits that give the same f32.

@@ -4,37 +4,22 @@
 //! ask for more memory than the file has bytes.
 
 mod format;
-mod npy;
-mod safetensors;
+mod reference;
 mod sink;
 mod source;
 
-pub(crate) use format::{Format, FormatError, Reference, product};
-pub(crate) use sink::{Entry, Finished, Sink, header, target_of};
+#[cfg(test)]
+mod corpus;
+/// What the fuzz targets do with a file.
+#[cfg(test)]
+#[path = "../../../fuzz/src/readers.rs"]
+mod readers;
+
+pub(crate) use format::safetensors::METADATA;
+pub(crate) use format::{FormatError, Shape, product};
+pub(crate) use reference::{Format, Reference};
+pub(crate) use sink::{Entry, Finished, Sink, target_of};
 pub(crate) use source::{Source, allocate};
 
 #[cfg(target_endian = "big")]
 compile_error!("elements are read and written as they lie in the file, which is little-endian");
-
-use std::fmt;
-
-use dyt::DType;
-
-/// Where the elements of one tensor lie in a file of which the header is known.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Extent {
-    dtype: DType,
-    shape: Vec<u64>,
-    /// The byte at which the first element begins.
-    begin: u64,
-}
-
-/// A shape as it is written in a message: `2×3×4`.
-pub(crate) struct Shape<'a>(pub(crate) &'a [u64]);
-
-impl fmt::Display for Shape<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let sizes = self.0.iter().map(ToString::to_string).collect::<Vec<_>>();
-        if sizes.is_empty() { f.write_str("scalar") } else { f.write_str(&sizes.join("×")) }
-    }
-}

@@ -1,14 +1,22 @@
 //! A file that has its final name only when it is whole.
 
-use std::fs::{self, File};
-use std::io::Write;
+use std::fs::{self, File, Metadata};
+use std::io::{self, Read as _, Seek as _, SeekFrom, Write};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use dyt::{DType, Element};
+use indicatif::ProgressBar;
 use tempfile::NamedTempFile;
 
-use super::{Format, FormatError, npy, safetensors};
+use super::format::{Kind, npy, safetensors};
+use super::source::open_regular;
+use super::{Format, FormatError};
 use crate::error::CliError;
+use crate::interrupt;
+
+/// Bytes that are copied between two looks at Ctrl-C.
+const COPY: u64 = 16 << 20;
 
 /// One tensor of a file that is to be written.
 #[derive(Clone, Copy, Debug)]
@@ -19,12 +27,28 @@ pub(crate) struct Entry<'a> {
     pub(crate) shape: &'a [u64],
 }
 
+impl<'a> Entry<'a> {
+    const fn kind(&self) -> Kind {
+        match self.dtype {
+            DType::F32 => Kind::F32,
+            DType::F16 => Kind::F16,
+            DType::Bf16 => Kind::Bf16,
+        }
+    }
+
+    const fn record(&self) -> safetensors::Entry<'a> {
+        safetensors::Entry { name: self.name, kind: self.kind(), shape: self.shape }
+    }
+}
+
 /// The header of a file with these tensors; `.npy` has the first of them alone.
-pub(crate) fn header(format: Format, tensors: &[Entry<'_>]) -> Result<Vec<u8>, FormatError> {
+fn header(format: Format, tensors: &[Entry<'_>]) -> Result<Vec<u8>, FormatError> {
     match (format, tensors) {
         (_, []) => Err(FormatError::NoTensor),
-        (Format::Npy, [first, ..]) => Ok(npy::header(first.dtype, first.shape)),
-        (Format::Safetensors, tensors) => safetensors::header(tensors),
+        (Format::Npy, [first, ..]) => Ok(npy::header(first.kind(), first.shape)),
+        (Format::Safetensors, tensors) => {
+            safetensors::header(&tensors.iter().map(Entry::record).collect::<Vec<_>>())
+        }
     }
 }
 
@@ -41,28 +65,79 @@ fn folder_of(path: &Path) -> &Path {
     }
 }
 
-/// A file that is being written in the folder of its final name. Dropped before [`Sink::commit`], it is removed.
+/// What may have the final name when the file gets it.
+#[derive(Debug)]
+enum Before {
+    /// Nothing.
+    Nothing,
+    /// Anything: the user said `--force`.
+    Anything,
+    /// The file of which the other tensors are, as it was then.
+    Unchanged(Metadata),
+}
+
+/// A file that is being written in the folder of its final name. Dropped before [`Finished::commit`], it is removed.
 #[derive(Debug)]
 pub(crate) struct Sink {
     file: NamedTempFile,
     /// The final name, through symbolic links.
     target: PathBuf,
+    before: Before,
+    /// A file, and what of it follows the elements that are written.
+    after: Option<(File, Vec<Range<u64>>)>,
 }
 
 impl Sink {
-    /// Begins a file that will be `path`.
-    pub(crate) fn create(path: &Path, header: &[u8]) -> Result<Self, CliError> {
+    /// Begins a file that will be `path`, in place of whatever has that name.
+    pub(crate) fn create(path: &Path, begin: &[u8]) -> Result<Self, CliError> {
         let target = target_of(path);
-        let existing = fs::metadata(&target).ok();
-        if existing.as_ref().is_some_and(|metadata| !metadata.is_file()) {
-            let source = FormatError::NotRegular;
-            return Err(CliError::Malformed { path: path.to_owned(), source });
+        let existing = regular(path, &target)?;
+        Self::begin(target, Before::Anything, existing.as_ref(), begin)
+    }
+
+    /// Begins a file of these tensors that will be `path`. One that is there is replaced only with `force`.
+    pub(crate) fn tensors(path: &Path, entries: &[Entry<'_>], force: bool) -> Result<Self, CliError> {
+        let malformed = |source| CliError::Malformed { path: path.to_owned(), source };
+        let header = header(Format::of(path)?, entries).map_err(malformed)?;
+        let target = target_of(path);
+        let existing = regular(path, &target)?;
+        if existing.is_some() && !force {
+            return Err(CliError::Exists { path: path.to_owned() });
         }
-        let file = temporary(folder_of(&target)).map_err(CliError::io(path))?;
+        let before = if force { Before::Anything } else { Before::Nothing };
+        Self::begin(target, before, existing.as_ref(), &header)
+    }
+
+    /// Begins a file with this tensor in place of the one of its name, or beside the others if none has it.
+    pub(crate) fn amend(path: &Path, entry: &Entry<'_>, bar: &ProgressBar) -> Result<Self, CliError> {
+        let malformed = |source| CliError::Malformed { path: path.to_owned(), source };
+        let target = target_of(path);
+        if !target.exists() {
+            return Self::tensors(path, std::slice::from_ref(entry), false);
+        }
+        let (mut old, metadata) = open_regular(&target)?;
+        let present = safetensors::read(&mut io::BufReader::new(&mut old), metadata.len());
+        let plan = present.and_then(|header| header.with(&entry.record())).map_err(malformed)?;
+        let kept = plan.before.iter().chain(&plan.after).map(|range| range.end - range.start);
+        bar.inc_length(kept.sum());
+        let before = Before::Unchanged(metadata.clone());
+        let mut sink = Self::begin(target, before, Some(&metadata), &plan.header)?;
+        sink.copy(&mut old, &plan.before, bar)?;
+        sink.after = Some((old, plan.after));
+        Ok(sink)
+    }
+
+    fn begin(
+        target: PathBuf,
+        before: Before,
+        existing: Option<&Metadata>,
+        header: &[u8],
+    ) -> Result<Self, CliError> {
+        let file = temporary(folder_of(&target)).map_err(CliError::io(&target))?;
         if let Some(metadata) = existing {
-            fs::set_permissions(file.path(), metadata.permissions()).map_err(CliError::io(path))?;
+            fs::set_permissions(file.path(), metadata.permissions()).map_err(CliError::io(&target))?;
         }
-        let mut sink = Self { file, target };
+        let mut sink = Self { file, target, before, after: None };
         sink.write_bytes(header)?;
         Ok(sink)
     }
@@ -74,6 +149,33 @@ impl Sink {
 
     fn write_bytes(&mut self, bytes: &[u8]) -> Result<(), CliError> {
         self.file.write_all(bytes).map_err(CliError::io(&self.target))
+    }
+
+    /// Appends parts of another file, by the system where it can.
+    fn copy(&mut self, from: &mut File, ranges: &[Range<u64>], bar: &ProgressBar) -> Result<(), CliError> {
+        let path = self.target.clone();
+        for range in ranges {
+            let mut at = from.seek(SeekFrom::Start(range.start)).map_err(CliError::io(&path))?;
+            while at < range.end {
+                interrupt::check()?;
+                let len = COPY.min(range.end - at);
+                let copied = io::copy(&mut from.take(len), self.file.as_file_mut());
+                if copied.map_err(CliError::io(&path))? != len {
+                    return Err(CliError::Changed { path });
+                }
+                at += len;
+                bar.inc(len);
+            }
+        }
+        Ok(())
+    }
+
+    /// Appends the tensors that follow the elements.
+    pub(crate) fn append_rest(&mut self, bar: &ProgressBar) -> Result<(), CliError> {
+        match self.after.take() {
+            Some((mut old, ranges)) => self.copy(&mut old, &ranges, bar),
+            None => Ok(()),
+        }
     }
 
     /// Waits until the bytes are on the disk; what remains is the name.
@@ -88,10 +190,20 @@ impl Sink {
 pub(crate) struct Finished(Sink);
 
 impl Finished {
-    /// Gives the file its final name, in place of whatever had it.
+    /// Gives the file its final name, in place of what may have it.
     pub(crate) fn commit(self) -> Result<(), CliError> {
-        let Sink { file, target } = self.0;
-        file.persist(&target).map_err(|error| CliError::Io { path: target.clone(), source: error.error })?;
+        let Sink { file, target, before, .. } = self.0;
+        let persisted = match &before {
+            Before::Nothing => file.persist_noclobber(&target),
+            Before::Unchanged(then) if !fs::metadata(&target).is_ok_and(|now| unchanged(then, &now)) => {
+                return Err(CliError::Changed { path: target });
+            }
+            Before::Anything | Before::Unchanged(_) => file.persist(&target),
+        };
+        persisted.map_err(|error| match error.error.kind() {
+            io::ErrorKind::AlreadyExists => CliError::Exists { path: target.clone() },
+            _ => CliError::Io { path: target.clone(), source: error.error },
+        })?;
         // So that the name outlasts a loss of power, too. Not every system opens folders; the file is whole anyway.
         if let Some(folder) = target.parent().and_then(|folder| File::open(folder).ok()) {
             let _ = folder.sync_all();
@@ -100,8 +212,24 @@ impl Finished {
     }
 }
 
+/// Whether nobody has written to the file, or put another in its place, between the two.
+fn unchanged(then: &Metadata, now: &Metadata) -> bool {
+    let stamp = |metadata: &Metadata| (metadata.len(), metadata.modified().ok());
+    stamp(then) == stamp(now)
+}
+
+/// What there is of the file `target`, to which `path` leads; an error unless it is a file.
+fn regular(path: &Path, target: &Path) -> Result<Option<Metadata>, CliError> {
+    match fs::metadata(target) {
+        Ok(metadata) if !metadata.is_file() => {
+            Err(CliError::Malformed { path: path.to_owned(), source: FormatError::NotRegular })
+        }
+        metadata => Ok(metadata.ok()),
+    }
+}
+
 #[cfg(unix)]
-fn temporary(folder: &Path) -> std::io::Result<NamedTempFile> {
+fn temporary(folder: &Path) -> io::Result<NamedTempFile> {
     use std::os::unix::fs::PermissionsExt as _;
     // As any other new file: what the user's mask leaves of it, and not for the user alone.
     let permissions = fs::Permissions::from_mode(0o666);
@@ -109,6 +237,6 @@ fn temporary(folder: &Path) -> std::io::Result<NamedTempFile> {
 }
 
 #[cfg(not(unix))]
-fn temporary(folder: &Path) -> std::io::Result<NamedTempFile> {
+fn temporary(folder: &Path) -> io::Result<NamedTempFile> {
     tempfile::Builder::new().prefix(".dyt-").suffix(".tmp").tempfile_in(folder)
 }

@@ -44,7 +44,8 @@ impl Layer {
         let file = folder.write("in.safetensors", &safetensors(&tensors))?;
         let [x, dy, gamma, beta] = ["x", "dy", "gamma", "beta"].map(|name| format!("{file}:{name}"));
         let output = folder.file("dx.npy");
-        let mut arguments = vec!["run", op.name(), "--input", &x, "--dy", &dy, "--output", &output];
+        let mut arguments =
+            vec!["run", op.name(), "--force", "--input", &x, "--dy", &dy, "--output", &output];
         arguments.extend(["--gamma", &gamma, "--beta", &beta]);
         if op.is_pointwise() {
             arguments.extend(["--alpha", "0.75"]);

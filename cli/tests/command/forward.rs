@@ -28,7 +28,7 @@ fn every_op_and_dtype_from_npy() -> Outcome {
         let x = Tensor::random(dtype, &[3, 5, 33], 1);
         let input = folder.write("x.npy", &x.npy())?;
         for op in Op::ALL {
-            let mut arguments = vec!["run", op.name(), "--input", &input];
+            let mut arguments = vec!["run", op.name(), "--force", "--input", &input];
             if op.is_pointwise() {
                 arguments.extend(["--alpha", "0.75"]);
             }
@@ -93,7 +93,7 @@ fn one_dimension_is_one_row_and_no_rows_are_no_error() -> Outcome {
 
     let none = Tensor { dtype: DType::F16, shape: vec![0, 9], values: Vec::new() };
     let input = folder.write("none.npy", &none.npy())?;
-    dyt(&["run", "rms_norm", "--input", &input, "--output", &output])?.succeeded();
+    dyt(&["run", "rms_norm", "--force", "--input", &input, "--output", &output])?.succeeded();
     assert_eq!(Tensor::read_npy(&folder.read("y.npy")?, &none)?, none);
     Ok(())
 }

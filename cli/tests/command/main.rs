@@ -2,8 +2,10 @@
 
 mod backward;
 mod bench;
+mod conversions;
 mod devices;
 mod forward;
+mod outputs;
 mod refusals;
 mod streaming;
 mod support;

@@ -18,7 +18,7 @@ fn blocks_of_rows_give_the_same_bits() -> Outcome {
         for op in Op::ALL {
             let run = |name: &str, more: &[&str]| -> Outcome<Vec<u8>> {
                 let output = folder.file(name);
-                let mut arguments = vec!["run", op.name(), "--input", &input, "--output", &output];
+                let mut arguments = vec!["run", op.name(), "--force", "--input", &input, "--output", &output];
                 if op.is_pointwise() {
                     arguments.extend(["--alpha", "1.5"]);
                 }
@@ -45,7 +45,7 @@ fn dx_does_not_depend_on_blocks() -> Outcome {
     let x = folder.write("x.npy", &Tensor::random(DType::F32, &[40, 19], 1).npy())?;
     let dy = folder.write("dy.npy", &Tensor::random(DType::F32, &[40, 19], 2).npy())?;
     let output = folder.file("dx.npy");
-    let arguments = ["run", "rms_norm", "--input", &x, "--dy", &dy, "--output", &output];
+    let arguments = ["run", "rms_norm", "--force", "--input", &x, "--dy", &dy, "--output", &output];
     dyt(&arguments)?.succeeded();
     let whole = folder.read("dx.npy")?;
     dyt(&[&arguments[..], &["--block-rows", "3"]].concat())?.succeeded();
@@ -99,7 +99,7 @@ fn an_interrupted_run_leaves_the_output_as_it_was() -> Outcome {
     let input = sparse(&folder, "x.npy", 131_072, 1024)?;
     let output = folder.write("y.npy", b"before")?;
     let mut child = command()
-        .args(["run", "rms_norm", "--input", &input, "--output", &output, "--memory", "64K"])
+        .args(["run", "rms_norm", "--force", "--input", &input, "--output", &output, "--memory", "64K"])
         .stderr(Stdio::piped())
         .spawn()?;
     let begun = Instant::now();
@@ -131,7 +131,8 @@ fn links_and_permissions_of_the_output_are_kept() -> Outcome {
     let target = folder.write("target.npy", b"before")?;
     fs::set_permissions(&target, fs::Permissions::from_mode(0o640))?;
     symlink(&target, folder.path().join("link.npy"))?;
-    dyt(&["run", "rms_norm", "--input", &input, "--output", &folder.file("link.npy")])?.succeeded();
+    dyt(&["run", "rms_norm", "--force", "--input", &input, "--output", &folder.file("link.npy")])?
+        .succeeded();
     assert!(fs::symlink_metadata(folder.file("link.npy"))?.is_symlink());
     assert_eq!(fs::metadata(&target)?.permissions().mode() & 0o777, 0o640);
     assert_ne!(Tensor::read_npy(&folder.read("target.npy")?, &x)?, x);

@@ -37,6 +37,13 @@ impl Ran {
         self
     }
 
+    /// Fails the test unless the command succeeded, with one line of note that contains `part`.
+    pub(crate) fn noted(self, part: &str) {
+        assert_eq!(self.code, Some(0), "{self:?}");
+        assert!(self.stderr.starts_with("dyt: note: ") && self.stderr.contains(part), "{part}: {self:?}");
+        assert_eq!(self.stderr.lines().count(), 1, "{self:?}");
+    }
+
     /// Fails the test unless the command ended with `code` and one line that contains `part`.
     pub(crate) fn refused(self, code: i32, part: &str) {
         assert_eq!(self.code, Some(code), "{self:?}");
@@ -170,8 +177,7 @@ impl Tensor {
 
     /// Reads the tensor `name` of what the command wrote.
     pub(crate) fn read_safetensors(bytes: &[u8], name: &str) -> Outcome<Self> {
-        let (length, rest) = bytes.split_first_chunk().ok_or("no header")?;
-        let (header, elements) = rest.split_at(u64::from_le_bytes(*length) as usize);
+        let (header, elements) = split(bytes)?;
         let header: serde_json::Value = serde_json::from_slice(header)?;
         let record = header.get(name).ok_or_else(|| format!("no {name} in {header}"))?;
         let dtype = match record["dtype"].as_str() {
@@ -219,6 +225,32 @@ pub(crate) fn safetensors(tensors: &[(&str, &Tensor)]) -> Vec<u8> {
     bytes.extend(header.bytes());
     bytes.extend(elements);
     bytes
+}
+
+/// The header of a `.safetensors` file, and what follows it.
+fn split(bytes: &[u8]) -> Outcome<(&[u8], &[u8])> {
+    let (length, rest) = bytes.split_first_chunk().ok_or("no header")?;
+    Ok(rest.split_at(u64::from_le_bytes(*length) as usize))
+}
+
+/// The text of the metadata in a `.safetensors` file, which may not contain braces.
+pub(crate) fn metadata(bytes: &[u8]) -> Outcome<String> {
+    let header = std::str::from_utf8(split(bytes)?.0)?;
+    let (_, rest) = header.split_once(r#""__metadata__":"#).ok_or("no metadata")?;
+    let (text, _) = rest.split_once('}').ok_or("no end of the metadata")?;
+    Ok(format!("{text}}}"))
+}
+
+/// Fails the test unless every tensor begins at a multiple of the size of its elements.
+pub(crate) fn assert_aligned(bytes: &[u8]) -> Outcome {
+    let header = split(bytes)?.0;
+    assert!(header.len().is_multiple_of(8));
+    let header: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(header)?;
+    for (name, record) in header.iter().filter(|(name, _)| *name != "__metadata__") {
+        let size = if record["dtype"] == "F32" { 4 } else { 2 };
+        assert_eq!(record["data_offsets"][0].as_u64().map(|at| at % size), Some(0), "{name}: {record}");
+    }
+    Ok(())
 }
 
 /// Compares with f64, element by element.

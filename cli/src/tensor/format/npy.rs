@@ -1,17 +1,18 @@
 //! The header of `.npy` files: versions 1 to 3, a Python dict literal with three keys.
+//!
+//! The crate `npyz` 0.9 is not used: a shape whose product overflows makes it panic, or wraps without overflow checks;
+//! it allocates as long a header as a file claims, lets the last of two equal keys win, and refuses the `4L` of Python 2.
 
 use std::io::Read;
 
-use dyt::DType;
-
-use super::{Extent, FormatError, product};
+use super::{Extent, FormatError, Kind, product};
 
 const MAGIC: &[u8; 6] = b"\x93NUMPY";
 /// Longer headers belong to structured arrays, which are refused anyway.
 const LIMIT: u64 = 64 * 1024;
 
 /// Reads the header of a file of `file_len` bytes from its beginning.
-pub(super) fn read(file: &mut impl Read, file_len: u64) -> Result<Extent, FormatError> {
+pub(crate) fn read(file: &mut impl Read, file_len: u64) -> Result<Extent, FormatError> {
     let cut = || FormatError::CutHeader { actual: file_len };
     let mut start = [0; 8];
     file.read_exact(&mut start).map_err(|_| cut())?;
@@ -35,20 +36,21 @@ pub(super) fn read(file: &mut impl Read, file_len: u64) -> Result<Extent, Format
     }
     let mut text = vec![0; header_len as usize];
     file.read_exact(&mut text).map_err(|_| cut())?;
-    let (dtype, shape) = parse(&text)?;
-    let (expected, actual) = (product(&shape, dtype.size() as u64)?, file_len - begin);
+    let extent = Extent { begin, ..parse(&text)? };
+    let (expected, actual) = (product(&extent.shape, extent.kind.size() as u64)?, file_len - begin);
     if expected != actual {
         return Err(FormatError::DataLength { expected, actual });
     }
-    Ok(Extent { dtype, shape, begin })
+    Ok(extent)
 }
 
 /// The header of a version 1 file (version 2 if it is longer), padded so that the elements begin at a multiple of 64.
-pub(super) fn header(dtype: DType, shape: &[u64]) -> Vec<u8> {
-    let descr = match dtype {
-        DType::F32 => "<f4",
-        DType::F16 => "<f2",
-        DType::Bf16 => "|V2",
+pub(crate) fn header(kind: Kind, shape: &[u64]) -> Vec<u8> {
+    let descr = match kind {
+        Kind::F32 => "<f4",
+        Kind::F16 => "<f2",
+        Kind::Bf16 => "|V2",
+        Kind::F64 => "<f8",
     };
     let sizes = shape.iter().map(|size| format!("{size}, ")).collect::<String>();
     // Python writes a tuple of one with a comma, and longer ones without a last one; it reads both.
@@ -67,19 +69,24 @@ pub(super) fn header(dtype: DType, shape: &[u64]) -> Vec<u8> {
     bytes
 }
 
-fn dtype(descr: &str) -> Result<DType, FormatError> {
+/// The type of the elements, and whether they are big-endian.
+fn kind(descr: &str) -> Result<(Kind, bool), FormatError> {
     match descr {
-        "<f4" => Ok(DType::F32),
-        "<f2" => Ok(DType::F16),
+        "<f4" => Ok((Kind::F32, false)),
+        ">f4" => Ok((Kind::F32, true)),
+        "<f2" => Ok((Kind::F16, false)),
+        ">f2" => Ok((Kind::F16, true)),
+        "<f8" => Ok((Kind::F64, false)),
+        ">f8" => Ok((Kind::F64, true)),
         // NumPy has no bfloat16: packages that add it store two bytes without a type.
-        "|V2" | "<V2" => Ok(DType::Bf16),
-        "<f8" => Err(FormatError::UnsupportedDType("f64".to_owned())),
-        _ if descr.starts_with('>') => Err(FormatError::BigEndian(descr.to_owned())),
-        _ => Err(FormatError::UnsupportedDType(format!("{descr:?}"))),
+        "|V2" | "<V2" => Ok((Kind::Bf16, false)),
+        "bfloat16" => Err(FormatError::NamedBf16),
+        _ => Err(FormatError::UnsupportedDType(descr.to_owned())),
     }
 }
 
-fn parse(text: &[u8]) -> Result<(DType, Vec<u64>), FormatError> {
+/// All of the extent but where it begins.
+fn parse(text: &[u8]) -> Result<Extent, FormatError> {
     let mut literal = Literal { text, at: 0 };
     let (mut descr, mut fortran, mut shape) = (None, None, None);
     literal.expect(b'{', "a dict")?;
@@ -103,10 +110,11 @@ fn parse(text: &[u8]) -> Result<(DType, Vec<u64>), FormatError> {
     literal.end()?;
     let descr = descr.ok_or(FormatError::NpyKey("descr"))?;
     let shape = shape.ok_or(FormatError::NpyKey("shape"))?;
-    if fortran.ok_or(FormatError::NpyKey("fortran_order"))? {
-        return Err(FormatError::FortranOrder);
-    }
-    Ok((dtype(&descr)?, shape))
+    let fortran = fortran.ok_or(FormatError::NpyKey("fortran_order"))?;
+    let (kind, big_endian) = kind(&descr)?;
+    // With at most one size that is not 1 both orders are the same, and without elements, too.
+    let several = shape.iter().filter(|size| **size > 1).count() > 1 && !shape.contains(&0);
+    Ok(Extent { kind, big_endian, fortran: fortran && several, shape, begin: 0 })
 }
 
 /// As much of Python's literals as the header has.
@@ -173,13 +181,14 @@ impl Literal<'_> {
         Ok(sizes)
     }
 
+    /// An integer, which Python 2 may have written as a long: `4L`.
     fn integer(&mut self) -> Result<u64, FormatError> {
         self.skip_space();
         let rest = &self.text[self.at..];
         let len = rest.iter().take_while(|b| b.is_ascii_digit()).count();
         let digits = std::str::from_utf8(&rest[..len]).ok().and_then(|digits| digits.parse().ok());
         let value = digits.ok_or_else(|| self.malformed("an integer below 2^64"))?;
-        self.at += len;
+        self.at += len + usize::from(rest.get(len) == Some(&b'L'));
         Ok(value)
     }
 
@@ -205,34 +214,49 @@ mod tests {
         read(&mut &bytes[..], bytes.len() as u64)
     }
 
+    fn plain(kind: Kind, shape: &[u64]) -> Extent {
+        Extent { kind, big_endian: false, fortran: false, shape: shape.to_vec(), begin: 0 }
+    }
+
     #[test]
     fn what_numpy_writes_is_read() -> Result<(), FormatError> {
         let text = "{'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), }      \n";
         let extent = read_bytes(&file(text, 24))?;
-        assert_eq!(extent, Extent { dtype: DType::F32, shape: vec![2, 3], begin: 10 + text.len() as u64 });
+        assert_eq!(extent, Extent { begin: 10 + text.len() as u64, ..plain(Kind::F32, &[2, 3]) });
         let one = read_bytes(&file("{\"descr\": '<f2','fortran_order':False,'shape':(5,)}", 10))?;
-        assert_eq!((one.dtype, one.shape), (DType::F16, vec![5]));
+        assert_eq!((one.kind, one.shape), (Kind::F16, vec![5]));
         let none = read_bytes(&file("{'descr': '|V2', 'fortran_order': False, 'shape': ()}", 2))?;
-        assert_eq!((none.dtype, none.shape), (DType::Bf16, vec![]));
+        assert_eq!((none.kind, none.shape), (Kind::Bf16, vec![]));
         Ok(())
     }
 
     #[test]
     fn what_is_written_is_read() -> Result<(), FormatError> {
         let long = vec![1; 40_000];
-        for (dtype, shape) in [
-            (DType::F32, vec![3, 4, 5]),
-            (DType::F16, vec![7]),
-            (DType::Bf16, vec![0, 9]),
-            (DType::F32, vec![]),
-        ] {
-            let mut bytes = header(dtype, &shape);
+        for (kind, shape) in
+            [(Kind::F32, vec![3, 4, 5]), (Kind::F16, vec![7]), (Kind::Bf16, vec![0, 9]), (Kind::F64, vec![])]
+        {
+            let mut bytes = header(kind, &shape);
             assert_eq!(bytes.len() % 64, 0);
             let begin = bytes.len() as u64;
-            bytes.resize(bytes.len() + product(&shape, dtype.size() as u64)? as usize, 0);
-            assert_eq!(read_bytes(&bytes)?, Extent { dtype, shape, begin });
+            bytes.resize(bytes.len() + product(&shape, kind.size() as u64)? as usize, 0);
+            assert_eq!(read_bytes(&bytes)?, Extent { begin, ..plain(kind, &shape) });
         }
-        assert_eq!(header(DType::F32, &long)[6], 2);
+        assert_eq!(header(Kind::F32, &long)[6], 2);
+        Ok(())
+    }
+
+    #[test]
+    fn other_orders_are_told() -> Result<(), FormatError> {
+        let with = |descr: &str, shape: &str, len| {
+            let text = format!("{{'descr': '{descr}', 'fortran_order': True, 'shape': {shape}}}");
+            read_bytes(&file(&text, len)).map(|extent| (extent.kind, extent.big_endian, extent.fortran))
+        };
+        assert_eq!(with("<f4", "(2L, 3L)", 24)?, (Kind::F32, false, true));
+        assert_eq!(with(">f2", "(2, 1, 3)", 12)?, (Kind::F16, true, true));
+        for (shape, len) in [("(6,)", 48), ("(6, 1)", 48), ("(1, 6)", 48), ("()", 8), ("(0, 2, 3)", 0)] {
+            assert_eq!(with(">f8", shape, len)?, (Kind::F64, true, false), "{shape}");
+        }
         Ok(())
     }
 
@@ -245,11 +269,12 @@ mod tests {
         let with = |descr: &str, order: &str, shape: &str| {
             refusal(&format!("{{'descr': {descr}, 'fortran_order': {order}, 'shape': {shape}}}"))
         };
-        assert!(with("'<f8'", "False", "(1,)").contains("f64"));
-        assert!(with("'>f4'", "False", "(2,)").contains("big-endian"));
         assert!(with("'<i4'", "False", "(2,)").contains("i4"));
+        assert!(with("'>V2'", "False", "(4,)").contains(">V2"));
+        assert!(with("'bfloat16'", "False", "(4,)").contains("name of a type"));
         assert!(with("[('a', '<f4')]", "False", "(2,)").contains("structured"));
-        assert!(with("'<f4'", "True", "(1, 2)").contains("Fortran"));
+        assert!(with("'<f4'", "False", "(2LL,)").contains("a comma"));
+        assert!(with("'<f4'", "False", "(L,)").contains("integer"));
         assert!(with("'<f4'", "False", "(3,)").contains("has 8 bytes of elements, and its header says 12"));
         assert!(with("'<f4'", "False", "(1,)").contains("header says 4"));
         assert!(with("'<f4'", "False", "(4611686018427387904, 4)").contains("counted"));
@@ -268,7 +293,7 @@ mod tests {
 
     #[test]
     fn every_truncation_is_an_error() {
-        let mut bytes = header(DType::F32, &[2, 3]);
+        let mut bytes = header(Kind::F32, &[2, 3]);
         bytes.resize(bytes.len() + 24, 0);
         assert!(read_bytes(&bytes).is_ok());
         for len in 0..bytes.len() {

@@ -1,8 +1,9 @@
-//! The ops as functions of tensors.
+//! The ops as functions of tensors, for models that hold their parameters themselves.
 
 use candle_core::{DType, Error, Result, Tensor, bail};
 use dyt::{Op, Problem, Std};
 
+use crate::Channels;
 use crate::call::{self, Parameters};
 use crate::fused::Fused;
 use crate::place::{Guards, Source, dtype, tensor};
@@ -29,30 +30,12 @@ impl<'a> Affine<'a> {
     }
 }
 
-/// The dimension along which parameters run, and over which the norms take their statistics.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Channels {
-    /// The last one.
-    #[default]
-    Last,
-    /// The second one, as in `N × C × H × W`.
-    First,
-}
-
-impl Channels {
-    fn axis(self, rank: usize) -> Result<usize> {
-        match self {
-            Self::Last if rank > 0 => Ok(rank - 1),
-            Self::First if rank > 1 => Ok(1),
-            _ => bail!("a tensor of {rank} dimensions has no channels as {self:?}"),
-        }
-    }
-}
-
-/// gamma·tanh(alpha·x) + beta; alpha has one element.
+/// gamma·tanh(alpha·x) + beta; alpha has one element, and any rank.
+///
+/// x is f32, f16 or bf16, and y has its dtype and shape. gamma and beta are vectors, one element for each channel.
 ///
 /// # Errors
-/// What dyt says of shapes and dtypes that do not fit.
+/// x has another dtype, a shape does not fit, or the tensors lie on different devices.
 pub fn dynamic_tanh(x: &Tensor, alpha: &Tensor, affine: Affine<'_>, channels: Channels) -> Result<Tensor> {
     Call { scalars: &[alpha], ..Call::new(Op::Dyt, affine) }.run(x, channels)
 }

@@ -3,7 +3,7 @@
 
 use super::columns::{Columns, Rows};
 use super::lines::{Address, Lines, Row, RunKernel, Runs, for_runs};
-use super::stats::{Moments, Norm, guess, moments, of, statistics};
+use super::stats::{Moments, Norm, guess, moments, of, statistics, strays};
 use crate::cpu::each::{each, repeat};
 use crate::cpu::fold::Slots;
 use crate::cpu::io::{self, Extent};
@@ -59,27 +59,35 @@ impl<T: Stored, P: Stored, const CENTER: bool> Kernel for Backward<T, P, CENTER>
         let side_by_side =
             !self.stream || wide && io::stores_whole_lines::<S, T>() && io::lines_up::<T>(self.row_stride);
         let mut row = begin;
-        // SAFETY: the rows lie in the tensor.
-        unsafe {
-            while S::REGISTERS >= 32 && !T::NARROW && side_by_side && end - row >= 4 {
-                self.rows::<S, 4, 1, false>(simd, row);
-                row += 4;
-            }
-            while side_by_side && end - row >= 2 {
-                // Two vectors of each row where registers hold them; 16 bits need more, to be widened.
-                if S::REGISTERS >= if T::NARROW { 32 } else { 16 } {
-                    self.rows::<S, 2, 2, false>(simd, row);
+        // As in the forward.
+        let mut single = begin;
+        while row < end {
+            let room = if row < single { 1 } else { end - row };
+            // SAFETY: the rows lie in the tensor.
+            let (rows, done) = unsafe {
+                if S::REGISTERS >= 32 && !T::NARROW && side_by_side && room >= 4 {
+                    (4, self.rows::<S, 4, 1, false>(simd, row))
+                } else if side_by_side && room >= 2 {
+                    // Two vectors of each row where registers hold them; 16 bits need more, to be widened.
+                    let done = if S::REGISTERS >= if T::NARROW { 32 } else { 16 } {
+                        self.rows::<S, 2, 2, false>(simd, row)
+                    } else {
+                        self.rows::<S, 2, 1, false>(simd, row)
+                    };
+                    (2, done)
+                } else if self.stream {
+                    (1, self.rows::<S, 1, 2, true>(simd, row))
                 } else {
-                    self.rows::<S, 2, 1, false>(simd, row);
+                    (1, self.rows::<S, 1, 2, false>(simd, row))
                 }
-                row += 2;
-            }
-            while row < end {
-                if self.stream {
-                    self.rows::<S, 1, 2, true>(simd, row);
-                } else {
-                    self.rows::<S, 1, 2, false>(simd, row);
-                }
+            };
+            if done {
+                row += rows;
+            } else if rows > 1 {
+                single = row + rows;
+            } else {
+                // SAFETY: the row lies in the tensor; the sums are those of this chunk.
+                unsafe { self.exact(row * self.row_stride, row == begin) };
                 row += 1;
             }
         }
@@ -90,13 +98,19 @@ impl<T: Stored, P: Stored, const CENTER: bool> Kernel for Backward<T, P, CENTER>
 }
 
 impl<T: Stored, P: Stored, const CENTER: bool> Backward<T, P, CENTER> {
-    /// `R` rows, from `row` on, `V` vectors of each at a time: gamma and each sum are loaded once for all of them.
+    /// `R` rows, from `row` on, `V` vectors of each at a time: gamma and each sum are loaded once for all of them. False,
+    /// and nothing written, if f32 may not hold the squares of one.
     ///
     /// # Safety
     /// They lie in the tensor.
     #[inline(always)]
-    unsafe fn rows<S: Simd, const R: usize, const V: usize, const STREAM: bool>(&self, simd: S, row: usize) {
+    unsafe fn rows<S: Simd, const R: usize, const V: usize, const STREAM: bool>(
+        &self,
+        simd: S,
+        row: usize,
+    ) -> bool {
         let mut fit = Fit::<S::F, R>::new(simd);
+        let mut stray = simd.splat(0.0);
         // SAFETY: the rows lie in the tensor.
         unsafe {
             let lines = Row::<STREAM> { cols: self.cols };
@@ -104,6 +118,10 @@ impl<T: Stored, P: Stored, const CENTER: bool> Backward<T, P, CENTER> {
                 let at = (row + r) * self.row_stride;
                 let one: Fit<S::F, 1> = self.fit(simd, lines, at, row + r);
                 fit.set(r, &one);
+                stray = stray + one.stray[0];
+            }
+            if stray.sum() > 0.0 {
+                return false;
             }
             let at = row * self.row_stride;
             let columns = Rows { stride: self.row_stride, cols: self.cols };
@@ -111,6 +129,7 @@ impl<T: Stored, P: Stored, const CENTER: bool> Backward<T, P, CENTER> {
             let streamed = self.stream && !self.dx.is_null();
             let head = if streamed { io::head(self.dx.add(at).cast_const()) } else { 0 };
             columns.walk::<_, V>(simd, &write, head);
+            true
         }
     }
 
@@ -153,6 +172,7 @@ impl<T: Stored, P: Stored, const CENTER: bool> Backward<T, P, CENTER> {
             fit.m = m;
             each!(i < N, {
                 fit.rstd[i] = self.norm.rstd(simd, moments.variance[i]);
+                fit.stray[i] = strays(simd, fit.rstd[i]);
             });
             if !self.rstd.is_null() {
                 fit.rstd = lines.load(simd, self.rstd.add(index));
@@ -163,6 +183,9 @@ impl<T: Stored, P: Stored, const CENTER: bool> Backward<T, P, CENTER> {
                 fit.a[i] = rstd * self.norm.average(simd, h[i]);
                 let dot = rstd * (hd[i] - c * h[i]);
                 fit.b[i] = rstd * self.norm.projection(simd, dot, moments.variance[i], rstd);
+                // Products with h may overflow where squares do not.
+                let finite = fit.b[i].abs().lt(simd.splat(f32::INFINITY));
+                fit.stray[i] = S::F::select(finite, fit.stray[i], simd.splat(1.0));
             });
             fit
         }
@@ -171,13 +194,26 @@ impl<T: Stored, P: Stored, const CENTER: bool> Backward<T, P, CENTER> {
 
 impl<S: Simd, T: Stored, P: Stored, const CENTER: bool> RunKernel<S> for Backward<T, P, CENTER> {
     #[inline(always)]
-    unsafe fn runs<E: Extent, const N: usize>(&self, simd: S, runs: Runs<E>, n: usize, s: usize) {
+    unsafe fn runs<E: Extent, const N: usize>(&self, simd: S, runs: Runs<E>, n: usize, s: usize) -> bool {
         let at = n * self.row_stride + s;
         // SAFETY: the caller's promise.
         unsafe {
             let fit: Fit<S::F, N> = self.fit(simd, runs, at, n * self.inner + s);
+            let mut stray = simd.splat(0.0);
+            each!(i < N, {
+                stray = stray + runs.extent.keep(simd, fit.stray[i]);
+            });
+            if stray.sum() > 0.0 {
+                return false;
+            }
             runs.walk::<_, 1>(simd, &Write { kernel: *self, columns: runs, at, fit, first: false }, 0);
+            true
         }
+    }
+
+    unsafe fn single(&self, n: usize, s: usize) {
+        // SAFETY: the caller's promise; the sums have been cleared.
+        unsafe { self.exact(n * self.row_stride + s, false) };
     }
 }
 
@@ -190,13 +226,15 @@ struct Fit<F, const N: usize> {
     shift: [F; N],
     a: [F; N],
     b: [F; N],
+    /// As [`strays`] has it.
+    stray: [F; N],
 }
 
 impl<F: Lanes, const N: usize> Fit<F, N> {
     #[inline(always)]
     fn new<S: Simd<F = F>>(simd: S) -> Self {
         let zero = repeat(simd.splat(0.0));
-        Self { m: zero, rstd: zero, shift: zero, a: zero, b: zero }
+        Self { m: zero, rstd: zero, shift: zero, a: zero, b: zero, stray: zero }
     }
 
     #[inline(always)]

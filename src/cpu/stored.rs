@@ -75,17 +75,7 @@ macro_rules! stored {
         }
     };
 }
-stored!(
-    f32,
-    0.0,
-    -0.0,
-    1.0,
-    false,
-    core::convert::identity,
-    core::convert::identity,
-    load_f32,
-    store_f32
-);
+stored!(f32, 0.0, -0.0, 1.0, false, core::convert::identity, core::convert::identity, load_f32, store_f32);
 stored!(
     f16,
     f16::ZERO,

@@ -3,7 +3,7 @@
 
 use super::columns::{Columns, Rows};
 use super::lines::{Address, Lines, Row, RunKernel, Runs, for_runs};
-use super::stats::{Moments, Norm, guess, moments, of, statistics, strays};
+use super::stats::{Moments, Norm, guess, moments, of, reach, statistics, strays};
 use crate::cpu::each::{each, repeat};
 use crate::cpu::fold::Slots;
 use crate::cpu::io::{self, Extent};
@@ -110,7 +110,6 @@ impl<T: Stored, P: Stored, const CENTER: bool> Backward<T, P, CENTER> {
         row: usize,
     ) -> bool {
         let mut fit = Fit::<S::F, R>::new(simd);
-        let mut stray = simd.splat(0.0);
         // SAFETY: the rows lie in the tensor.
         unsafe {
             let lines = Row::<STREAM> { cols: self.cols };
@@ -118,9 +117,8 @@ impl<T: Stored, P: Stored, const CENTER: bool> Backward<T, P, CENTER> {
                 let at = (row + r) * self.row_stride;
                 let one: Fit<S::F, 1> = self.fit(simd, lines, at, row + r);
                 fit.set(r, &one);
-                stray = stray + one.stray[0];
             }
-            if stray.sum() > 0.0 {
+            if strays::<S, R>(simd, fit.reach) {
                 return false;
             }
             let at = row * self.row_stride;
@@ -172,7 +170,7 @@ impl<T: Stored, P: Stored, const CENTER: bool> Backward<T, P, CENTER> {
             fit.m = m;
             each!(i < N, {
                 fit.rstd[i] = self.norm.rstd(simd, moments.variance[i]);
-                fit.stray[i] = strays(simd, fit.rstd[i]);
+                fit.reach[i] = reach(simd, fit.rstd[i]);
             });
             if !self.rstd.is_null() {
                 fit.rstd = lines.load(simd, self.rstd.add(index));
@@ -184,8 +182,8 @@ impl<T: Stored, P: Stored, const CENTER: bool> Backward<T, P, CENTER> {
                 let dot = rstd * (hd[i] - c * h[i]);
                 fit.b[i] = rstd * self.norm.projection(simd, dot, moments.variance[i], rstd);
                 // Products with h may overflow where squares do not.
-                let finite = fit.b[i].abs().lt(simd.splat(f32::INFINITY));
-                fit.stray[i] = S::F::select(finite, fit.stray[i], simd.splat(1.0));
+                let infinite = simd.splat(f32::INFINITY);
+                fit.reach[i] = S::F::select(fit.b[i].abs().lt(infinite), fit.reach[i], infinite);
             });
             fit
         }
@@ -199,11 +197,7 @@ impl<S: Simd, T: Stored, P: Stored, const CENTER: bool> RunKernel<S> for Backwar
         // SAFETY: the caller's promise.
         unsafe {
             let fit: Fit<S::F, N> = self.fit(simd, runs, at, n * self.inner + s);
-            let mut stray = simd.splat(0.0);
-            each!(i < N, {
-                stray = stray + runs.extent.keep(simd, fit.stray[i]);
-            });
-            if stray.sum() > 0.0 {
+            if strays::<S, N>(simd, fit.reach) {
                 return false;
             }
             runs.walk::<_, 1>(simd, &Write { kernel: *self, columns: runs, at, fit, first: false }, 0);
@@ -226,15 +220,15 @@ struct Fit<F, const N: usize> {
     shift: [F; N],
     a: [F; N],
     b: [F; N],
-    /// As [`strays`] has it.
-    stray: [F; N],
+    /// As [`reach`] has it.
+    reach: [F; N],
 }
 
 impl<F: Lanes, const N: usize> Fit<F, N> {
     #[inline(always)]
     fn new<S: Simd<F = F>>(simd: S) -> Self {
         let zero = repeat(simd.splat(0.0));
-        Self { m: zero, rstd: zero, shift: zero, a: zero, b: zero, stray: zero }
+        Self { m: zero, rstd: zero, shift: zero, a: zero, b: zero, reach: zero }
     }
 
     #[inline(always)]
@@ -255,6 +249,7 @@ impl<F: Lanes, const N: usize> Fit<F, N> {
         self.shift[i] = one.shift[0];
         self.a[i] = one.a[0];
         self.b[i] = one.b[0];
+        self.reach[i] = one.reach[0];
     }
 }
 

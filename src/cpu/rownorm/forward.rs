@@ -2,7 +2,7 @@
 
 use super::columns::{Columns, Rows};
 use super::lines::{Address, Lines, Row, RunKernel, Runs, for_runs};
-use super::stats::{Norm, guess, statistics, strays};
+use super::stats::{Norm, guess, reach, statistics, strays};
 use crate::cpu::each::{each, repeat};
 use crate::cpu::io::{self, Extent};
 use crate::cpu::line::Blocks;
@@ -101,7 +101,7 @@ impl<T: Stored, P: Stored, const CENTER: bool> Forward<T, P, CENTER> {
         row: usize,
     ) -> bool {
         let mut fit = Fit::<S::F, R>::new(simd);
-        let mut stray = simd.splat(0.0);
+        let mut reaches = repeat(simd.splat(0.0));
         let lines = Row::<STREAM> { cols: self.cols };
         // SAFETY: the rows lie in the tensor.
         unsafe {
@@ -113,9 +113,9 @@ impl<T: Stored, P: Stored, const CENTER: bool> Forward<T, P, CENTER> {
             for r in 0..R {
                 let one = self.fit(simd, lines, (row + r) * self.row_stride, row + r, [fit.m[r]]);
                 (fit.m[r], fit.rstd[r], fit.shift[r]) = (one.m[0], one.rstd[0], one.shift[0]);
-                stray = stray + strays(simd, one.rstd[0]);
+                reaches[r] = reach(simd, one.rstd[0]);
             }
-            if stray.sum() > 0.0 {
+            if strays::<S, R>(simd, reaches) {
                 return false;
             }
             let at = row * self.row_stride;
@@ -168,11 +168,12 @@ impl<S: Simd, T: Stored, P: Stored, const CENTER: bool> RunKernel<S> for Forward
         unsafe {
             let m: [S::F; N] = guess::<S, T, _, N, CENTER>(simd, runs, self.x.add(at));
             let fit = self.fit(simd, runs, at, n * self.inner + s, m);
-            let mut stray = simd.splat(0.0);
+            let mut reaches = fit.rstd;
             each!(i < N, {
-                stray = stray + runs.extent.keep(simd, strays(simd, fit.rstd[i]));
+                reaches[i] = reach(simd, reaches[i]);
             });
-            if stray.sum() > 0.0 {
+            // Lanes behind a ragged end repeat one that is there.
+            if strays::<S, N>(simd, reaches) {
                 return false;
             }
             runs.walk::<_, 1>(simd, &Write { kernel: *self, columns: runs, at, fit }, 0);

@@ -22,12 +22,21 @@ const NEAR: f32 = 0.25;
 /// digits above the smallest f32 than a sum keeps.
 const SMALL: f32 = (1_u64 << 50) as f32;
 
-/// 1 in the lanes whose lines f32 may not hold the squares of, else 0. Where a sum overflows, `rstd`, made of the sums, is 0
-/// or NaN.
+/// How far the lines of each lane stray from what f32 holds the squares of: `rstd`, made of their sums, but infinity where
+/// it is 0 or NaN, because a sum overflows.
 #[inline(always)]
-pub(super) fn strays<S: Simd>(simd: S, rstd: S::F) -> S::F {
-    let (zero, one) = (simd.splat(0.0), simd.splat(1.0));
-    S::F::select(zero.lt(rstd), S::F::select(rstd.lt(simd.splat(SMALL)), zero, one), one)
+pub(super) fn reach<S: Simd>(simd: S, rstd: S::F) -> S::F {
+    S::F::select(simd.splat(0.0).lt(rstd), rstd, simd.splat(f32::INFINITY))
+}
+
+/// Whether one of the lines that reach so far has squares that f32 may not hold.
+#[inline(always)]
+pub(super) fn strays<S: Simd, const N: usize>(simd: S, reach: [S::F; N]) -> bool {
+    let mut farthest = simd.splat(0.0);
+    each!(i < N, {
+        farthest = reach[i].at_least(farthest);
+    });
+    S::F::any(simd.splat(SMALL).lt(farthest))
 }
 
 /// What turns sums into statistics.

@@ -323,3 +323,32 @@ fn tensors_larger_than_the_cache() -> Result<()> {
     in_place_gives_the_same_for(&problems(2 * rows, 4096)[2].dtype(DType::Bf16).build()?)?;
     in_place_gives_the_same_for(&problems(rows, 4096)[0].row_stride(4099).build()?)
 }
+
+/// A row of a norm whose squares overflow is done apart from those beside it, in the same lanes too.
+#[test]
+fn a_row_beyond_f32_leaves_the_others_alone() -> Result<()> {
+    let norms = small()?.into_iter().filter(|p| !p.op().is_pointwise() && p.dtype() != DType::F16);
+    for problem in norms.filter(|p| p.statistics() > 1) {
+        let ordinary = Inputs::new(&problem, 19);
+        let mut inputs = Inputs::new(&problem, 19);
+        let (chosen, mut random) = (problem.statistics() / 2, common::Random::new(20));
+        for at in dyt::reference::row(&problem, chosen) {
+            let value = Tensor::new(problem.dtype(), &[1e25 * random.value()], 0);
+            inputs.x.set(at, value.bits());
+        }
+        for device in common::devices() {
+            let (a, b) = (forward(&device, &problem, &ordinary, 0)?, forward(&device, &problem, &inputs, 0)?);
+            let in_place = forward_in_place(&device, &problem, &inputs)?;
+            let (c, d) = (backward(&device, &problem, &ordinary)?, backward(&device, &problem, &inputs)?);
+            for place in dyt::reference::places(&problem) {
+                let of = |tensor: &Tensor| tensor.bits_of(place.at, 1).to_vec();
+                assert_eq!(of(&b), of(&in_place), "{} {problem:?}: in place", device.name());
+                if place.statistic != chosen {
+                    assert_eq!(of(&a), of(&b), "{} {problem:?}: y", device.name());
+                    assert_eq!(of(&c.dx), of(&d.dx), "{} {problem:?}: dx", device.name());
+                }
+            }
+        }
+    }
+    Ok(())
+}

@@ -331,7 +331,7 @@ impl List {
         (op, std): (Op, Std),
         storage: Storage,
         (rows, cols, inner, gap): Shape,
-        with: impl FnOnce(Case) -> Case,
+        with: impl Fn(Case) -> Case,
     ) {
         let (cols, accumulate) =
             (if std == Std::Unbiased { cols.max(2) } else { cols }, self.random.below(3) == 0);
@@ -342,9 +342,13 @@ impl List {
             .row_stride(cols * inner + gap)
             .accumulate(accumulate);
         let problem = if self.random.below(16) == 0 { problem.eps(0.1) } else { problem };
+        let with = |problem| with(Case::new(problem, Values::Normal));
         // An invalid one would be a mistake of the list, and must not just be missing from it.
-        let problem = problem.build().expect("every problem of the list is valid");
-        self.cases.push(with(Case::new(problem, Values::Normal)));
+        let valid = "every problem of the list is valid";
+        let case = with(problem.build().expect(valid));
+        // No eps may hide that squares underflow.
+        let tiny = case.values == Values::TinyNormal && !op.is_pointwise();
+        self.cases.push(if tiny { with(problem.eps(0.0).build().expect(valid)) } else { case });
     }
 }
 

@@ -82,8 +82,12 @@ pub enum Values {
     Normal,
     /// Up to the largest finite values, each row with its own exponent.
     Huge,
+    /// Normal times a power of ten, each row with its own, about a mean of up to 10 standard deviations: squares overflow.
+    HugeNormal,
     /// Down to the smallest normal values, each row with its own exponent.
     Tiny,
+    /// As [`Self::HugeNormal`], down to subnormal values, and for the norms with an eps of 0: squares underflow.
+    TinyNormal,
     /// Subnormal in the storage type.
     Subnormal,
     /// Each row has one value, or the whole tensor has.
@@ -101,10 +105,12 @@ pub enum Values {
 
 impl Values {
     /// Every kind.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 11] = [
         Self::Normal,
         Self::Huge,
+        Self::HugeNormal,
         Self::Tiny,
+        Self::TinyNormal,
         Self::Subnormal,
         Self::EqualRows,
         Self::LargeOffset,
@@ -119,7 +125,9 @@ impl Values {
         match self {
             Self::Normal => "normal",
             Self::Huge => "huge",
+            Self::HugeNormal => "huge-normal",
             Self::Tiny => "tiny",
+            Self::TinyNormal => "tiny-normal",
             Self::Subnormal => "subnormal",
             Self::EqualRows => "equal-rows",
             Self::LargeOffset => "large-offset",

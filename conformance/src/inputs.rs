@@ -60,8 +60,6 @@ struct Draw<'a> {
     offset: Option<f64>,
     /// EqualRows: the value of the whole tensor.
     constant: Option<f64>,
-    /// Huge, for the norms: whether squares may overflow.
-    overflows: bool,
 }
 
 /// The exponents of ten that a type's values reach.
@@ -82,7 +80,7 @@ impl<'a> Draw<'a> {
     fn new(case: &Case, random: &'a mut Random) -> Self {
         let problem = &case.problem;
         let mut alpha = random.between(0.2, 1.2) * if random.below(4) == 0 { -1.0 } else { 1.0 };
-        if case.values == Values::Huge && random.below(2) == 0 {
+        if matches!(case.values, Values::Huge | Values::HugeNormal) && random.below(2) == 0 {
             // Such that some rows do not saturate.
             alpha *= 10.0_f64.powf(-random.between(0.0, reach(problem.dtype()).high / 2.0));
         }
@@ -95,7 +93,6 @@ impl<'a> Draw<'a> {
             shift: random.between(-1.0, 1.0) as f32,
             offset: None,
             constant: (random.below(2) == 0).then(|| random.power(-3.0, 4.0)),
-            overflows: random.below(8) == 0,
             random,
         };
         if case.values == Values::LargeOffset && draw.op == Op::Derf {
@@ -112,8 +109,9 @@ impl<'a> Draw<'a> {
             if self.values == Values::Displaced { DISPLACED.min(problem.cols().div_ceil(4)) } else { 0 };
         for statistic in 0..problem.statistics() {
             let scale = self.row_scale();
+            let offset = self.row_offset(problem.cols());
             for (column, at) in dyt::reference::row(problem, statistic).enumerate() {
-                let value = self.x_value(scale) + if column < displaced { scale } else { 0.0 };
+                let value = self.x_value(scale, offset) + if column < displaced { scale } else { 0.0 };
                 x[at] = round_to(self.dtype, value);
             }
             let spoilt = self.values == Values::NonFinite && self.random.below(3) == 0;
@@ -132,11 +130,11 @@ impl<'a> Draw<'a> {
     fn row_scale(&mut self) -> f64 {
         let reach = reach(self.dtype);
         match self.values {
-            Values::Huge if self.op.is_pointwise() || self.overflows => {
-                10.0_f64.powf(self.random.between(reach.high / 3.0, reach.high))
-            }
-            // Squares, and sums of squares, are finite.
-            Values::Huge => 10.0_f64.powf(self.random.between(reach.high / 3.0, reach.high.min(15.0))),
+            Values::Huge => 10.0_f64.powf(self.random.between(reach.high / 3.0, reach.high)),
+            // Up to 20 standard deviations from 0, all of them finite.
+            Values::HugeNormal => 10.0_f64.powf(self.random.between(reach.high / 3.0, reach.high - 1.5)),
+            // Some of them subnormal, and in f32 and bf16 some rows with an rstd beyond f32.
+            Values::TinyNormal => 10.0_f64.powf(self.random.between(reach.low - 1.5, reach.low / 2.0)),
             Values::Tiny => 10.0_f64.powf(self.random.between(reach.low, reach.low / 2.0)),
             Values::EqualRows => self.constant.unwrap_or_else(|| self.random.power(-3.0, 4.0)),
             Values::LargeOffset => self.offset.unwrap_or_else(|| self.random.power(0.0, 3.7)),
@@ -145,10 +143,21 @@ impl<'a> Draw<'a> {
         }
     }
 
-    fn x_value(&mut self, scale: f64) -> f64 {
+    /// The mean of a row in standard deviations. Where a few values lie about one, it must not be far off.
+    fn row_offset(&mut self, cols: usize) -> f64 {
+        match self.values {
+            Values::HugeNormal | Values::TinyNormal if cols >= 16 && self.random.below(2) == 0 => {
+                self.random.power(-1.0, 1.0)
+            }
+            _ => 0.0,
+        }
+    }
+
+    fn x_value(&mut self, scale: f64, offset: f64) -> f64 {
         match self.values {
             Values::Normal if self.random.below(64) == 0 => 0.0 * self.random.sign(),
             Values::Normal | Values::NonFinite | Values::Displaced => self.random.normal(),
+            Values::HugeNormal | Values::TinyNormal => scale * (offset + self.random.normal()),
             Values::Huge | Values::Tiny => scale * self.random.between(0.1, 1.0) * self.random.sign(),
             Values::Subnormal => reach(self.dtype).subnormal * self.random.between(-1.0, 1.0),
             Values::EqualRows => scale,
@@ -167,7 +176,7 @@ impl<'a> Draw<'a> {
         for place in dyt::reference::places(problem) {
             let value = match self.values {
                 Values::Huge => self.random.power(0.0, reach.high.min(24.0) / 3.0),
-                Values::Tiny => self.random.power(reach.low / 2.0, reach.low / 4.0),
+                Values::Tiny | Values::TinyNormal => self.random.power(reach.low / 2.0, reach.low / 4.0),
                 Values::Subnormal => reach.subnormal * self.random.between(-1.0, 1.0),
                 Values::LargeOffset => 5.0 + self.random.normal(),
                 Values::NonFinite if spoils && self.random.below(97) == 0 => {

@@ -12,7 +12,8 @@ const IOTA: [f32; MAX_LANES] =
 
 /// How many lanes of a vector lie in memory, so that a kernel's body is written once for whole and ragged vectors.
 pub(crate) trait Extent: Copy {
-    /// Loads the lanes that are there; the others are 0.
+    /// Loads the lanes that are there; the others repeat the first, so that what is computed of them raises no flag of its
+    /// own, as 0/0 would.
     ///
     /// # Safety
     /// `p` is valid for reads of as many values.
@@ -82,9 +83,9 @@ pub(crate) struct Tail(pub(crate) usize);
 impl Extent for Tail {
     #[inline(always)]
     unsafe fn load<S: Simd, T: Stored>(self, simd: S, p: *const T) -> S::F {
-        let mut padded = [T::ZERO; MAX_LANES];
-        // SAFETY: the caller promises as many values at `p`, fewer than the copy holds; the copy holds a vector.
+        // SAFETY: the caller promises at least one value at `p`, fewer than the copy holds; the copy holds a vector.
         unsafe {
+            let mut padded = [p.read(); MAX_LANES];
             copy_few(p, padded.as_mut_ptr(), self.0);
             T::load(simd, padded.as_ptr())
         }

@@ -61,6 +61,15 @@ impl<P: Stored> Param<P> {
         values
     }
 
+    /// The value of column `c`.
+    ///
+    /// # Safety
+    /// The column exists.
+    pub(crate) unsafe fn at(self, c: usize) -> f64 {
+        // SAFETY: the caller's promise.
+        f64::from(unsafe { (*self.p.add(c & self.mask)).widen() })
+    }
+
     /// The value of column `c` in all lanes.
     ///
     /// # Safety

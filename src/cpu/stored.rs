@@ -20,6 +20,8 @@ pub(crate) trait Stored: Element {
     const NARROW: bool;
     /// The value as f32.
     fn widen(self) -> f32;
+    /// The value rounded once, to nearest even.
+    fn narrow(v: f32) -> Self;
     /// Loads `S::LANES` values.
     ///
     /// # Safety
@@ -44,7 +46,7 @@ pub(crate) trait Stored: Element {
 }
 
 macro_rules! stored {
-    ($t:ty, $zero:expr, $minus:expr, $one:expr, $narrow:expr, $widen:expr, $load:ident, $store:ident
+    ($t:ty, $zero:expr, $minus:expr, $one:expr, $narrow:expr, $widen:expr, $round:expr, $load:ident, $store:ident
      $(, $more:item)?) => {
         impl Stored for $t {
             const ZERO: Self = $zero;
@@ -54,6 +56,10 @@ macro_rules! stored {
             #[inline(always)]
             fn widen(self) -> f32 {
                 $widen(self)
+            }
+            #[inline(always)]
+            fn narrow(v: f32) -> Self {
+                $round(v)
             }
             #[inline(always)]
             unsafe fn load<S: Simd>(simd: S, p: *const Self) -> S::F {
@@ -69,8 +75,18 @@ macro_rules! stored {
         }
     };
 }
-stored!(f32, 0.0, -0.0, 1.0, false, core::convert::identity, load_f32, store_f32);
-stored!(f16, f16::ZERO, f16::NEG_ZERO, f16::ONE, true, |h: f16| f16_to_f32(h.to_bits()), load_f16, store_f16);
+stored!(f32, 0.0, -0.0, 1.0, false, core::convert::identity, core::convert::identity, load_f32, store_f32);
+stored!(
+    f16,
+    f16::ZERO,
+    f16::NEG_ZERO,
+    f16::ONE,
+    true,
+    |h: f16| f16_to_f32(h.to_bits()),
+    f16::from_f32,
+    load_f16,
+    store_f16
+);
 stored!(
     bf16,
     bf16::ZERO,
@@ -78,6 +94,7 @@ stored!(
     bf16::ONE,
     true,
     |b: bf16| bf16_to_f32(b.to_bits()),
+    bf16::from_f32,
     load_bf16,
     store_bf16,
     #[inline(always)]

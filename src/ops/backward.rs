@@ -139,7 +139,8 @@ impl<'a> Backward<'a> {
         self.mean = Some(mean.into());
         self
     }
-    /// Hands over the rstd that the forward saved.
+    /// Hands over the rstd that the forward saved. Rows whose squares f32 cannot hold go without it on the CPU: there it may
+    /// be beyond f32.
     #[must_use]
     pub fn rstd(mut self, rstd: impl Into<View<'a>>) -> Self {
         self.rstd = Some(rstd.into());

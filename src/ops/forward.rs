@@ -93,7 +93,7 @@ impl<'a> Forward<'a> {
         self.mean = Some(mean.into());
         self
     }
-    /// Asks for rstd of each row.
+    /// Asks for rstd of each row; infinite where it is beyond f32, which takes an eps of 0 and subnormal values.
     #[must_use]
     pub fn rstd(mut self, rstd: impl Into<ViewMut<'a>>) -> Self {
         self.rstd = Some(rstd.into());

@@ -68,7 +68,8 @@ fn few_elements_may_be_anything() -> Result<(), Box<dyn Error>> {
             continue;
         }
         for (output, open, all) in Prepared::new(case)?.unpromised() {
-            if !matches!(case.values, Values::Huge | Values::NonFinite) {
+            let large = matches!(case.values, Values::Huge | Values::HugeNormal | Values::TinyNormal);
+            if !large && case.values != Values::NonFinite {
                 assert_eq!(open, 0, "{case}: {output}");
             } else if all > 0 {
                 // Every output of every case counts the same, however large it is.
@@ -79,7 +80,7 @@ fn few_elements_may_be_anything() -> Result<(), Box<dyn Error>> {
             }
         }
     }
-    assert_eq!(shares.len(), 2 * Op::ALL.len() * DType::ALL.len());
+    assert_eq!(shares.len(), 4 * Op::ALL.len() * DType::ALL.len());
     for (key, (op, sum, count)) in shares {
         println!("{key:?}: {:.4} may be anything", sum / count);
         assert!(sum / count <= most_open(op), "{key:?}: {} may be anything", sum / count);

@@ -6,12 +6,15 @@ use dyt::reference::{Place, row};
 use super::{Term, Truth};
 use crate::tolerance::{self, Arithmetic, Expected, LARGEST, LARGEST_OFFSET, NormY, SMALLEST_SUBNORMAL};
 
+/// What x̂ may lose to a flushed value of x, beside the term for it in y, before the statistics of the row are others.
+const LARGEST_LOSS: f64 = 1e-7;
+
 /// What can be said of a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     /// It holds NaN.
     NotANumber,
-    /// Squares overflow or underflow, or the mean is too large beside the deviations: nothing is promised.
+    /// It holds an infinity, or the mean is too large beside the deviations: nothing is promised.
     Open,
     /// All values are equal, and LayerNorm subtracts their mean: x̂ is exactly 0.
     Equal,
@@ -23,7 +26,11 @@ enum Kind {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Row {
     kind: Kind,
+    /// Whether no square overflows or underflows.
+    squares_hold: bool,
     largest_x: f64,
+    /// Of the values that a backend may take for 0.
+    largest_subnormal: f64,
     largest_h: f64,
     /// Σ|h|·(1+|x̂|), which has to be finite in f32.
     sum_h: f64,
@@ -36,7 +43,13 @@ impl Truth {
         let sum_h = places.clone().map(|at| self.backward.h[at].abs() * (1.0 + self.forward.f[at].abs()));
         Row {
             kind: self.kind(statistic),
+            squares_hold: self.squares_hold(statistic, largest(&self.x)),
             largest_x: largest(&self.x),
+            largest_subnormal: places
+                .clone()
+                .map(|at| self.x[at].abs())
+                .filter(|x| tolerance::is_subnormal(*x))
+                .fold(0.0, f64::max),
             largest_h: largest(&self.backward.h),
             sum_h: sum_h.sum(),
         }
@@ -48,31 +61,47 @@ impl Truth {
         if x.clone().any(f64::is_nan) {
             return Kind::NotANumber;
         }
-        let cols = problem.cols() as f64;
         let largest = x.clone().fold(0.0_f64, |m, x| m.max(x.abs()));
         let first = x.next().unwrap_or(0.0);
         let equal = problem.op().has_mean() && x.all(|x| x == first);
-        if equal && cols * largest < LARGEST && problem.eps() > 0.0 {
+        if equal && largest.is_finite() && problem.eps() > 0.0 {
             return Kind::Equal;
         }
+        let rstd = self.forward.rstd[statistic];
+        // NaN where an eps of 0 is all that a row of equal values is divided by.
+        let offset = self.forward.mean[statistic].abs() * rstd;
+        let holds = largest.is_finite() && rstd.is_finite() && offset <= LARGEST_OFFSET;
+        if holds { Kind::Ordinary } else { Kind::Open }
+    }
+
+    /// Whether f32 holds the squares of a row, and their sum.
+    fn squares_hold(&self, statistic: usize, largest: f64) -> bool {
+        let problem = &self.case.problem;
         // Deviations are at most twice the largest value.
-        let squares = if problem.op().has_mean() { 4.0 } else { 1.0 } * cols * largest * largest;
+        let sum = if problem.op().has_mean() { 4.0 } else { 1.0 } * problem.cols() as f64 * largest * largest;
         let (std, eps) = (self.forward.std[statistic], f64::from(problem.eps()));
         // What underflow takes from a square is below 2⁻²⁴ of the sum.
         let vanishes = match problem.std() {
             Std::Biased => std * std + eps < 2.0_f64.powi(-122),
             Std::Unbiased => std + eps < 2.0_f64.powi(-48),
         };
-        let offset = self.forward.mean[statistic].abs() * self.forward.rstd[statistic];
-        // Written so that NaN, from an infinity in the row, is open too.
-        let holds = squares < LARGEST && !vanishes && offset <= LARGEST_OFFSET;
-        if holds { Kind::Ordinary } else { Kind::Open }
+        sum < LARGEST && !vanishes
+    }
+
+    /// The kind of a row on a backend: where a subnormal may count as 0, one that matters leaves the row open.
+    fn kind_on(&self, arithmetic: Arithmetic, statistic: usize) -> Kind {
+        let row = &self.rows[statistic];
+        if !arithmetic.any_squares && !row.squares_hold && row.kind == Kind::Ordinary {
+            return Kind::Open;
+        }
+        let lost = arithmetic.lost(row.largest_subnormal) * self.forward.rstd[statistic];
+        if row.kind == Kind::Ordinary && lost > LARGEST_LOSS { Kind::Open } else { row.kind }
     }
 
     pub(super) fn norm_y(&self, arithmetic: Arithmetic, place: Place) -> Expected {
         let Place { at, column, statistic } = place;
         let problem = &self.case.problem;
-        match self.rows[statistic].kind {
+        match self.kind_on(arithmetic, statistic) {
             Kind::NotANumber => Expected::nan(),
             Kind::Open => Expected::Anything,
             Kind::Equal => tolerance::exact_y(arithmetic, problem.dtype(), [0.0, self.beta_at(column)]),
@@ -87,7 +116,7 @@ impl Truth {
 
     pub(super) fn norm_mean(&self, arithmetic: Arithmetic, statistic: usize) -> Expected {
         let row = &self.rows[statistic];
-        match row.kind {
+        match self.kind_on(arithmetic, statistic) {
             Kind::NotANumber => Expected::nan(),
             Kind::Open => Expected::Anything,
             Kind::Equal | Kind::Ordinary => {
@@ -97,7 +126,7 @@ impl Truth {
     }
 
     pub(super) fn norm_rstd(&self, arithmetic: Arithmetic, statistic: usize) -> Expected {
-        match self.rows[statistic].kind {
+        match self.kind_on(arithmetic, statistic) {
             Kind::NotANumber => Expected::nan(),
             Kind::Open => Expected::Anything,
             Kind::Equal | Kind::Ordinary => tolerance::rstd(arithmetic, self.forward.rstd[statistic]),
@@ -108,7 +137,7 @@ impl Truth {
         let Place { at, statistic, .. } = place;
         let row = &self.rows[statistic];
         let dtype = self.case.problem.dtype();
-        match row.kind {
+        match self.kind_on(arithmetic, statistic) {
             Kind::NotANumber => Expected::nan(),
             Kind::Open => Expected::Anything,
             Kind::Equal | Kind::Ordinary if row.sum_h.is_nan() => Expected::nan(),
@@ -121,10 +150,10 @@ impl Truth {
     }
 
     /// dy·x̂.
-    pub(super) fn norm_dgamma(&self, _: Arithmetic, place: Place) -> Term {
+    pub(super) fn norm_dgamma(&self, arithmetic: Arithmetic, place: Place) -> Term {
         let Place { at, statistic, .. } = place;
         let dy = self.dy[at];
-        let x_hat = match self.rows[statistic].kind {
+        let x_hat = match self.kind_on(arithmetic, statistic) {
             Kind::NotANumber => f64::NAN,
             Kind::Open => return Term { value: dy, open: true, ..Term::default() },
             Kind::Equal => 0.0,

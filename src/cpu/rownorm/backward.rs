@@ -3,7 +3,7 @@
 
 use super::columns::{Columns, Rows};
 use super::lines::{Address, Lines, Row, RunKernel, Runs, for_runs};
-use super::stats::{Moments, Norm, guess, moments, of, statistics};
+use super::stats::{Moments, Norm, guess, moments, of, reach, statistics, strays};
 use crate::cpu::each::{each, repeat};
 use crate::cpu::fold::Slots;
 use crate::cpu::io::{self, Extent};
@@ -59,27 +59,35 @@ impl<T: Stored, P: Stored, const CENTER: bool> Kernel for Backward<T, P, CENTER>
         let side_by_side =
             !self.stream || wide && io::stores_whole_lines::<S, T>() && io::lines_up::<T>(self.row_stride);
         let mut row = begin;
-        // SAFETY: the rows lie in the tensor.
-        unsafe {
-            while S::REGISTERS >= 32 && !T::NARROW && side_by_side && end - row >= 4 {
-                self.rows::<S, 4, 1, false>(simd, row);
-                row += 4;
-            }
-            while side_by_side && end - row >= 2 {
-                // Two vectors of each row where registers hold them; 16 bits need more, to be widened.
-                if S::REGISTERS >= if T::NARROW { 32 } else { 16 } {
-                    self.rows::<S, 2, 2, false>(simd, row);
+        // As in the forward.
+        let mut single = begin;
+        while row < end {
+            let room = if row < single { 1 } else { end - row };
+            // SAFETY: the rows lie in the tensor.
+            let (rows, done) = unsafe {
+                if S::REGISTERS >= 32 && !T::NARROW && side_by_side && room >= 4 {
+                    (4, self.rows::<S, 4, 1, false>(simd, row))
+                } else if side_by_side && room >= 2 {
+                    // Two vectors of each row where registers hold them; 16 bits need more, to be widened.
+                    let done = if S::REGISTERS >= if T::NARROW { 32 } else { 16 } {
+                        self.rows::<S, 2, 2, false>(simd, row)
+                    } else {
+                        self.rows::<S, 2, 1, false>(simd, row)
+                    };
+                    (2, done)
+                } else if self.stream {
+                    (1, self.rows::<S, 1, 2, true>(simd, row))
                 } else {
-                    self.rows::<S, 2, 1, false>(simd, row);
+                    (1, self.rows::<S, 1, 2, false>(simd, row))
                 }
-                row += 2;
-            }
-            while row < end {
-                if self.stream {
-                    self.rows::<S, 1, 2, true>(simd, row);
-                } else {
-                    self.rows::<S, 1, 2, false>(simd, row);
-                }
+            };
+            if done {
+                row += rows;
+            } else if rows > 1 {
+                single = row + rows;
+            } else {
+                // SAFETY: the row lies in the tensor; the sums are those of this chunk.
+                unsafe { self.exact(row * self.row_stride, row == begin) };
                 row += 1;
             }
         }
@@ -90,12 +98,17 @@ impl<T: Stored, P: Stored, const CENTER: bool> Kernel for Backward<T, P, CENTER>
 }
 
 impl<T: Stored, P: Stored, const CENTER: bool> Backward<T, P, CENTER> {
-    /// `R` rows, from `row` on, `V` vectors of each at a time: gamma and each sum are loaded once for all of them.
+    /// `R` rows, from `row` on, `V` vectors of each at a time: gamma and each sum are loaded once for all of them. False,
+    /// and nothing written, if f32 may not hold the squares of one.
     ///
     /// # Safety
     /// They lie in the tensor.
     #[inline(always)]
-    unsafe fn rows<S: Simd, const R: usize, const V: usize, const STREAM: bool>(&self, simd: S, row: usize) {
+    unsafe fn rows<S: Simd, const R: usize, const V: usize, const STREAM: bool>(
+        &self,
+        simd: S,
+        row: usize,
+    ) -> bool {
         let mut fit = Fit::<S::F, R>::new(simd);
         // SAFETY: the rows lie in the tensor.
         unsafe {
@@ -105,12 +118,16 @@ impl<T: Stored, P: Stored, const CENTER: bool> Backward<T, P, CENTER> {
                 let one: Fit<S::F, 1> = self.fit(simd, lines, at, row + r);
                 fit.set(r, &one);
             }
+            if strays::<S, R>(simd, fit.reach) {
+                return false;
+            }
             let at = row * self.row_stride;
             let columns = Rows { stride: self.row_stride, cols: self.cols };
             let write = Write { kernel: *self, columns, at, fit, first: row == self.lines.begin };
             let streamed = self.stream && !self.dx.is_null();
             let head = if streamed { io::head(self.dx.add(at).cast_const()) } else { 0 };
             columns.walk::<_, V>(simd, &write, head);
+            true
         }
     }
 
@@ -153,6 +170,7 @@ impl<T: Stored, P: Stored, const CENTER: bool> Backward<T, P, CENTER> {
             fit.m = m;
             each!(i < N, {
                 fit.rstd[i] = self.norm.rstd(simd, moments.variance[i]);
+                fit.reach[i] = reach(simd, fit.rstd[i]);
             });
             if !self.rstd.is_null() {
                 fit.rstd = lines.load(simd, self.rstd.add(index));
@@ -163,6 +181,9 @@ impl<T: Stored, P: Stored, const CENTER: bool> Backward<T, P, CENTER> {
                 fit.a[i] = rstd * self.norm.average(simd, h[i]);
                 let dot = rstd * (hd[i] - c * h[i]);
                 fit.b[i] = rstd * self.norm.projection(simd, dot, moments.variance[i], rstd);
+                // Products with h may overflow where squares do not.
+                let infinite = simd.splat(f32::INFINITY);
+                fit.reach[i] = S::F::select(fit.b[i].abs().lt(infinite), fit.reach[i], infinite);
             });
             fit
         }
@@ -171,13 +192,22 @@ impl<T: Stored, P: Stored, const CENTER: bool> Backward<T, P, CENTER> {
 
 impl<S: Simd, T: Stored, P: Stored, const CENTER: bool> RunKernel<S> for Backward<T, P, CENTER> {
     #[inline(always)]
-    unsafe fn runs<E: Extent, const N: usize>(&self, simd: S, runs: Runs<E>, n: usize, s: usize) {
+    unsafe fn runs<E: Extent, const N: usize>(&self, simd: S, runs: Runs<E>, n: usize, s: usize) -> bool {
         let at = n * self.row_stride + s;
         // SAFETY: the caller's promise.
         unsafe {
             let fit: Fit<S::F, N> = self.fit(simd, runs, at, n * self.inner + s);
+            if strays::<S, N>(simd, fit.reach) {
+                return false;
+            }
             runs.walk::<_, 1>(simd, &Write { kernel: *self, columns: runs, at, fit, first: false }, 0);
+            true
         }
+    }
+
+    unsafe fn single(&self, n: usize, s: usize) {
+        // SAFETY: the caller's promise; the sums have been cleared.
+        unsafe { self.exact(n * self.row_stride + s, false) };
     }
 }
 
@@ -190,13 +220,15 @@ struct Fit<F, const N: usize> {
     shift: [F; N],
     a: [F; N],
     b: [F; N],
+    /// As [`reach`] has it.
+    reach: [F; N],
 }
 
 impl<F: Lanes, const N: usize> Fit<F, N> {
     #[inline(always)]
     fn new<S: Simd<F = F>>(simd: S) -> Self {
         let zero = repeat(simd.splat(0.0));
-        Self { m: zero, rstd: zero, shift: zero, a: zero, b: zero }
+        Self { m: zero, rstd: zero, shift: zero, a: zero, b: zero, reach: zero }
     }
 
     #[inline(always)]
@@ -217,6 +249,7 @@ impl<F: Lanes, const N: usize> Fit<F, N> {
         self.shift[i] = one.shift[0];
         self.a[i] = one.a[0];
         self.b[i] = one.b[0];
+        self.reach[i] = one.reach[0];
     }
 }
 

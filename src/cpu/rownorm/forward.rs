@@ -2,7 +2,7 @@
 
 use super::columns::{Columns, Rows};
 use super::lines::{Address, Lines, Row, RunKernel, Runs, for_runs};
-use super::stats::{Norm, guess, statistics};
+use super::stats::{Norm, guess, reach, statistics, strays};
 use crate::cpu::each::{each, repeat};
 use crate::cpu::io::{self, Extent};
 use crate::cpu::line::Blocks;
@@ -51,27 +51,35 @@ impl<T: Stored, P: Stored, const CENTER: bool> Kernel for Forward<T, P, CENTER> 
             !self.stream || T::NARROW && io::whole_lines::<S, T>(2) && io::lines_up::<T>(self.row_stride);
         let small = side_by_side && self.cols * size_of::<T>() <= ROW_BYTES;
         let mut row = begin;
-        // SAFETY: the rows lie in the tensor.
-        unsafe {
-            while S::REGISTERS >= 32 && small && end - row >= 4 {
-                // 16-bit results are rounded in pairs.
-                if T::NARROW {
-                    self.rows::<S, 4, 2, false>(simd, row);
+        // The rows before this one go one by one: there is one among them whose squares f32 cannot hold.
+        let mut single = begin;
+        while row < end {
+            let room = if row < single { 1 } else { end - row };
+            // SAFETY: the rows lie in the tensor.
+            let (rows, done) = unsafe {
+                if S::REGISTERS >= 32 && small && room >= 4 {
+                    // 16-bit results are rounded in pairs.
+                    let done = if T::NARROW {
+                        self.rows::<S, 4, 2, false>(simd, row)
+                    } else {
+                        self.rows::<S, 4, 1, false>(simd, row)
+                    };
+                    (4, done)
+                } else if S::REGISTERS >= 16 && small && room >= 2 {
+                    (2, self.rows::<S, 2, 2, false>(simd, row))
+                } else if self.stream {
+                    (1, self.rows::<S, 1, 4, true>(simd, row))
                 } else {
-                    self.rows::<S, 4, 1, false>(simd, row);
+                    (1, self.rows::<S, 1, 4, false>(simd, row))
                 }
-                row += 4;
-            }
-            while S::REGISTERS >= 16 && small && end - row >= 2 {
-                self.rows::<S, 2, 2, false>(simd, row);
-                row += 2;
-            }
-            while row < end {
-                if self.stream {
-                    self.rows::<S, 1, 4, true>(simd, row);
-                } else {
-                    self.rows::<S, 1, 4, false>(simd, row);
-                }
+            };
+            if done {
+                row += rows;
+            } else if rows > 1 {
+                single = row + rows;
+            } else {
+                // SAFETY: the row lies in the tensor.
+                unsafe { self.exact(row * self.row_stride, row) };
                 row += 1;
             }
         }
@@ -82,13 +90,18 @@ impl<T: Stored, P: Stored, const CENTER: bool> Kernel for Forward<T, P, CENTER> 
 }
 
 impl<T: Stored, P: Stored, const CENTER: bool> Forward<T, P, CENTER> {
-    /// `R` rows, from `row` on, `V` vectors of each at a time.
+    /// `R` rows, from `row` on, `V` vectors of each at a time; false, and no y, if f32 may not hold the squares of one.
     ///
     /// # Safety
     /// They lie in the tensor.
     #[inline(always)]
-    unsafe fn rows<S: Simd, const R: usize, const V: usize, const STREAM: bool>(&self, simd: S, row: usize) {
+    unsafe fn rows<S: Simd, const R: usize, const V: usize, const STREAM: bool>(
+        &self,
+        simd: S,
+        row: usize,
+    ) -> bool {
         let mut fit = Fit::<S::F, R>::new(simd);
+        let mut reaches = repeat(simd.splat(0.0));
         let lines = Row::<STREAM> { cols: self.cols };
         // SAFETY: the rows lie in the tensor.
         unsafe {
@@ -100,12 +113,17 @@ impl<T: Stored, P: Stored, const CENTER: bool> Forward<T, P, CENTER> {
             for r in 0..R {
                 let one = self.fit(simd, lines, (row + r) * self.row_stride, row + r, [fit.m[r]]);
                 (fit.m[r], fit.rstd[r], fit.shift[r]) = (one.m[0], one.rstd[0], one.shift[0]);
+                reaches[r] = reach(simd, one.rstd[0]);
+            }
+            if strays::<S, R>(simd, reaches) {
+                return false;
             }
             let at = row * self.row_stride;
             let columns = Rows { stride: self.row_stride, cols: self.cols };
             let write = Write { kernel: *self, columns, at, fit };
             let head = if self.stream { io::head(self.y.add(at).cast_const()) } else { 0 };
             columns.walk::<_, V>(simd, &write, head);
+            true
         }
     }
 
@@ -144,14 +162,28 @@ impl<T: Stored, P: Stored, const CENTER: bool> Forward<T, P, CENTER> {
 
 impl<S: Simd, T: Stored, P: Stored, const CENTER: bool> RunKernel<S> for Forward<T, P, CENTER> {
     #[inline(always)]
-    unsafe fn runs<E: Extent, const N: usize>(&self, simd: S, runs: Runs<E>, n: usize, s: usize) {
+    unsafe fn runs<E: Extent, const N: usize>(&self, simd: S, runs: Runs<E>, n: usize, s: usize) -> bool {
         let at = n * self.row_stride + s;
         // SAFETY: the caller's promise.
         unsafe {
             let m: [S::F; N] = guess::<S, T, _, N, CENTER>(simd, runs, self.x.add(at));
             let fit = self.fit(simd, runs, at, n * self.inner + s, m);
+            let mut reaches = fit.rstd;
+            each!(i < N, {
+                reaches[i] = reach(simd, reaches[i]);
+            });
+            // Lanes behind a ragged end repeat one that is there.
+            if strays::<S, N>(simd, reaches) {
+                return false;
+            }
             runs.walk::<_, 1>(simd, &Write { kernel: *self, columns: runs, at, fit }, 0);
+            true
         }
+    }
+
+    unsafe fn single(&self, n: usize, s: usize) {
+        // SAFETY: the caller's promise.
+        unsafe { self.exact(n * self.row_stride + s, n * self.inner + s) };
     }
 }
 

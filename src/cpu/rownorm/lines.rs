@@ -240,11 +240,17 @@ impl<S: Simd, E: Extent, const N: usize> Lines<S, N> for Runs<E> {
 
 /// Work on the lines of channels-first data.
 pub(super) trait RunKernel<S: Simd> {
-    /// Works on `N` vectors of lines, from position `s` of S of row `n` on.
+    /// Works on `N` vectors of lines, from position `s` of S of row `n` on; false, and nothing written but statistics, if
+    /// f32 may not hold the squares of one.
     ///
     /// # Safety
     /// The lines lie in the tensor.
-    unsafe fn runs<E: Extent, const N: usize>(&self, simd: S, runs: Runs<E>, n: usize, s: usize);
+    unsafe fn runs<E: Extent, const N: usize>(&self, simd: S, runs: Runs<E>, n: usize, s: usize) -> bool;
+    /// Works on one line whose squares f32 may not hold.
+    ///
+    /// # Safety
+    /// As [`Self::runs`].
+    unsafe fn single(&self, n: usize, s: usize);
 }
 
 /// Works on the tiles of [`RUN_TILE`] positions that `tiles` counts, row by row of N.
@@ -265,18 +271,29 @@ pub(super) unsafe fn for_runs<S: Simd, K: RunKernel<S>>(
         let end = inner.min(begin + RUN_TILE);
         let full = Runs { extent: Full, cols, inner };
         let mut s = begin;
-        // SAFETY: every position from `begin` to `end` lies in the row.
-        unsafe {
-            while S::REGISTERS >= 32 && end - s >= 4 * S::LANES {
-                kernel.runs::<_, 4>(simd, full, n, s);
-                s += 4 * S::LANES;
-            }
-            while end - s >= S::LANES {
-                kernel.runs::<_, 1>(simd, full, n, s);
-                s += S::LANES;
-            }
-            if s < end {
-                kernel.runs::<_, 1>(simd, Runs { extent: Tail(end - s), cols, inner }, n, s);
+        // The lines before this one go one by one, because there is one for `single` among them: a line has the same bits
+        // in any lane and beside any other.
+        let mut apart = begin;
+        while s < end {
+            let room = if s < apart { 1 } else { end - s };
+            // SAFETY: every position from `begin` to `end` lies in the row.
+            let (lines, done) = unsafe {
+                if S::REGISTERS >= 32 && room >= 4 * S::LANES {
+                    (4 * S::LANES, kernel.runs::<_, 4>(simd, full, n, s))
+                } else if room >= S::LANES {
+                    (S::LANES, kernel.runs::<_, 1>(simd, full, n, s))
+                } else {
+                    (room, kernel.runs::<_, 1>(simd, Runs { extent: Tail(room), cols, inner }, n, s))
+                }
+            };
+            if done {
+                s += lines;
+            } else if lines > 1 {
+                apart = s + lines;
+            } else {
+                // SAFETY: the line lies in the tensor.
+                unsafe { kernel.single(n, s) };
+                s += 1;
             }
         }
     }

@@ -2,6 +2,7 @@
 
 mod backward;
 mod columns;
+mod exact;
 mod forward;
 mod lines;
 mod stats;

@@ -18,10 +18,34 @@ use crate::{Problem, Std};
 /// two hundred lines.
 const NEAR: f32 = 0.25;
 
+/// The rstd from which on squares are too small for f32: those of a line with a mean square of 2⁻¹⁰⁰ still have more
+/// digits above the smallest f32 than a sum keeps.
+const SMALL: f32 = (1_u64 << 50) as f32;
+
+/// How far the lines of each lane stray from what f32 holds the squares of: `rstd`, made of their sums, but infinity where
+/// it is 0 or NaN, because a sum overflows.
+#[inline(always)]
+pub(super) fn reach<S: Simd>(simd: S, rstd: S::F) -> S::F {
+    S::F::select(simd.splat(0.0).lt(rstd), rstd, simd.splat(f32::INFINITY))
+}
+
+/// Whether one of the lines that reach so far has squares that f32 may not hold.
+#[inline(always)]
+pub(super) fn strays<S: Simd, const N: usize>(simd: S, reach: [S::F; N]) -> bool {
+    let mut farthest = simd.splat(0.0);
+    each!(i < N, {
+        farthest = reach[i].at_least(farthest);
+    });
+    S::F::any(simd.splat(SMALL).lt(farthest))
+}
+
 /// What turns sums into statistics.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Norm {
     cols: f32,
+    /// cols − 1 in the unbiased form, 1 in the other, for which nothing may be divided by 0 either: compilers work out
+    /// both sides of a choice.
+    freedom: f32,
     eps: f32,
     unbiased: bool,
 }
@@ -30,7 +54,8 @@ impl Norm {
     pub(super) fn new(problem: &Problem) -> Self {
         #[expect(clippy::cast_precision_loss, reason = "off by 2⁻²⁴ of itself at most")]
         let cols = problem.cols() as f32;
-        Self { cols, eps: problem.eps(), unbiased: problem.std() == Std::Unbiased }
+        let unbiased = problem.std() == Std::Unbiased;
+        Self { cols, freedom: if unbiased { cols - 1.0 } else { 1.0 }, eps: problem.eps(), unbiased }
     }
 
     /// `sum` over cols.
@@ -48,7 +73,7 @@ impl Norm {
     /// The unbiased standard deviation from the biased variance.
     #[inline(always)]
     fn unbiased_std<S: Simd>(&self, simd: S, variance: S::F) -> S::F {
-        (variance * simd.splat(self.cols / (self.cols - 1.0))).sqrt()
+        (variance * simd.splat(self.cols / self.freedom)).sqrt()
     }
 
     /// rstd from the biased variance.
@@ -68,10 +93,32 @@ impl Norm {
             return self.average(simd, dot);
         }
         let std = self.unbiased_std(simd, variance);
-        let slope = dot / (simd.splat(self.cols - 1.0) * (std * rstd));
-        let zero = simd.splat(0.0);
-        // Where std is 0 every x̂ is 0 too, so that only the NaN of 0/0 has to go.
-        S::F::select(zero.lt(std), slope, std)
+        let positive = simd.splat(0.0).lt(std);
+        // Where std is 0 every x̂ is 0 too. It is no divisor there: 0/0 would raise the flag of an invalid operation.
+        let divisor = S::F::select(positive, simd.splat(self.freedom) * (std * rstd), simd.splat(1.0));
+        S::F::select(positive, dot / divisor, std)
+    }
+
+    /// std and rstd from the biased variance of a line of `cols` values.
+    pub(super) fn exact(&self, variance: f64, cols: usize) -> (f64, f64) {
+        let eps = f64::from(self.eps);
+        if self.unbiased {
+            let std = (variance * (cols as f64 / (cols as f64 - 1.0))).sqrt();
+            (std, 1.0 / (std + eps))
+        } else {
+            (variance.sqrt(), 1.0 / (variance + eps).sqrt())
+        }
+    }
+
+    /// As [`Self::projection`], from std and rstd as [`Self::exact`] has them.
+    pub(super) fn exact_projection(&self, dot: f64, cols: usize, std: f64, rstd: f64) -> f64 {
+        if !self.unbiased {
+            dot / cols as f64
+        } else if std == 0.0 {
+            0.0
+        } else {
+            dot / ((cols as f64 - 1.0) * std * rstd)
+        }
     }
 }
 

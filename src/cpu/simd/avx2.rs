@@ -295,6 +295,12 @@ impl Lanes for Avx2F32 {
     }
 
     #[inline(always)]
+    fn any(mask: Self::Mask) -> bool {
+        // SAFETY: a mask comes from a method of this level, which runs where detection found AVX.
+        unsafe { _mm256_movemask_ps(mask) != 0 }
+    }
+
+    #[inline(always)]
     fn shift_left(self, n: u8) -> Self {
         // SAFETY: this value exists only where detection found AVX2.
         Self::from_bits(unsafe { _mm256_sll_epi32(self.bits(), _mm_cvtsi32_si128(i32::from(n))) })

@@ -319,6 +319,11 @@ impl Lanes for Avx512F32 {
     }
 
     #[inline(always)]
+    fn any(mask: Self::Mask) -> bool {
+        mask != 0
+    }
+
+    #[inline(always)]
     fn shift_left(self, n: u8) -> Self {
         // SAFETY: this value exists only where detection found AVX-512.
         Self::from_bits(unsafe { _mm512_sll_epi32(self.bits(), _mm_cvtsi32_si128(i32::from(n))) })

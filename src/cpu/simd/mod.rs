@@ -131,6 +131,8 @@ pub(crate) trait Lanes:
     fn lt(self, other: Self) -> Self::Mask;
     /// `a` where `mask` is set, else `b`.
     fn select(mask: Self::Mask, a: Self, b: Self) -> Self;
+    /// Whether `mask` is set in any lane.
+    fn any(mask: Self::Mask) -> bool;
     /// The bits of each lane shifted left by `n`, less than 32.
     fn shift_left(self, n: u8) -> Self;
     /// The bits of each lane shifted right by `n`, less than 32; zeros come in.

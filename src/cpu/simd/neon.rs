@@ -235,6 +235,12 @@ impl Lanes for NeonF32 {
     }
 
     #[inline(always)]
+    fn any(mask: Self::Mask) -> bool {
+        // SAFETY: a mask comes from a method of this level, which runs where detection found NEON.
+        unsafe { vmaxvq_u32(vorrq_u32(mask.0, mask.1)) != 0 }
+    }
+
+    #[inline(always)]
     fn shift_left(self, n: u8) -> Self {
         // SAFETY: this value exists only where detection found NEON.
         self.map(|bits| unsafe { vshlq_u32(bits, vdupq_n_s32(i32::from(n))) })

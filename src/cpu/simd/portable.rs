@@ -243,6 +243,11 @@ impl Lanes for PortableF32 {
     }
 
     #[inline(always)]
+    fn any(mask: Self::Mask) -> bool {
+        mask.any()
+    }
+
+    #[inline(always)]
     fn shift_left(self, n: u8) -> Self {
         Self::from_bits(self.bits() << u32::from(n))
     }

@@ -25,7 +25,6 @@ macro_rules! rms_norm {
             ///
             /// # Errors
             /// What `vb` says.
-            #[expect(clippy::needless_pass_by_value, reason = "builders are handed over, as everywhere in candle")]
             pub fn new(size: usize, eps: f64, vb: VarBuilder<'_>) -> Result<Self> {
                 crate::RmsNorm::load(size, eps, $gamma, &vb).map(Self)
             }

@@ -21,8 +21,11 @@ pub(crate) fn layers(size: usize, vb: &VarBuilder<'_>) -> Result<Vec<(&'static s
     ])
 }
 
+/// Weight, bias, eps, and whether the mean is removed.
+type Told = (Vec<f32>, Option<Vec<f32>>, f64, bool);
+
 /// What a layer tells of itself.
-pub(crate) fn told(layer: &LayerNorm) -> Result<(Vec<f32>, Option<Vec<f32>>, f64, bool)> {
+pub(crate) fn told(layer: &LayerNorm) -> Result<Told> {
     let weight: &Tensor = layer.weight();
     let bias = layer.bias().map(Tensor::to_vec1).transpose()?;
     Ok((weight.to_vec1()?, bias, layer.eps(), layer.remove_mean()))

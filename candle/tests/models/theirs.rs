@@ -11,11 +11,11 @@ mod norms {
 
     /// As `RmsNorm` of candle_transformers' `with_tracing`: a builder goes in, candle_nn's fused op runs.
     #[derive(Clone, Debug)]
-    pub(super) struct LlamaRmsNorm(candle_nn::RmsNorm);
+    pub(super) struct LlamaRmsNorm(RmsNorm);
 
     impl LlamaRmsNorm {
         pub(super) fn new(size: usize, eps: f64, vb: VarBuilder<'_>) -> Result<Self> {
-            candle_nn::rms_norm(size, eps, vb).map(Self)
+            rms_norm(size, eps, vb).map(Self)
         }
     }
 

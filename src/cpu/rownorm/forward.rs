@@ -110,10 +110,10 @@ impl<T: Stored, P: Stored, const CENTER: bool> Forward<T, P, CENTER> {
                 let x = self.x.add((row + r) * self.row_stride);
                 [fit.m[r]] = guess::<S, T, _, 1, CENTER>(simd, lines, x);
             }
-            for r in 0..R {
+            for (r, reaches) in reaches.iter_mut().enumerate() {
                 let one = self.fit(simd, lines, (row + r) * self.row_stride, row + r, [fit.m[r]]);
                 (fit.m[r], fit.rstd[r], fit.shift[r]) = (one.m[0], one.rstd[0], one.shift[0]);
-                reaches[r] = reach(simd, one.rstd[0]);
+                *reaches = reach(simd, one.rstd[0]);
             }
             if strays::<S, R>(simd, reaches) {
                 return false;

@@ -116,8 +116,7 @@ fn norm<'a>(parameters: &BTreeMap<&'a str, &'a Tensor>, name: &str, weight: &'a 
         return Finding::Left(Left::OneElement);
     }
     for (key, tensor) in parameters.iter().filter(|(key, _)| **key != name) {
-        let fits =
-            if BIASES.contains(key) { tensor.dims() == [cols] } else { tensor.elem_count() == 1 };
+        let fits = if BIASES.contains(key) { tensor.dims() == [cols] } else { tensor.elem_count() == 1 };
         if !fits {
             return Finding::Left(Left::Shape((*key).to_owned()));
         }

@@ -4,12 +4,7 @@ use candle_core::{Result, Tensor};
 use candle_nn::{Init, VarBuilder};
 
 /// The tensor by its name or, where the builder has only that, by its name in older checkpoints, as candle_nn does.
-fn named(
-    size: usize,
-    [name, older]: [&'static str; 2],
-    initial: f64,
-    vb: &VarBuilder<'_>,
-) -> Result<Tensor> {
+fn named(size: usize, [name, older]: [&'static str; 2], initial: f64, vb: &VarBuilder<'_>) -> Result<Tensor> {
     let found = [name, older].into_iter().find(|name| vb.contains_tensor(name));
     vb.get_with_hints(size, found.unwrap_or(name), Init::Const(initial))
 }

@@ -103,7 +103,8 @@ fn y_is_that_of_candle() -> Result<()> {
         assert!(difference <= 1e-6 * scale, "{name}: {difference} of {scale}");
         let [ours, theirs] = outputs(load, &weights, DType::BF16)?;
         let exact = &outputs(load, &weights, DType::F32)?[1];
-        let (ours, theirs) = ([rms(&ours, exact)?, largest(&ours, exact)?], [rms(&theirs, exact)?, largest(&theirs, exact)?]);
+        let (ours, theirs) =
+            ([rms(&ours, exact)?, largest(&ours, exact)?], [rms(&theirs, exact)?, largest(&theirs, exact)?]);
         println!("{name}: bf16 from f32, rms and largest: ours {ours:.5?}, candle's {theirs:.5?}");
     }
     Ok(())
@@ -144,14 +145,16 @@ fn every_variable_has_a_gradient() -> Result<()> {
 #[test]
 fn constructors_and_getters_are_those_of_candle_nn() -> Result<()> {
     let names = ["weight", "bias"];
-    let weights = names.map(|name| Ok((name.to_owned(), normal(3, &[SIZE], 1.0, 0.3)?.to_dtype(DType::F32)?)));
+    let weights =
+        names.map(|name| Ok((name.to_owned(), normal(3, &[SIZE], 1.0, 0.3)?.to_dtype(DType::F32)?)));
     let weights = weights.into_iter().collect::<Result<_>>()?;
     let vb = VarBuilder::from_tensors(weights, DType::F32, &Device::Cpu);
     let x = input()?.to_dtype(DType::F32)?;
     let (ours, theirs) = (ours::plain::layers(SIZE, &vb)?, theirs::plain::layers(SIZE, &vb)?);
     for ((name, ours), (_, theirs)) in ours.iter().zip(&theirs) {
         assert_eq!(crate::ours::plain::told(ours)?, crate::theirs::plain::told(theirs)?, "{name}");
-        let (y, expected) = (ours.forward(&x)?.to_dtype(DType::F64)?, theirs.forward(&x)?.to_dtype(DType::F64)?);
+        let (y, expected) =
+            (ours.forward(&x)?.to_dtype(DType::F64)?, theirs.forward(&x)?.to_dtype(DType::F64)?);
         assert!(largest(&y, &expected)? < 4e-6, "{name}");
     }
     assert_eq!(ours.len(), 8);

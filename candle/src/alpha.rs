@@ -5,6 +5,7 @@ pub const DEFAULT_ALPHA: f64 = 0.5;
 
 /// Where in a language model's block the layer stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 pub enum Position {
     /// In front of attention.
     Attention,

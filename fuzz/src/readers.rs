@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::value::RawValue;
+
 use super::format::safetensors::{Entry, Header};
 use super::format::{
     Extent, Kind, Places, decode, npy as format_npy, product, safetensors as format_safetensors,
@@ -47,7 +49,7 @@ pub(crate) fn safetensors(bytes: &[u8]) {
                 .for_each(|range| written.extend(&bytes[range.start as usize..range.end as usize]));
             let again =
                 format_safetensors::read(&mut &written[..], written.len() as u64).expect("it is read again");
-            assert_eq!(again.metadata().map(|text| text.get()), header.metadata().map(|text| text.get()));
+            assert_eq!(again.metadata().map(RawValue::get), header.metadata().map(RawValue::get));
             let extent = again.extent(Some(name)).expect("the new tensor is there");
             assert_eq!((extent.kind, extent.shape.as_slice()), (kind, shape));
             let (mut expected, mut after) = (before.clone(), tensors(&written, &again));

@@ -1,7 +1,8 @@
 //! The ops composed of candle's own, and what tests compare.
 
 use candle_core::{DType, Device, Result, Tensor, Var};
-use dyt_candle::{Affine, Channels, Std};
+use dyt_candle::ops::{self, Affine};
+use dyt_candle::{Channels, Std};
 
 /// An op with all that it takes; parameters that it does not have are `None`.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -83,10 +84,10 @@ impl Case {
     pub(crate) fn fused(&self, x: &Tensor) -> Result<Tensor> {
         let affine = Affine { weight: self.gamma.as_deref(), bias: self.beta.as_deref() };
         match self.op {
-            Op::Dyt => dyt_candle::dynamic_tanh(x, &self.alpha, affine, self.channels),
-            Op::Derf => dyt_candle::derf(x, &self.alpha, &self.shift, affine, self.channels),
-            Op::LayerNorm(std) => dyt_candle::layer_norm(x, affine, EPS, std, self.channels),
-            Op::RmsNorm => dyt_candle::rms_norm(x, affine, EPS, self.channels),
+            Op::Dyt => ops::dynamic_tanh(x, &self.alpha, affine, self.channels),
+            Op::Derf => ops::derf(x, &self.alpha, &self.shift, affine, self.channels),
+            Op::LayerNorm(std) => ops::layer_norm(x, affine, EPS, std, self.channels),
+            Op::RmsNorm => ops::rms_norm(x, affine, EPS, self.channels),
         }
     }
 

@@ -2,7 +2,8 @@
 
 use crate::composed::{Case, EPS, OPS, Op, close, flat, loss, tensor};
 use candle_core::{DType, Result, Tensor, Var, bail};
-use dyt_candle::{Affine, Channels};
+use dyt_candle::Channels;
+use dyt_candle::ops::{self, Affine};
 
 const SHAPES: [&[usize]; 6] = [&[1, 2], &[3, 5], &[7, 33], &[2, 3, 17], &[2, 1, 3, 64], &[129, 7]];
 
@@ -152,7 +153,7 @@ fn parameters_of_any_layout_take_their_gradients() -> Result<()> {
     let (weight, bias) = (table.get_on_dim(1, 0)?, table.get_on_dim(1, 1)?);
     assert!(!weight.is_contiguous());
     let affine = Affine::weight(&weight).with_bias(&bias);
-    let y = dyt_candle::derf(&case.x, &alpha, &shift, affine, Channels::Last)?;
+    let y = ops::derf(&case.x, &alpha, &shift, affine, Channels::Last)?;
     let grads = loss(&y)?.backward()?;
     let (Some(dalpha), Some(dshift), Some(dtable)) =
         (grads.get(&alpha), grads.get(&shift), grads.get(&table))
@@ -208,10 +209,10 @@ fn detached(case: &Case) -> Result<Tensor> {
     let affine = Affine { weight: gamma.as_ref(), bias: beta.as_ref() };
     let x = case.x.as_detached_tensor();
     match case.op {
-        Op::Dyt => dyt_candle::dynamic_tanh(&x, &alpha, affine, Channels::Last),
-        Op::Derf => dyt_candle::derf(&x, &alpha, &shift, affine, Channels::Last),
-        Op::LayerNorm(std) => dyt_candle::layer_norm(&x, affine, EPS, std, Channels::Last),
-        Op::RmsNorm => dyt_candle::rms_norm(&x, affine, EPS, Channels::Last),
+        Op::Dyt => ops::dynamic_tanh(&x, &alpha, affine, Channels::Last),
+        Op::Derf => ops::derf(&x, &alpha, &shift, affine, Channels::Last),
+        Op::LayerNorm(std) => ops::layer_norm(&x, affine, EPS, std, Channels::Last),
+        Op::RmsNorm => ops::rms_norm(&x, affine, EPS, Channels::Last),
     }
 }
 
@@ -258,5 +259,20 @@ fn what_does_not_fit_is_refused() -> Result<()> {
     case.alpha = Var::from_tensor(&tensor(1, &[2], DType::F32)?)?;
     let refused = case.fused(&case.x).map_err(|e| e.to_string());
     assert!(refused.is_err_and(|e| e.contains("alpha")));
+    Ok(())
+}
+
+#[test]
+fn a_wrong_dtype_is_refused_with_the_call_that_sets_it() -> Result<()> {
+    for op in OPS {
+        let case = Case::new(op, &[4, 6], DType::F32, DType::F32)?;
+        for dtype in [DType::F64, DType::U32] {
+            let refused = case.fused(&tensor(1, &[4, 6], DType::F32)?.to_dtype(dtype)?);
+            let Err(refused) = refused.map_err(|e| e.to_string()) else { bail!("{op:?} took {dtype:?}") };
+            for part in [format!("{dtype:?}"), "`.to_dtype(DType::F32)?` on x".into(), "VarBuilder".into()] {
+                assert!(refused.contains(&part), "{op:?}: {refused}");
+            }
+        }
+    }
     Ok(())
 }

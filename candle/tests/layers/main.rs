@@ -1,7 +1,10 @@
 //! The layers, against candle's own ops and as models use them.
 
 mod composed;
+mod convert;
 #[cfg(feature = "cuda")]
 mod cuda;
 mod gradients;
 mod modules;
+#[cfg(feature = "serde")]
+mod serde;

@@ -3,11 +3,9 @@
 use std::collections::HashMap;
 
 use crate::composed::{close, flat, tensor};
-use candle_core::{DType, Device, Module, Result, Tensor};
+use candle_core::{DType, Device, Module, Result, Tensor, Var, bail};
 use candle_nn::{AdamW, Optimizer, ParamsAdamW, VarBuilder, VarMap};
-use dyt_candle::{
-    Derf, DynamicTanh, LayerNorm, NormKind, RmsNorm, Std, convert_norms, convert_var_map, is_norm_name,
-};
+use dyt_candle::{Channels, Derf, DynamicTanh, Gamma, LayerNorm, Norm, NormKind, RmsNorm, Std};
 
 const KINDS: [NormKind; 4] =
     [NormKind::layer_norm(), NormKind::rms_norm(), NormKind::dyt(), NormKind::derf()];
@@ -95,95 +93,132 @@ fn every_kind_learns_its_parameters() -> Result<()> {
     Ok(())
 }
 
-/// What a small model's weights are called.
-fn model() -> Result<HashMap<String, Tensor>> {
-    let names: [(&str, &[usize]); 6] = [
-        ("blocks.0.norm1.weight", &[4]),
-        ("blocks.0.norm1.bias", &[4]),
-        ("blocks.0.fc.weight", &[4, 4]),
-        ("blocks.0.fc.bias", &[4]),
-        ("blocks.0.gate.weight", &[4]),
-        ("ln_f.weight", &[4]),
-    ];
-    names.into_iter().map(|(name, shape)| Ok((name.to_owned(), tensor(7, shape, DType::F32)?))).collect()
-}
-
-fn names(weights: &HashMap<String, Tensor>) -> Vec<&str> {
-    let mut names: Vec<_> = weights.keys().map(String::as_str).collect();
-    names.sort_unstable();
-    names
+/// A builder of these tensors.
+fn builder<const N: usize>(tensors: [(&str, Tensor); N]) -> VarBuilder<'static> {
+    let tensors = tensors.into_iter().map(|(name, tensor)| (name.to_owned(), tensor)).collect();
+    VarBuilder::from_tensors(tensors, DType::F32, &Device::Cpu)
 }
 
 #[test]
-fn norms_of_a_model_are_exchanged_and_the_rest_is_kept() -> Result<()> {
-    let weights = model()?;
-    let converted = convert_norms(&weights, |name, cols| {
-        assert_eq!(cols, 4);
-        is_norm_name(name).then(|| NormKind::derf().with_alpha(if name == "ln_f" { 0.25 } else { 0.75 }))
-    })?;
-    assert_eq!(
-        names(&converted),
-        [
-            "blocks.0.fc.bias",
-            "blocks.0.fc.weight",
-            "blocks.0.gate.weight",
-            "blocks.0.norm1.alpha",
-            "blocks.0.norm1.bias",
-            "blocks.0.norm1.shift",
-            "blocks.0.norm1.weight",
-            "ln_f.alpha",
-            "ln_f.bias",
-            "ln_f.shift",
-            "ln_f.weight"
-        ]
-    );
-    assert_eq!(flat(&converted["ln_f.alpha"])?, [0.25]);
-    assert_eq!(flat(&converted["ln_f.bias"])?, [0.0; 4]);
-    for (name, tensor) in &weights {
-        assert_eq!(flat(&converted[name])?, flat(tensor)?, "{name}");
+fn weights_of_older_checkpoints_load_as_in_candle_nn() -> Result<()> {
+    let (x, gamma, beta) =
+        (tensor(1, &[4, 10], DType::F32)?, tensor(2, &[10], DType::F32)?, tensor(3, &[10], DType::F32)?);
+    let vb = builder([("LayerNorm.gamma", gamma.clone()), ("LayerNorm.beta", beta.clone())]).pp("LayerNorm");
+    let expected = candle_nn::layer_norm(10, 1e-12, vb.clone())?.forward(&x)?;
+    let norm = dyt_candle::layer_norm(10, 1e-12, vb.clone())?;
+    close("LayerNorm", &norm.forward(&x)?, &expected, 2e-6)?;
+    let norm = NormKind::layer_norm().with_eps(1e-12).load(10, vb.clone())?;
+    close("NormKind::layer_norm", &norm.forward(&x)?, &expected, 2e-6)?;
+    let expected = candle_nn::rms_norm(10, 1e-5, vb.clone())?.forward(&x)?;
+    close("RmsNorm", &dyt_candle::rms_norm(10, 1e-5, vb)?.forward(&x)?, &expected, 2e-6)?;
+    // Where both names are there, the newer one counts, as in candle_nn.
+    let both = builder([
+        ("weight", gamma.clone()),
+        ("gamma", beta.clone()),
+        ("bias", beta.clone()),
+        ("beta", gamma),
+    ]);
+    let expected = candle_nn::layer_norm(10, 1e-5, both.clone())?.forward(&x)?;
+    close("both", &dyt_candle::layer_norm(10, 1e-5, both)?.forward(&x)?, &expected, 2e-6)
+}
+
+#[test]
+fn scalars_of_no_dimension_load() -> Result<()> {
+    let x = tensor(1, &[4, 6], DType::F32)?;
+    let (ones, zeros) =
+        (Tensor::ones(6, DType::F32, &Device::Cpu)?, Tensor::zeros(6, DType::F32, &Device::Cpu)?);
+    let scalar = |value: f32, rank: usize| Tensor::full(value, vec![1; rank], &Device::Cpu);
+    for rank in [0, 1] {
+        let vb = builder([
+            ("alpha", scalar(0.75, rank)?),
+            ("shift", scalar(0.25, rank)?),
+            ("weight", ones.clone()),
+            ("bias", zeros.clone()),
+        ]);
+        let y = NormKind::dyt().load(6, vb.clone())?.forward(&x)?;
+        close("DyT", &y, &(&x * 0.75)?.tanh()?, 2e-6)?;
+        let y = NormKind::derf().load(6, vb)?.forward(&x)?;
+        close("Derf", &y, &((&x * 0.75)? + 0.25)?.erf()?, 2e-6)?;
     }
-    // And back, to a kind that has neither bias nor scalars.
-    let back = convert_norms(&converted, |name, _| is_norm_name(name).then(NormKind::rms_norm))?;
-    let mut expected = names(&weights);
-    expected.retain(|name| *name != "blocks.0.norm1.bias");
-    assert_eq!(names(&back), expected);
-    Ok(())
-}
-
-#[test]
-fn converted_variables_load_as_the_new_kind_and_are_its_own() -> Result<()> {
+    // A variable of no dimension is loaded itself, and so it learns.
     let vars = VarMap::new();
-    let vb = VarBuilder::from_varmap(&vars, DType::F32, &Device::Cpu);
-    NormKind::layer_norm().load(4, vb.pp("norm"))?;
-    let converted = convert_var_map(&vars, |name, _| is_norm_name(name).then(NormKind::dyt))?;
-    let vb = VarBuilder::from_varmap(&converted, DType::F32, &Device::Cpu);
-    let x = tensor(1, &[3, 4], DType::F32)?;
-    let norm = NormKind::dyt().load(4, vb.pp("norm"))?;
-    close("y", &norm.forward(&x)?, &(&x * 0.5)?.tanh()?, 2e-6)?;
-    assert_eq!(converted.all_vars().len(), 3);
-    // Training one of them leaves the other alone.
-    for var in converted.all_vars() {
-        var.set(&var.zeros_like()?)?;
-    }
-    assert_eq!(vars.all_vars().iter().filter(|var| flat(var).is_ok_and(|v| v == [1.0; 4])).count(), 1);
+    let alpha = Var::from_tensor(&scalar(0.75, 0)?)?;
+    let Ok(mut held) = vars.data().lock() else { bail!("nobody else holds the variables") };
+    held.insert("alpha".into(), alpha.clone());
+    drop(held);
+    let norm = NormKind::dyt().load(6, VarBuilder::from_varmap(&vars, DType::F32, &Device::Cpu))?;
+    let grads = norm.forward(&x)?.sqr()?.sum_all()?.backward()?;
+    assert!(grads.get(&alpha).is_some_and(|grad| grad.rank() == 0));
+    // Two elements are no alpha, and the error is that of the usual shape.
+    let vb = builder([("alpha", scalar(0.5, 1)?.repeat(2)?), ("weight", ones), ("bias", zeros)]);
+    let Err(refused) = NormKind::dyt().load(6, vb).map_err(|e| e.to_string()) else { bail!("two elements") };
+    assert!(refused.contains("[1]") && refused.contains("[2]"), "{refused}");
+    let Err(refused) = NormKind::dyt().load(6, builder([])).map_err(|e| e.to_string()) else { bail!("none") };
+    assert!(refused.contains("alpha"), "{refused}");
     Ok(())
 }
 
 #[test]
-fn names_of_norms_are_known() {
-    for name in [
-        "norm",
-        "blocks.3.norm1",
-        "model.layers.0.input_layernorm",
-        "h.0.ln_1",
-        "ln_f",
-        "ln1",
-        "ln",
-        "fc_norm",
+fn eps_is_that_of_the_model() -> Result<()> {
+    // Rows of which the variance is about 1e-8: with eps 1e-5 y would be thirty times as small.
+    let x = (tensor(1, &[4, 10], DType::F32)? * 1e-4)?;
+    let (ones, zeros) =
+        (Tensor::ones(10, DType::F32, &Device::Cpu)?, Tensor::zeros(10, DType::F32, &Device::Cpu)?);
+    let vb = || builder([("weight", ones.clone()), ("bias", zeros.clone())]);
+    let expected = candle_nn::layer_norm(10, 1e-12, vb())?.forward(&x)?;
+    let other = candle_nn::layer_norm(10, 1e-5, vb())?.forward(&x)?;
+    assert!(flat(&expected)?[0].abs() > 10.0 * flat(&other)?[0].abs());
+    for (kind, eps, norm) in [
+        (NormKind::layer_norm(), Some(1e-5), LayerNorm::new(ones.clone(), zeros.clone(), 1e-5).forward(&x)?),
+        (NormKind::rms_norm(), Some(1e-6), RmsNorm::new(ones.clone(), 1e-6).forward(&x)?),
+        (NormKind::dyt(), None, (&x * 0.5)?.tanh()?),
+        (NormKind::derf(), None, (&x * 0.5)?.erf()?),
     ] {
-        assert!(is_norm_name(name), "{name}");
+        assert_eq!(kind.eps(), eps);
+        close(&format!("{kind:?}"), &kind.load(10, vb())?.forward(&x)?, &norm, 2e-6)?;
+        let set = kind.with_eps(1e-12);
+        assert_eq!(set.eps(), eps.map(|_| 1e-12));
+        assert_eq!(set.with_eps(eps.unwrap_or_default()), kind, "with_eps changes eps alone");
     }
-    for name in ["fc1", "norm.proj", "attn.qkv", "lnear", ""] {
-        assert!(!is_norm_name(name), "{name}");
+    let of_kind = NormKind::layer_norm().with_eps(1e-12).load(10, vb())?.forward(&x)?;
+    let of_layer = LayerNorm::new(ones.clone(), zeros, 1e-5).with_eps(1e-12);
+    assert_eq!((of_layer.eps(), RmsNorm::new(ones, 1e-5).with_eps(1e-12).eps()), (1e-12, 1e-12));
+    close("by NormKind", &of_kind, &expected, 1e-5)?;
+    close("by LayerNorm", &of_layer.forward(&x)?, &expected, 1e-5)
+}
+
+#[test]
+fn a_norm_of_any_kind_takes_channels_first() -> Result<()> {
+    let x = tensor(1, &[2, 6, 5], DType::F32)?;
+    for kind in KINDS {
+        let vars = VarMap::new();
+        let norm: Norm = kind.load(6, VarBuilder::from_varmap(&vars, DType::F32, &Device::Cpu))?;
+        let expected = norm.forward(&x.transpose(1, 2)?.contiguous()?)?.transpose(1, 2)?;
+        let first = norm.with_channels(Channels::First).forward(&x)?;
+        close(&format!("{kind:?}"), &first, &expected, 1e-6)?;
     }
+    Ok(())
+}
+
+#[test]
+fn one_plus_weight_is_gamma_where_the_kind_says_so() -> Result<()> {
+    let (x, weight) = (tensor(1, &[4, 10], DType::F32)?, (tensor(2, &[10], DType::F32)? * 0.01)?);
+    let vb = builder([("weight", weight.clone()), ("bias", weight.clone())]);
+    for kind in [NormKind::layer_norm(), NormKind::rms_norm()] {
+        let gemma = kind.with_gamma(Gamma::OnePlusWeight);
+        assert_eq!(gemma.gamma(), Gamma::OnePlusWeight);
+        let more = builder([("weight", (&weight + 1.0)?), ("bias", weight.clone())]);
+        let expected = kind.load(10, more)?.forward(&x)?;
+        assert_eq!(flat(&gemma.load(10, vb.clone())?.forward(&x)?)?, flat(&expected)?);
+        // Made anew, the weight begins at 0, so that gamma begins at 1.
+        let (made, usual) = (made(gemma, 10, DType::BF16)?, made(kind, 10, DType::BF16)?);
+        assert_eq!((flat(&made["n.weight"])?, flat(&usual["n.weight"])?), (vec![0.0; 10], vec![1.0; 10]));
+    }
+    // 1 + weight is not rounded to bf16, which has steps of 1/128 there.
+    let small = Tensor::full(1e-3_f32, 10, &Device::Cpu)?.to_dtype(DType::BF16)?;
+    let x = tensor(1, &[4, 10], DType::BF16)?;
+    let exact = RmsNorm::new((small.to_dtype(DType::F32)? + 1.0)?, 1e-6).forward(&x)?;
+    let gemma = RmsNorm::new(small, 1e-6).with_gamma(Gamma::OnePlusWeight).forward(&x)?;
+    assert_eq!((gemma.dtype(), flat(&gemma)?), (DType::BF16, flat(&exact)?));
+    Ok(())
 }

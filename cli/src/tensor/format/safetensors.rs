@@ -314,22 +314,22 @@ mod tests {
     }
 
     /// What is kept, where the elements of the old file begin at 0.
-    fn kept(name: &str, kind: Kind, shape: &[u64]) -> Result<[Vec<Range<u64>>; 2], FormatError> {
+    fn kept(name: &str, kind: Kind, shape: &[u64]) -> Result<[Vec<(u64, u64)>; 2], FormatError> {
         let bytes = file(TWO, 28);
         let header = read(&mut &bytes[..], bytes.len() as u64)?;
         let plan = header.with(&Entry { name, kind, shape })?;
-        let shift = |range: &Range<u64>| range.start - header.begin..range.end - header.begin;
+        let shift = |range: &Range<u64>| (range.start - header.begin, range.end - header.begin);
         Ok([plan.before, plan.after].map(|ranges| ranges.iter().map(shift).collect()))
     }
 
     #[test]
     fn a_tensor_stands_with_those_of_its_type() -> Result<(), FormatError> {
-        assert_eq!(kept("a", Kind::F32, &[2, 3])?, [vec![], vec![24..28]]);
-        assert_eq!(kept("a", Kind::F16, &[3])?, [vec![24..28], vec![]]);
-        assert_eq!(kept("b", Kind::F32, &[1])?, [vec![0..24], vec![]]);
-        assert_eq!(kept("c", Kind::F32, &[1])?, [vec![0..24], vec![24..28]]);
-        assert_eq!(kept("c", Kind::Bf16, &[1])?, [vec![0..28], vec![]]);
-        assert_eq!(kept("c", Kind::F64, &[1])?, [vec![], vec![0..28]]);
+        assert_eq!(kept("a", Kind::F32, &[2, 3])?, [vec![], vec![(24, 28)]]);
+        assert_eq!(kept("a", Kind::F16, &[3])?, [vec![(24, 28)], vec![]]);
+        assert_eq!(kept("b", Kind::F32, &[1])?, [vec![(0, 24)], vec![]]);
+        assert_eq!(kept("c", Kind::F32, &[1])?, [vec![(0, 24)], vec![(24, 28)]]);
+        assert_eq!(kept("c", Kind::Bf16, &[1])?, [vec![(0, 28)], vec![]]);
+        assert_eq!(kept("c", Kind::F64, &[1])?, [vec![], vec![(0, 28)]]);
         Ok(())
     }
 

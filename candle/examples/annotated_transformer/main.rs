@@ -10,12 +10,12 @@ mod block;
 
 use candle_core::{DType, Device, Result, Tensor};
 use candle_nn::{VarBuilder, VarMap};
-use dyt_candle::{NormKind, Std};
+use dyt_candle::{Gamma, NormKind, Std};
 
 use crate::block::{Block, causal};
 
 /// The LayerNorm of the Annotated Transformer.
-const NORM: NormKind = NormKind::LayerNorm { eps: 1e-6, std: Std::Unbiased };
+const NORM: NormKind = NormKind::LayerNorm { eps: 1e-6, std: Std::Unbiased, gamma: Gamma::Weight };
 
 fn main() -> Result<()> {
     let (width, heads, tokens) = (64, 4, 10);

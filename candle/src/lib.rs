@@ -7,8 +7,10 @@
 //! | [`LayerNorm`] | (x − mean)·rstd·gamma + beta | `weight`, `bias` |
 //! | [`RmsNorm`] | x·rstd·gamma | `weight` |
 //!
-//! [`NormKind`] describes one of them in a model's configuration and builds a [`Norm`]; [`convert_norms`] turns the
-//! weights of a model with one kind into those of another.
+//! [`layer_norm`], [`rms_norm`], [`LayerNorm::new`] and the others have the names and arguments of candle_nn's, so that a
+//! model changes its `use` line; [`transformers`] has the norms that candle_transformers' model files define. [`ops`] has
+//! the same as functions of tensors. [`NormKind`] describes a norm in a model's configuration and builds a [`Norm`];
+//! [`convert_norms`] turns the weights of a model with one kind into those of another.
 //!
 //! Tensors are f32, f16 or bf16, on the CPU or, with the feature `cuda`, on an NVIDIA GPU. candle's storage is read where
 //! it lies: contiguous tensors with any offset, and channels-last views of channels-first data. Other layouts are made

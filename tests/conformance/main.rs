@@ -48,10 +48,15 @@ fn every_case_passes_on_every_device() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// The largest part of the outputs of an op that may be anything, where values are huge or not finite. Measured over
-/// the list: up to 0.0001 of the pointwise ops and 0.162 of the norms, of which an infinity leaves a whole row open.
-fn most_open(op: Op) -> f64 {
-    if op.is_pointwise() { 0.001 } else { 0.2 }
+/// The largest part of the outputs of an op that may be anything. Measured over the list: up to 0.0001 of the pointwise ops.
+/// Of the norms up to 0.162 where values are not finite, because an infinity leaves a whole row open; 0.043 where they are
+/// tiny, because a row of zeros with an eps of 0 has no rstd; none where they are huge.
+fn most_open(op: Op, values: Values) -> f64 {
+    match values {
+        Values::NonFinite if !op.is_pointwise() => 0.2,
+        Values::TinyNormal if !op.is_pointwise() => 0.06,
+        _ => 0.001,
+    }
 }
 
 /// A comparison that accepts anything for too many elements tests nothing.
@@ -74,16 +79,16 @@ fn few_elements_may_be_anything() -> Result<(), Box<dyn Error>> {
             } else if all > 0 {
                 // Every output of every case counts the same, however large it is.
                 let key = (p.op().name(), p.dtype().name(), case.values.name());
-                let (_, sum, count) = shares.entry(key).or_insert((p.op(), 0.0, 0.0));
+                let (_, sum, count) = shares.entry(key).or_insert((most_open(p.op(), case.values), 0.0, 0.0));
                 *sum += open as f64 / all as f64;
                 *count += 1.0;
             }
         }
     }
     assert_eq!(shares.len(), 4 * Op::ALL.len() * DType::ALL.len());
-    for (key, (op, sum, count)) in shares {
+    for (key, (most, sum, count)) in shares {
         println!("{key:?}: {:.4} may be anything", sum / count);
-        assert!(sum / count <= most_open(op), "{key:?}: {} may be anything", sum / count);
+        assert!(sum / count <= most, "{key:?}: {} may be anything", sum / count);
     }
     Ok(())
 }

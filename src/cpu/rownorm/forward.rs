@@ -101,7 +101,6 @@ impl<T: Stored, P: Stored, const CENTER: bool> Forward<T, P, CENTER> {
         row: usize,
     ) -> bool {
         let mut fit = Fit::<S::F, R>::new(simd);
-        let mut reaches = repeat(simd.splat(0.0));
         let lines = Row::<STREAM> { cols: self.cols };
         // SAFETY: the rows lie in the tensor.
         unsafe {
@@ -110,12 +109,11 @@ impl<T: Stored, P: Stored, const CENTER: bool> Forward<T, P, CENTER> {
                 let x = self.x.add((row + r) * self.row_stride);
                 [fit.m[r]] = guess::<S, T, _, 1, CENTER>(simd, lines, x);
             }
-            for (r, reaches) in reaches.iter_mut().enumerate() {
+            for r in 0..R {
                 let one = self.fit(simd, lines, (row + r) * self.row_stride, row + r, [fit.m[r]]);
                 (fit.m[r], fit.rstd[r], fit.shift[r]) = (one.m[0], one.rstd[0], one.shift[0]);
-                *reaches = reach(simd, one.rstd[0]);
             }
-            if strays::<S, R>(simd, reaches) {
+            if fit.strays(simd) {
                 return false;
             }
             let at = row * self.row_stride;
@@ -168,12 +166,8 @@ impl<S: Simd, T: Stored, P: Stored, const CENTER: bool> RunKernel<S> for Forward
         unsafe {
             let m: [S::F; N] = guess::<S, T, _, N, CENTER>(simd, runs, self.x.add(at));
             let fit = self.fit(simd, runs, at, n * self.inner + s, m);
-            let mut reaches = fit.rstd;
-            each!(i < N, {
-                reaches[i] = reach(simd, reaches[i]);
-            });
             // Lanes behind a ragged end repeat one that is there.
-            if strays::<S, N>(simd, reaches) {
+            if fit.strays(simd) {
                 return false;
             }
             runs.walk::<_, 1>(simd, &Write { kernel: *self, columns: runs, at, fit }, 0);
@@ -201,6 +195,16 @@ impl<F: Lanes, const N: usize> Fit<F, N> {
     fn new<S: Simd<F = F>>(simd: S) -> Self {
         let zero = repeat(simd.splat(0.0));
         Self { m: zero, rstd: zero, shift: zero }
+    }
+
+    /// Whether f32 may not hold the squares of one of the lines.
+    #[inline(always)]
+    fn strays<S: Simd<F = F>>(&self, simd: S) -> bool {
+        let mut reaches = self.rstd;
+        each!(i < N, {
+            reaches[i] = reach(simd, reaches[i]);
+        });
+        strays::<S, N>(simd, reaches)
     }
 
     #[inline(always)]

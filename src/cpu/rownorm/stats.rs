@@ -94,9 +94,8 @@ impl Norm {
         }
         let std = self.unbiased_std(simd, variance);
         let positive = simd.splat(0.0).lt(std);
-        // Where std is 0 every x̂ is 0 too, and 0/0 would raise the flag of an invalid operation. A choice of the divisor by
-        // `positive` would not prevent it: compilers drop the choice, since the quotient is chosen by the same.
-        let divisor = (simd.splat(self.freedom) * (std * rstd)).at_least(simd.splat(f32::MIN_POSITIVE));
+        // Where std is 0 every x̂ is 0 too. It is no divisor there: 0/0 would raise the flag of an invalid operation.
+        let divisor = S::F::select(positive, simd.splat(self.freedom) * (std * rstd), simd.splat(1.0));
         S::F::select(positive, dot / divisor, std)
     }
 

@@ -2,6 +2,7 @@
 //! dbeta = Σ dy over rows.
 
 use super::columns::{Columns, Rows};
+use super::groups::Groups;
 use super::lines::{Address, Lines, Row, RunKernel, Runs, for_runs};
 use super::stats::{Moments, Norm, guess, moments, of, reach, statistics, strays};
 use crate::cpu::each::{each, repeat};
@@ -53,16 +54,12 @@ impl<T: Stored, P: Stored, const CENTER: bool> Kernel for Backward<T, P, CENTER>
             unsafe { for_runs(simd, &self, self.lines, self.cols, self.inner) };
             return;
         }
-        let Range { begin, end } = self.lines;
         // With fewer registers two vectors of a row make a line, and two rows of x and dy leave the first-level cache.
         let wide = S::REGISTERS >= 32 && self.cols * size_of::<T>() > ROW_BYTES;
         let side_by_side =
             !self.stream || wide && io::stores_whole_lines::<S, T>() && io::lines_up::<T>(self.row_stride);
-        let mut row = begin;
-        // As in the forward.
-        let mut single = begin;
-        while row < end {
-            let room = if row < single { 1 } else { end - row };
+        let mut groups = Groups::new(self.lines);
+        while let Some((row, room)) = groups.peek() {
             // SAFETY: the rows lie in the tensor.
             let (rows, done) = unsafe {
                 if S::REGISTERS >= 32 && !T::NARROW && side_by_side && room >= 4 {
@@ -81,14 +78,9 @@ impl<T: Stored, P: Stored, const CENTER: bool> Kernel for Backward<T, P, CENTER>
                     (1, self.rows::<S, 1, 2, false>(simd, row))
                 }
             };
-            if done {
-                row += rows;
-            } else if rows > 1 {
-                single = row + rows;
-            } else {
+            if groups.pass(rows, done) {
                 // SAFETY: the row lies in the tensor; the sums are those of this chunk.
-                unsafe { self.exact(row * self.row_stride, row == begin) };
-                row += 1;
+                unsafe { self.exact(row * self.row_stride, row == self.lines.begin) };
             }
         }
         if self.stream {

@@ -1,6 +1,7 @@
 //! y = (x − mean)·rstd·gamma + beta.
 
 use super::columns::{Columns, Rows};
+use super::groups::Groups;
 use super::lines::{Address, Lines, Row, RunKernel, Runs, for_runs};
 use super::stats::{Norm, guess, reach, statistics, strays};
 use crate::cpu::each::{each, repeat};
@@ -44,17 +45,13 @@ impl<T: Stored, P: Stored, const CENTER: bool> Kernel for Forward<T, P, CENTER> 
             unsafe { for_runs(simd, &self, self.lines, self.cols, self.inner) };
             return;
         }
-        let Range { begin, end } = self.lines;
         // Streamed rows of f32 go one by one, in the order of their memory, so that reads run ahead of writes. Those of
         // 16 bits are bound by arithmetic.
         let side_by_side =
             !self.stream || T::NARROW && io::whole_lines::<S, T>(2) && io::lines_up::<T>(self.row_stride);
         let small = side_by_side && self.cols * size_of::<T>() <= ROW_BYTES;
-        let mut row = begin;
-        // The rows before this one go one by one: there is one among them whose squares f32 cannot hold.
-        let mut single = begin;
-        while row < end {
-            let room = if row < single { 1 } else { end - row };
+        let mut groups = Groups::new(self.lines);
+        while let Some((row, room)) = groups.peek() {
             // SAFETY: the rows lie in the tensor.
             let (rows, done) = unsafe {
                 if S::REGISTERS >= 32 && small && room >= 4 {
@@ -73,14 +70,9 @@ impl<T: Stored, P: Stored, const CENTER: bool> Kernel for Forward<T, P, CENTER> 
                     (1, self.rows::<S, 1, 4, false>(simd, row))
                 }
             };
-            if done {
-                row += rows;
-            } else if rows > 1 {
-                single = row + rows;
-            } else {
+            if groups.pass(rows, done) {
                 // SAFETY: the row lies in the tensor.
                 unsafe { self.exact(row * self.row_stride, row) };
-                row += 1;
             }
         }
         if self.stream {

@@ -1,6 +1,7 @@
 //! How the lines that a norm works on lie in memory: rows, or runs of channels-first data, where each lane of a
 //! vector is a line of its own.
 
+use super::groups::Groups;
 use crate::cpu::each::{each, repeat};
 use crate::cpu::io::{Extent, Full, Tail};
 use crate::cpu::param::Param;
@@ -270,12 +271,8 @@ pub(super) unsafe fn for_runs<S: Simd, K: RunKernel<S>>(
         let (n, begin) = (tile / tiles_a_row, tile % tiles_a_row * RUN_TILE);
         let end = inner.min(begin + RUN_TILE);
         let full = Runs { extent: Full, cols, inner };
-        let mut s = begin;
-        // The lines before this one go one by one, because there is one for `single` among them: a line has the same bits
-        // in any lane and beside any other.
-        let mut apart = begin;
-        while s < end {
-            let room = if s < apart { 1 } else { end - s };
+        let mut groups = Groups::new(Range { begin, end });
+        while let Some((s, room)) = groups.peek() {
             // SAFETY: every position from `begin` to `end` lies in the row.
             let (lines, done) = unsafe {
                 if S::REGISTERS >= 32 && room >= 4 * S::LANES {
@@ -286,14 +283,9 @@ pub(super) unsafe fn for_runs<S: Simd, K: RunKernel<S>>(
                     (room, kernel.runs::<_, 1>(simd, Runs { extent: Tail(room), cols, inner }, n, s))
                 }
             };
-            if done {
-                s += lines;
-            } else if lines > 1 {
-                apart = s + lines;
-            } else {
+            if groups.pass(lines, done) {
                 // SAFETY: the line lies in the tensor.
                 unsafe { kernel.single(n, s) };
-                s += 1;
             }
         }
     }

@@ -4,6 +4,7 @@ mod backward;
 mod columns;
 mod exact;
 mod forward;
+mod groups;
 mod lines;
 mod stats;
 

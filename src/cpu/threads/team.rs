@@ -26,6 +26,8 @@ pub(crate) fn device_opened() {
 pub(crate) struct Team {
     pool: Pool,
     threads: usize,
+    /// The process that it was made in.
+    process: u32,
 }
 
 /// Where the other threads come from.
@@ -41,7 +43,7 @@ enum Pool {
 
 impl Team {
     /// The calling thread.
-    pub(crate) const ALONE: Self = Self { pool: Pool::Nowhere, threads: 1 };
+    pub(crate) const ALONE: Self = Self { pool: Pool::Nowhere, threads: 1, process: 0 };
 
     /// The threads that there are, `limit` at most. No pool is touched for a limit of 1.
     pub(crate) fn at_most(limit: usize) -> Self {
@@ -52,10 +54,10 @@ impl Team {
         // In a forked child rayon takes a thread for one of a pool whose other threads are gone.
         let forked = process != FIRST_PROCESS.load(Ordering::Relaxed);
         if !forked && rayon::current_thread_index().is_some() {
-            return Self { pool: Pool::Callers, threads: rayon::current_num_threads().min(limit) };
+            return Self { pool: Pool::Callers, threads: rayon::current_num_threads().min(limit), process };
         }
         match Own::of(process) {
-            Some(own) => Self { pool: Pool::Own(own), threads: own.threads().min(limit) },
+            Some(own) => Self { pool: Pool::Own(own), threads: own.threads().min(limit), process },
             None => Self::ALONE,
         }
     }
@@ -80,7 +82,7 @@ impl Team {
 
     /// Offers the job to the other threads. A ticket that is taken late finds no task left.
     fn send_tickets(self, job: &Arc<Job>) {
-        let Some(token) = token() else { return };
+        let Some(token) = token(self.process) else { return };
         let waiting = Arc::strong_count(&token) - 2;
         let room = (self.threads * WAITING_A_THREAD).saturating_sub(waiting);
         for _ in 0..(self.threads - 1).min(job.tasks() - 1).min(room) {
@@ -98,17 +100,17 @@ impl Team {
     }
 }
 
-/// One more owner than there are tickets of this thread in queues, and this function's caller. None while the thread
-/// ends.
-fn token() -> Option<Arc<()>> {
+/// Its owners are this thread, the caller of this function, and each ticket of the thread that waits in a queue. None while
+/// the thread ends.
+fn token(process: u32) -> Option<Arc<()>> {
     thread_local! {
         static TOKEN: RefCell<(u32, Arc<()>)> = RefCell::new((0, Arc::new(())));
     }
     let of_this_process = |token: &RefCell<(u32, Arc<()>)>| {
         let mut token = token.borrow_mut();
         // Tickets that a parent process sent are taken by nobody here.
-        if token.0 != std::process::id() {
-            *token = (std::process::id(), Arc::new(()));
+        if token.0 != process {
+            *token = (process, Arc::new(()));
         }
         Arc::clone(&token.1)
     };

@@ -4,9 +4,9 @@
 
 mod common;
 
-use core::arch::asm;
 use core::hint::black_box;
 
+use common::modes::{mxcsr, with_mxcsr};
 use common::{Gradients, Inputs, Tensor, Wanted, devices, problems};
 use dyt::{Device, Forward, Problem, ProblemBuilder, Result, Storage};
 use dyt_conformance::staged;
@@ -17,20 +17,10 @@ const DIVIDE_BY_ZERO: u32 = 4;
 /// All six flags.
 const FLAGS: u32 = 0x3f;
 
-fn control_and_status() -> u32 {
-    let mut register = 0_u32;
-    // SAFETY: the instruction writes four bytes, and SSE is part of x86-64.
-    unsafe { asm!("stmxcsr [{}]", in(reg) &raw mut register, options(nostack)) };
-    register
-}
-
 /// The flags that `work` raises on this thread.
 fn raised<T>(work: impl FnOnce() -> T) -> (u32, T) {
-    let cleared = control_and_status() & !FLAGS;
-    // SAFETY: the control bits are those that were set; the flags may be cleared at any time.
-    unsafe { asm!("ldmxcsr [{}]", in(reg) &raw const cleared, options(nostack)) };
-    let result = work();
-    (control_and_status() & FLAGS, result)
+    let (after, result) = with_mxcsr(mxcsr() & !FLAGS, work);
+    (after & FLAGS, result)
 }
 
 /// Every op and storage in small shapes: one column, ragged ends of every vector, rows apart, channels-first.

@@ -128,15 +128,6 @@ fn flushed_subnormals_are_flushed_on_every_thread(device: &Device) -> Result<()>
 /// Runs `work` with subnormal numbers read and written as 0 (DAZ and FTZ).
 #[cfg(target_arch = "x86_64")]
 fn flushed<T>(work: impl FnOnce() -> T) -> T {
-    use core::arch::asm;
-    let mut before = 0_u32;
-    // SAFETY: it writes the register to `before`.
-    unsafe { asm!("stmxcsr [{}]", in(reg) &raw mut before) };
-    let flush = before | 1 << 15 | 1 << 6;
-    // SAFETY: the two bits are defined.
-    unsafe { asm!("ldmxcsr [{}]", in(reg) &raw const flush) };
-    let result = work();
-    // SAFETY: the value comes from the register.
-    unsafe { asm!("ldmxcsr [{}]", in(reg) &raw const before) };
-    result
+    use common::modes::{mxcsr, with_mxcsr};
+    with_mxcsr(mxcsr() | 1 << 15 | 1 << 6, work).1
 }

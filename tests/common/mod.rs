@@ -2,6 +2,8 @@
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
 pub(crate) mod arena;
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod modes;
 
 use core::ptr::NonNull;
 

@@ -215,8 +215,8 @@ int main(int argc, char **argv) {
     CHECK((float)DYT_LAYER_NORM_EPS == 1e-5f);
     CHECK((float)DYT_LAYER_NORM_UNBIASED_EPS == 1e-6f);
     CHECK((float)DYT_RMS_NORM_EPS == 1e-6f);
-    REFUSED(DYT_INVALID_ARGUMENT, "device is NULL", dyt_set_threads(NULL, 1));
     devices();
+    REFUSED(DYT_INVALID_ARGUMENT, "device is NULL", dyt_set_threads(NULL, 1));
     OK(dyt_device_open(argc > 1 ? argv[1] : "cpu", &device));
     if (device == NULL) return 1;
     allocations(device);

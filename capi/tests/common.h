@@ -172,4 +172,15 @@ static inline dyt_backward_args backward_args(void) {
     return a;
 }
 
+/* A forward of DyT without gamma and beta, on host memory, with alpha 0.5. */
+static inline int dyt_alone(const dyt_device *device, const float *x, float *y, int64_t rows, int64_t cols) {
+    float alpha = 0.5f;
+    dyt_problem p = problem_of(DYT_OP_DYT, DYT_F32, rows, cols);
+    dyt_forward_args a = forward_args();
+    a.x = x;
+    a.y = y;
+    a.alpha = &alpha;
+    return dyt_forward(device, &p, &a, NULL, 0, NULL);
+}
+
 #endif

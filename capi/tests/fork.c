@@ -11,15 +11,7 @@ static const dyt_device *device;
 static float x[ROWS * COLS], first[ROWS * COLS];
 static volatile int stop;
 
-static int call(float *y) {
-    float alpha = 0.5f;
-    dyt_problem p = problem_of(DYT_OP_DYT, DYT_F32, ROWS, COLS);
-    dyt_forward_args a = forward_args();
-    a.x = x;
-    a.y = y;
-    a.alpha = &alpha;
-    return dyt_forward(device, &p, &a, NULL, 0, NULL);
-}
+static int call(float *y) { return dyt_alone(device, x, y, ROWS, COLS); }
 
 static int same(void) {
     static float y[ROWS * COLS];

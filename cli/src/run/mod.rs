@@ -110,9 +110,9 @@ fn execute<T: Element>(
     notes: &[String],
 ) -> Result<(), CliError> {
     let bar = out::progress(job.layout.bytes(job.dtype), TEMPLATE);
-    let mut output = begin(args, job, x.shape(), &bar)?;
     let beside = args.gradients.as_ref().map(|reference| begin_gradients(reference, job, args.force));
     let beside = beside.transpose()?;
+    let mut output = begin(args, job, x.shape(), &bar)?;
     notes.iter().for_each(|note| out::note(note));
     let Some(mut dy) = dy else {
         stream::forward::<T>(job, &mut x, &mut output, &bar)?;

@@ -112,7 +112,7 @@ impl Sink {
     pub(crate) fn amend(path: &Path, entry: &Entry<'_>, bar: &ProgressBar) -> Result<Self, CliError> {
         let malformed = |source| CliError::Malformed { path: path.to_owned(), source };
         let target = target_of(path);
-        if !target.exists() {
+        if regular(path, &target)?.is_none() {
             return Self::tensors(path, std::slice::from_ref(entry), false);
         }
         let (mut old, metadata) = open_regular(&target)?;
@@ -220,7 +220,8 @@ fn unchanged(then: &Metadata, now: &Metadata) -> bool {
 
 /// What there is of the file `target`, to which `path` leads; an error unless it is a file.
 fn regular(path: &Path, target: &Path) -> Result<Option<Metadata>, CliError> {
-    match fs::metadata(target) {
+    // A link to nothing is there, too.
+    match fs::metadata(target).or_else(|_| fs::symlink_metadata(target)) {
         Ok(metadata) if !metadata.is_file() => {
             Err(CliError::Malformed { path: path.to_owned(), source: FormatError::NotRegular })
         }
@@ -239,4 +240,45 @@ fn temporary(folder: &Path) -> io::Result<NamedTempFile> {
 #[cfg(not(unix))]
 fn temporary(folder: &Path) -> io::Result<NamedTempFile> {
     tempfile::Builder::new().prefix(".dyt-").suffix(".tmp").tempfile_in(folder)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NEW: Entry<'_> = Entry { name: "new", dtype: DType::F32, shape: &[1] };
+
+    fn begun(sink: Result<Sink, CliError>) -> Result<Finished, CliError> {
+        let mut sink = sink?;
+        sink.write(&[1.0_f32])?;
+        sink.append_rest(&ProgressBar::hidden())?;
+        sink.finish()
+    }
+
+    #[test]
+    fn a_file_that_changes_meanwhile_is_left_as_it_is() -> Result<(), Box<dyn std::error::Error>> {
+        let folder = tempfile::tempdir()?;
+        let path = folder.path().join("m.safetensors");
+        begun(Sink::amend(&path, &NEW, &ProgressBar::hidden()))?.commit()?;
+        let amended = begun(Sink::amend(&path, &Entry { name: "other", ..NEW }, &ProgressBar::hidden()))?;
+        fs::write(&path, "of somebody else")?;
+        assert!(matches!(amended.commit(), Err(CliError::Changed { .. })));
+        assert_eq!(fs::read(&path)?, b"of somebody else");
+        assert_eq!(fs::read_dir(folder.path())?.count(), 1);
+        Ok(())
+    }
+
+    #[test]
+    fn a_file_that_comes_meanwhile_is_not_overwritten() -> Result<(), Box<dyn std::error::Error>> {
+        let folder = tempfile::tempdir()?;
+        let path = folder.path().join("y.safetensors");
+        let finished = begun(Sink::tensors(&path, &[NEW], false))?;
+        let forced = begun(Sink::tensors(&path, &[NEW], true))?;
+        fs::write(&path, "of somebody else")?;
+        assert!(matches!(finished.commit(), Err(CliError::Exists { .. })));
+        assert_eq!(fs::read(&path)?, b"of somebody else");
+        forced.commit()?;
+        assert_ne!(fs::read(&path)?, b"of somebody else");
+        Ok(())
+    }
 }

@@ -10,11 +10,10 @@ import sys
 import mpmath
 from mpmath import mpf
 
+import gpu
 import tables
-from fitting import f32, polynomial, ulp
-from rust import HEADER, array, curve, exponential
-
-TWO_OVER_SQRT_PI = 2 / mpmath.sqrt(mpmath.pi)
+from fitting import polynomial
+from rust import HEADER, array, pieces
 
 
 def report(name, errors, unit):
@@ -23,60 +22,32 @@ def report(name, errors, unit):
     print(f"{name}: " + ", ".join(f"{k}: {e:.3f}" for k, e in listed) + f" {unit}", file=sys.stderr)
 
 
-def exp_minus(half, degree):
-    """(e^-r - 1 + r)/r^2 for |r| <= half, weighted for the relative error of e^-r - 1."""
-    def function(r):
-        return (mpmath.expm1(-r) + r) / r**2 if abs(r) > 1e-15 else mpf(1) / 2
+def exp2_parts():
+    """(2^f - 1)/f for |f| <= 1/2, such that e - 1 with e = 2^n 2^f, n <= 0, is relatively exact: f below 0 is weighted
+    for 2^f - 1, that is n = 0, and f above 0 for 1 - 2^(f - 1) as well, that is n = -1."""
+    ln2 = mpmath.log(2)
 
-    def weight(r):
-        return abs(r * r / mpmath.expm1(-r)) * 2**24 if r else 0
+    def function(f):
+        return mpmath.expm1(f * ln2) / f if abs(f) > 1e-15 else ln2
 
-    return polynomial(function, -half, half, degree, weight)
+    def weight(f):
+        if f == 0:
+            return 2**24 / ln2
+        own = abs(f / mpmath.expm1(f * ln2))
+        if f > 0:
+            own = min(own, f / 2 / (1 - mpf(2) ** (f - 1)))
+        return own * 2**24
 
-
-def print_exp():
-    """e^-y: one polynomial between powers of two, and the shorter ones between the steps of a table."""
-    c, error = exp_minus(float(mpmath.log(2) / 2) * 1.0001, 4)
-    report("EXPM1", error, "* 2^-24 of e^-r - 1")
-    array("(e^(−r) − 1 + r)/r² for |r| ≤ ln 2 / 2.", "EXPM1", c)
-    for entries in (8, 16):
-        half = float(mpmath.log(2) / 2 / entries) * 1.001
-        def function(r):
-            return mpmath.expm1(-r) / r if abs(r) > 1e-15 else mpf(-1)
-        c, error = polynomial(function, -half, half, 2, lambda r: abs(r) * 2**24, {0: -1.0})
-        report(f"e^-r by {entries}", error, "* 2^-24")
-        exponential("e^(−2a)·2⁶⁴.", f"EXP_{entries}", tables.powers(mpf(1), entries), c)
-        exponential("2/√π·e^(−y)·2⁶⁴.", f"SLOPE_{entries}", tables.powers(TWO_OVER_SQRT_PI, entries), c)
+    return polynomial(function, -0.5001, 0.5001, 5, weight)
 
 
-def print_tanh():
-    """(tanh a / a - 1)/a^2 in powers of z = a^2, for a below 0.55."""
-    def function(z):
-        a = mpmath.sqrt(z)
-        return (mpmath.tanh(a) / a - 1) / z if z > 1e-12 else mpf(-1) / 3
-
-    def weight(z):
-        a = mpmath.sqrt(z)
-        return a * z / ulp(mpmath.tanh(a)) if z else 0
-
-    c, error = polynomial(function, 0, 0.551**2, 4, weight)
-    report("TANH_NEAR", error, "ulp")
-    array("(tanh a / a − 1)/a² in powers of a², for a from 0 to 0.55.", "TANH_NEAR", c)
-
-
-def print_erf():
-    """-ln(1 - erf a)/a - 1, weighted for the relative error of erf."""
-    def function(a):
-        return -mpmath.log(mpmath.erfc(a)) / a - 1 if a > 1e-15 else TWO_OVER_SQRT_PI - 1
-
-    def weight(a):
-        return a / mpmath.expm1(a * (1 + function(a))) * 2**24 if a > 1e-9 else 2**24 / TWO_OVER_SQRT_PI
-
-    c, error = polynomial(function, 0, 3.95, 8, weight)
-    report("LOG_ERFC", error, "* 2^-24 of erf")
-    array("−ln(1 − erf a)/a − 1 for a from 0 to 3.95.", "LOG_ERFC", c)
-
-
+# Name, fit, unit of its error, what it is. The last three are those of the GPUs.
+POLYNOMIALS = [
+    ("EXP2", exp2_parts, "* 2^-24 of e - 1", "(2^f − 1)/f for |f| ≤ 1/2."),
+    ("TANH_NEAR", gpu.tanh_near, "ulp", f"(tanh a / a − 1)/a² in powers of a², for a up to {gpu.TANH_NEAR_END}."),
+    ("ERF_NEAR", gpu.erf_near, "ulp", f"erf a / a − 1 in powers of a², for a up to {gpu.ERF_NEAR_END}."),
+    ("LOG2_ERFC", gpu.log2_erfc, "ulp of erf", f"log₂(1 − erf a) for a from {gpu.ERF_NEAR_END} to {gpu.ERF_END}."),
+]
 # Name, function, shift, limit, degree, entries, and what `tables.centred` takes besides.
 CENTRED = [
     ("TANH_8", mpmath.tanh, 0.75, 9.2, 7, 8, {"slope": 1.0}),
@@ -97,19 +68,20 @@ PLAIN = [
 
 def main():
     print(HEADER)
-    print_exp()
-    print_tanh()
-    print_erf()
+    for name, fit, unit, doc in POLYNOMIALS:
+        c, error = fit()
+        report(name, error, unit)
+        array(doc, name, c)
     for name, function, shift, limit, degree, entries, more in CENTRED:
         rows, errors = tables.centred(function, shift, limit, degree, entries, **more)
         report(name, errors, "ulp")
         apart = ", less a in the first piece" if "apart" in more else ""
-        curve(f"{function.__name__} a by centre and coefficients{apart}.", name, shift, limit, rows)
+        pieces(f"{function.__name__} a by centre and coefficients{apart}.", name, shift, limit, rows)
     for name, function, shift, limit, degree, entries, bits in PLAIN:
         rows, errors = tables.plain(function, shift, limit, degree, entries, bits)
         storage = {11: "f16", 8: "bf16"}[bits]
         report(name, errors, f"ulp of {storage}")
-        curve(f"{function.__name__} a by coefficients in a, for {storage}.", name, shift, limit, rows)
+        pieces(f"{function.__name__} a by coefficients in a, for {storage}.", name, shift, limit, rows)
 
 
 if __name__ == "__main__":

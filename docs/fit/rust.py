@@ -3,23 +3,13 @@
 import numpy
 
 HEADER = """\
-//! Coefficients of `exp`, `tanh` and `erf`, printed by `docs/fit/fit.py`: nothing here is edited by hand.
+//! Coefficients of 2^x, tanh and erf, printed by `docs/fit/fit.py`: nothing here is edited by hand.
 
 /// A function of a ≥ 0 in `E` pieces: the upper bits of a + `shift`, a up to `limit`, choose a column of `rows`.
-#[repr(align(64))]
-pub(super) struct Curve<const E: usize, const ROWS: usize> {
+pub(super) struct Table<const E: usize, const ROWS: usize> {
     pub(super) shift: f32,
     pub(super) limit: f32,
     pub(super) rows: [[f32; E]; ROWS],
-}
-
-/// A multiple of e^(−y) by powers of 2^(1/E).
-#[repr(align(64))]
-pub(super) struct Exp<const E: usize> {
-    /// The entry k is the multiple of 2^(k/E), less k·2²³/E in its bits.
-    pub(super) powers: [f32; E],
-    /// (e^(−r) − 1)/r for |r| ≤ ln 2 / 2E.
-    pub(super) q: [f32; 3],
 }"""
 
 
@@ -48,17 +38,10 @@ def array(doc, name, coefficients):
     print(listed(texts, "    ") + "];")
 
 
-def exponential(doc, name, bits, coefficients):
-    """An `Exp`."""
-    print(f"\n/// {doc}\npub(super) static {name}: Exp<{len(bits)}> = Exp {{")
-    print("    powers: [\n" + listed([f"f32::from_bits({b:#x})" for b in bits], "        ") + "    ],")
-    print(f"    q: [{', '.join(literal(c) for c in coefficients)}],\n}};")
-
-
-def curve(doc, name, shift, limit, rows):
-    """A `Curve`."""
+def pieces(doc, name, shift, limit, rows):
+    """A `Table`."""
     entries = len(rows[0])
-    print(f"\n/// {doc}\npub(super) static {name}: Curve<{entries}, {len(rows)}> = Curve {{")
+    print(f"\n/// {doc}\npub(super) static {name}: Table<{entries}, {len(rows)}> = Table {{")
     print(f"    shift: {literal(shift)},\n    limit: {literal(limit)},\n    rows: [")
     for row in rows:
         print("        [\n" + listed([literal(c) for c in row], "            ") + "        ],")

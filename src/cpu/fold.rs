@@ -1,70 +1,107 @@
-//! The second stage of the backward: partial sums of chunks, added in their order, become the gradients.
+//! The sums of the backward over rows. Each chunk of rows has its own, in the caller's workspace; in the second stage they
+//! are added in the order of the chunks, and become the gradients.
 
-use crate::cpu::each::each;
-use crate::cpu::io::{Extent, Full, Tail};
-use crate::cpu::param::Param;
-use crate::cpu::plan::{self, Range};
-use crate::cpu::simd::{Kernel, Lanes, Simd};
-use crate::cpu::stored::Stored;
-use crate::cpu::sum::{Compensated, Terms, row_sums};
-use crate::cpu::threads::Team;
+use super::lanes::{Kernel, LINE, Lanes, MAX_LANES, Register};
+use super::launch::Launch;
+use super::level::Isa;
+use super::param::Param;
+use super::plan;
+use super::rows::{At, Columns, load_part, store_part};
+use super::stage::Output;
+use super::stored::Stored;
+use super::sum::Compensated;
+use super::threads::{Shared, Team};
+use super::tile::{BLOCK, Slots, Tiles};
+use crate::Problem;
+use crate::cpu::choices::STEPS;
 use crate::ops::BackwardPtrs;
 
-use super::level::Isa;
-
-/// Columns of one task.
-const COLUMNS: usize = 1024;
-
-/// The sums of one chunk, one value a column; null where they are not asked for.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Slots {
-    pub(crate) dgamma: *mut f32,
-    pub(crate) dbeta: *mut f32,
-    pub(crate) dalpha: *mut f32,
-    pub(crate) dshift: *mut f32,
+/// Values of one sum for all columns, with ragged vectors at both ends and whole lines of the cache.
+const fn room(cols: usize) -> usize {
+    cols.next_multiple_of(MAX_LANES) + MAX_LANES
 }
 
-impl Slots {
-    /// No sum at all.
-    pub(crate) const NONE: Self = Self {
-        dgamma: core::ptr::null_mut(),
-        dbeta: core::ptr::null_mut(),
-        dalpha: core::ptr::null_mut(),
-        dshift: core::ptr::null_mut(),
-    };
+/// Bytes of the workspace of a backward.
+pub(crate) fn workspace_bytes(problem: &Problem) -> usize {
+    let values = plan::chunks(problem) * plan::sums(problem.op()) * room(problem.cols());
+    // As many as it takes to begin at a line of the cache.
+    if values == 0 { 0 } else { values * size_of::<f32>() + LINE }
+}
 
-    /// Each sum: of dgamma, dbeta, dalpha and dshift.
+/// The sums of one chunk: a value for each column, in the order of a kernel's lanes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sums {
+    first: *mut f32,
+    room: usize,
+    count: usize,
+    /// Columns of the ragged vector at the begin, if there is one.
+    pub(crate) head: usize,
+    /// Whether the lanes of a vector are its even columns, then its odd ones.
+    split: bool,
+}
+
+impl Sums {
+    /// Sum `k` of these columns.
     #[inline(always)]
-    pub(crate) const fn all(self) -> [*mut f32; 4] {
-        [self.dgamma, self.dbeta, self.dalpha, self.dshift]
+    pub(crate) fn block<R: Register>(&self, k: usize, columns: Columns) -> Slots {
+        let begin = if columns.begin == 0 { 0 } else { self.slot::<R>(columns.begin) };
+        // SAFETY: the workspace has room for the sums of every chunk, and one task alone touches those of a chunk's columns.
+        unsafe { Slots::new(self.first.wrapping_add(k * self.room + begin)) }
     }
 
-    /// Sets the sums of these columns to 0.
-    ///
-    /// # Safety
-    /// They are valid for writes, and no other thread touches them.
+    /// Where the vector of column `c` and those behind it begin, if `c` is the first of a vector.
     #[inline(always)]
-    pub(crate) unsafe fn clear(self, cols: Range) {
-        for slot in self.all() {
-            if !slot.is_null() {
-                // SAFETY: the caller's promise.
-                unsafe { slot.add(cols.begin).write_bytes(0, cols.len()) };
-            }
+    fn slot<R: Register>(&self, c: usize) -> usize {
+        if c < self.head { c } else { self.head.next_multiple_of(Lanes::<R>::LANES) + c - self.head }
+    }
+
+    /// Sets all sums of all columns to 0.
+    #[inline(always)]
+    pub(crate) fn clear(&self) {
+        // SAFETY: as in `block`.
+        unsafe { self.first.write_bytes(0, self.count * self.room) }
+    }
+
+    /// Sets all sums at some slots to 0.
+    #[inline(always)]
+    pub(crate) fn clear_slots(&self, slots: plan::Range) {
+        for k in 0..self.count {
+            // SAFETY: as in `block`.
+            unsafe { self.first.add(k * self.room + slots.begin).write_bytes(0, slots.len()) }
+        }
+    }
+
+    /// Adds to the first sums of column `c`, one term each.
+    #[inline(always)]
+    pub(crate) fn add<R: Register>(&self, c: usize, terms: &[f32]) {
+        let (slot, lanes) = (self.slot::<R>(c), Lanes::<R>::LANES);
+        let (vector, mut lane) = (slot - slot % lanes, slot % lanes);
+        if self.split {
+            lane = lane / 2 + lane % 2 * (lanes / 2);
+        }
+        self.add_at(vector + lane, terms);
+    }
+
+    /// Adds to the first values at `slot` of the sums, one term each.
+    #[inline(always)]
+    pub(crate) fn add_at(&self, slot: usize, terms: &[f32]) {
+        for (k, term) in terms.iter().enumerate().take(self.count) {
+            // SAFETY: as in `block`.
+            unsafe { *self.first.add(k * self.room + slot) += term }
         }
     }
 }
 
-/// The partial sums of a call: chunks × slots × cols.
+/// The sums of a call: chunks × sums × room.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Partials {
     base: *mut f32,
     chunks: usize,
-    slots: usize,
     cols: usize,
-    /// Threads that they are added up by.
+    /// Sums of each column.
+    count: usize,
+    split: bool,
     team: Team,
-    /// Whether one chunk is all there is, and its sums are the gradients: they are then made in place.
-    direct: bool,
 }
 
 // SAFETY: tasks write the sums of disjoint chunks or columns.
@@ -73,168 +110,185 @@ unsafe impl Send for Partials {}
 unsafe impl Sync for Partials {}
 
 impl Partials {
-    /// The sums of `chunk` that `wanted` asks for.
-    pub(crate) fn chunk(&self, chunk: usize, wanted: &BackwardPtrs) -> Slots {
-        let at = |slot: usize, output: *mut f32| {
-            if output.is_null() || self.direct && slot < 2 { output } else { self.slot(chunk, slot) }
-        };
-        Slots {
-            dgamma: at(0, wanted.dgamma),
-            dbeta: at(1, wanted.dbeta),
-            dalpha: at(2, wanted.dalpha),
-            dshift: at(3, wanted.dshift),
-        }
+    /// Those of a backward. `split` is whether kernels keep even and odd columns apart.
+    pub(crate) fn new<A>(launch: &Launch<'_, A>, chunks: usize, split: bool, team: Team) -> Self {
+        let (problem, workspace) = (launch.problem, launch.workspace);
+        let (count, cols) = (plan::sums(problem.op()), problem.cols());
+        let to_line = workspace.addr().wrapping_neg() % LINE / size_of::<f32>();
+        let team = if plan::worth_threads(chunks * count * cols) { team } else { Team::ALONE };
+        Self { base: workspace.wrapping_add(to_line), chunks, cols, count, split, team }
     }
 
-    const fn slot(&self, chunk: usize, slot: usize) -> *mut f32 {
-        // Within the workspace, and never followed where the op has no such slot.
-        self.base.wrapping_add((chunk * self.slots + slot) * self.cols)
+    /// The sums of `chunk`; a kernel that begins with a ragged vector sets their head.
+    pub(crate) const fn chunk(&self, chunk: usize) -> Sums {
+        let room = room(self.cols);
+        let first = self.base.wrapping_add(chunk * self.count * room);
+        Sums { first, room, count: self.count, head: 0, split: self.split }
     }
 
-    /// Adds up the chunks and writes, or adds to, the gradients that are asked for.
+    /// Adds up the chunks and writes, or adds to, the gradients that are asked for. The kernels wrote dx to `dx`; the sums
+    /// of dgamma are `sign` times what they are to be.
     ///
     /// # Safety
-    /// Every chunk has written the sums that are asked for; the outputs and gamma are as `BackwardPtrs` says.
-    pub(crate) unsafe fn finish<P: Stored>(self, isa: Isa, wanted: &BackwardPtrs, accumulate: bool) {
-        let outputs = Slots {
-            dgamma: wanted.dgamma,
-            dbeta: wanted.dbeta,
-            // The columns of the last two are added up below; until then they stay in the first chunk's place.
-            dalpha: self.first(2, wanted.dalpha),
-            dshift: self.first(3, wanted.dshift),
-        };
-        let fold = Fold { partials: self, outputs, accumulate };
-        let tasks = if self.direct { 0 } else { self.cols.div_ceil(COLUMNS) };
-        self.team.for_each(tasks, |task| fold.columns(isa, task));
-        for (slot, output) in [(2, wanted.dalpha), (3, wanted.dshift)] {
+    /// Every chunk has been written; the outputs and gamma are as `BackwardPtrs` says.
+    pub(crate) unsafe fn finish<T: Stored>(
+        self,
+        isa: Isa,
+        dx: Option<Output<T>>,
+        gamma: Param,
+        sign: f32,
+        wanted: &BackwardPtrs,
+        accumulate: bool,
+    ) {
+        let &BackwardPtrs { dgamma, dbeta, dalpha, dshift, .. } = wanted;
+        let fold = Shared(Fold::<T> {
+            partials: self,
+            dx,
+            gamma,
+            sign,
+            accumulate,
+            outputs: [dgamma, dbeta],
+            totals: [!dalpha.is_null(), !dshift.is_null()],
+            block: 0,
+        });
+        // Without rows there is no workspace, and nothing but zeros.
+        let blocks = if self.chunks == 0 { 0 } else { self.cols.div_ceil(BLOCK) };
+        self.team.for_each(blocks, |block| isa.run(Fold { block, ..fold.get() }));
+        for (k, output) in [(2, dalpha), (3, dshift)] {
             if output.is_null() {
                 continue;
             }
-            let empty = self.chunks == 0;
-            let dot = Dot { gamma: Param::<P>::gamma(wanted.gamma), sums: self.slot(0, slot) };
-            let sum = if empty { 0.0 } else { isa.run(Whole { dot, cols: self.cols }) };
-            // SAFETY: the output is one valid f32.
-            unsafe { *output = if accumulate { *output + sum } else { sum } };
-        }
-    }
-
-    const fn first(&self, slot: usize, output: *mut f32) -> *mut f32 {
-        if output.is_null() || self.chunks == 0 { core::ptr::null_mut() } else { self.slot(0, slot) }
-    }
-}
-
-/// Adds up the chunks of each column.
-#[derive(Clone, Copy)]
-struct Fold {
-    partials: Partials,
-    outputs: Slots,
-    accumulate: bool,
-}
-
-// SAFETY: tasks write disjoint columns.
-unsafe impl Send for Fold {}
-// SAFETY: as above.
-unsafe impl Sync for Fold {}
-
-impl Fold {
-    fn columns(&self, isa: Isa, task: usize) {
-        let begin = task * COLUMNS;
-        let cols = Range { begin, end: (begin + COLUMNS).min(self.partials.cols) };
-        let add_to = [self.accumulate, self.accumulate, false, false];
-        for (slot, (output, add_to)) in self.outputs.all().into_iter().zip(add_to).enumerate() {
-            if !output.is_null() {
-                isa.run(Column { partials: self.partials, slot, output, cols, add_to });
+            let mut total = Compensated::ZERO;
+            for block in 0..blocks {
+                // SAFETY: the tasks have written them.
+                total.add(unsafe { *self.total(k, block) });
             }
+            // SAFETY: the output is one valid f32.
+            unsafe { *output = if accumulate { *output + total.total() } else { total.total() } };
         }
+    }
+
+    /// Where the total of block `block` of sum `k` is left: in the place of its first column, whose sums are added by then.
+    fn total(&self, k: usize, block: usize) -> *mut f32 {
+        // Kernels with such sums have no head.
+        self.base.wrapping_add(k * room(self.cols) + block * BLOCK)
     }
 }
 
-/// Adds up the chunks of some columns of one slot.
-struct Column {
+/// Adds up the chunks of a block of columns.
+#[derive(Clone, Copy)]
+struct Fold<T> {
     partials: Partials,
-    slot: usize,
-    output: *mut f32,
-    cols: Range,
-    add_to: bool,
+    dx: Option<Output<T>>,
+    gamma: Param,
+    sign: f32,
+    accumulate: bool,
+    /// dgamma and dbeta, or null.
+    outputs: [*mut f32; 2],
+    /// Whether the sums of dalpha and of dshift are asked for.
+    totals: [bool; 2],
+    block: usize,
 }
 
-impl Kernel for Column {
+impl<T: Stored> Kernel for Fold<T> {
     type Output = ();
 
     #[inline(always)]
-    fn run<S: Simd>(self, simd: S) {
-        let mut c = self.cols.begin;
-        while self.cols.end - c >= S::LANES {
-            self.block(simd, Full, c);
-            c += S::LANES;
+    unsafe fn run<R: Register>(self) {
+        let head = self.dx.map_or(0, |dx| dx.head::<R>());
+        let cols = self.partials.cols;
+        let begin = if self.block == 0 { 0 } else { head + self.block * BLOCK };
+        let end = cols.min(head + (self.block + 1) * BLOCK);
+        if begin >= end {
+            return;
         }
-        if c < self.cols.end {
-            self.block(simd, Tail(self.cols.end - c), c);
-        }
-    }
-}
-
-impl Column {
-    #[inline(always)]
-    fn block<S: Simd, E: Extent>(&self, simd: S, extent: E, c: usize) {
-        let zero = simd.splat(0.0);
-        let mut sum = Compensated::new(zero);
-        for chunk in 0..self.partials.chunks {
-            let partial = self.partials.slot(chunk, self.slot).wrapping_add(c);
-            // SAFETY: the extent lies in the columns of this chunk's sums, which the first stage has written.
-            sum.add(unsafe { extent.load(simd, partial.cast_const()) });
-        }
-        let mut value = sum.lanes(simd.splat(1.0));
-        // SAFETY: the output has a value for each column; it is the partial sums themselves, or apart from them.
-        unsafe {
-            let output = self.output.add(c);
-            if self.add_to {
-                value = value + extent.load(simd, output.cast_const());
+        let columns = Columns { begin, end, head: if begin == 0 { head } else { 0 }, overlap: false };
+        for (k, output) in self.outputs.into_iter().enumerate() {
+            if !output.is_null() {
+                let factor = Lanes::splat(if k == 0 { self.sign } else { 1.0 });
+                // SAFETY: the output has a value a column.
+                unsafe { self.write::<R>(k, head, columns, factor, output) };
             }
-            extent.store(simd, output, value, false);
+        }
+        for k in [2, 3] {
+            if self.totals[k - 2] {
+                // SAFETY: gamma has a value a column.
+                let total = unsafe { self.dot::<R>(k, columns) };
+                // SAFETY: this task alone touches the place.
+                unsafe { *self.partials.total(k, self.block) = total };
+            }
         }
     }
 }
 
-/// Σ gamma·sum over columns.
-struct Dot<P> {
-    gamma: Param<P>,
-    sums: *const f32,
-}
-
-impl<S: Simd, P: Stored> Terms<S, 1> for Dot<P> {
+impl<T: Stored> Fold<T> {
+    /// Sum `k` of the columns `at` over all chunks.
     #[inline(always)]
-    unsafe fn add<E: Extent, const N: usize>(&self, simd: S, extent: E, c: usize, sums: &mut [[S::F; N]; 1]) {
+    fn sum<R: Register>(&self, k: usize, head: usize, columns: Columns, at: At) -> Lanes<R> {
+        let mut sum = Compensated::new(Lanes::splat(0.0));
+        for chunk in 0..self.partials.chunks {
+            let sums = Sums { head, ..self.partials.chunk(chunk) };
+            sum.add(sums.block::<R>(k, columns).load(at));
+        }
+        sum.lanes()
+    }
+
+    /// # Safety
+    /// The output has a value a column.
+    #[inline(always)]
+    unsafe fn write<R: Register>(
+        &self,
+        k: usize,
+        head: usize,
+        columns: Columns,
+        factor: Lanes<R>,
+        output: *mut f32,
+    ) {
+        for at in columns.whole::<R>().chain(columns.ragged::<R>()) {
+            let mut sum = self.sum::<R>(k, head, columns, at) * factor;
+            if self.partials.split {
+                sum = sum.zip();
+            }
+            let p = output.wrapping_add(at.c);
+            // SAFETY: the columns exist.
+            unsafe {
+                if at.n == Lanes::<R>::LANES {
+                    let before = if self.accumulate { f32::load(p) } else { Lanes::splat(-0.0) };
+                    f32::store(p, before + sum);
+                } else {
+                    let before = if self.accumulate { load_part(p, at.n) } else { Lanes::splat(-0.0) };
+                    store_part(p, at.n, before + sum);
+                }
+            }
+        }
+    }
+
+    /// Σ gamma·sum over the columns.
+    ///
+    /// # Safety
+    /// gamma has a value a column.
+    #[inline(always)]
+    unsafe fn dot<R: Register>(&self, k: usize, columns: Columns) -> f32 {
+        let mut tiles = Tiles::<1>::new();
+        let [tile] = tiles.slots();
         // SAFETY: the caller's promise.
-        let gamma: [S::F; N] = unsafe { self.gamma.load(simd, extent, c) };
-        each!(i < N, {
-            // SAFETY: the caller's promise.
-            let term = unsafe { extent.load(simd, self.sums.add(c + i * S::LANES)) };
-            sums[0][i] = gamma[i].mul_add(term, sums[0][i]);
-        });
+        let gamma = unsafe { self.gamma.source::<R, T>(tile, columns, 1, true) };
+        let (mut total, zero) = (Compensated::new(Lanes::splat(0.0)), Lanes::splat(0.0));
+        let (mut sum, mut steps) = (zero, 0);
+        for at in columns.whole::<R>() {
+            sum = gamma.load::<R, true>(at).mul_add(self.sum(k, 0, columns, at), sum);
+            steps += 1;
+            if steps == STEPS {
+                total.add(sum);
+                (sum, steps) = (zero, 0);
+            }
+        }
+        for at in columns.ragged::<R>() {
+            let term = gamma.load::<R, false>(at) * self.sum(k, 0, columns, at);
+            // The lanes behind the last column repeat another.
+            sum = sum + term.keep(T::mask(at.n));
+        }
+        total.add(sum);
+        Lanes::sums([total.lanes(), zero, zero, zero])[0]
     }
-}
-
-/// A sum over all columns.
-struct Whole<P> {
-    dot: Dot<P>,
-    cols: usize,
-}
-
-impl<P: Stored> Kernel for Whole<P> {
-    type Output = f32;
-
-    #[inline(always)]
-    fn run<S: Simd>(self, simd: S) -> f32 {
-        // SAFETY: the sums and gamma have `cols` values.
-        unsafe { row_sums(simd, &self.dot, 0, self.cols)[0] }
-    }
-}
-
-/// The partial sums of a call in the caller's workspace.
-pub(crate) fn partials(base: *mut f32, grid: &plan::Grid, problem: &crate::Problem, team: Team) -> Partials {
-    let (chunks, slots, cols) = (grid.row_parts(), plan::slots(problem.op()), problem.cols());
-    let team = if plan::worth_threads(chunks * slots * cols) { team } else { Team::ALONE };
-    let direct = chunks == 1 && !problem.accumulate();
-    Partials { base, chunks, slots, cols, team, direct }
 }

@@ -1,11 +1,13 @@
-//! From a checked call to the kernel of its op and storage types: the one place where the op chooses a kernel.
+//! From a checked call to the kernel of its op and type: the one place where both are chosen.
 
-use super::curve::{Erf, Tanh};
-use super::types::{Typed, with_types};
-use super::{Cpu, pointwise, rownorm};
-use crate::cpu::stored::Stored;
+use half::{bf16, f16};
+
+use super::math::{Erf, Tanh};
+use super::rows::Rows;
+use super::stored::Stored;
+use super::{Cpu, norm, pointwise};
 use crate::ops::{BackwardPtrs, ForwardPtrs};
-use crate::{Op, Problem};
+use crate::{DType, Op, Problem};
 
 /// A checked call.
 #[derive(Clone, Copy)]
@@ -21,35 +23,56 @@ impl Cpu {
     /// # Safety
     /// The arguments are checked against the problem.
     pub(crate) unsafe fn forward(&self, problem: &Problem, arguments: &ForwardPtrs) {
-        with_types(problem, Launch { cpu: self, problem, arguments, workspace: core::ptr::null_mut() });
+        let launch = Launch { cpu: self, problem, arguments, workspace: core::ptr::null_mut() };
+        match problem.dtype() {
+            DType::F32 => launch.forward::<f32>(),
+            DType::F16 => launch.forward::<f16>(),
+            DType::Bf16 => launch.forward::<bf16>(),
+        }
     }
 
     /// # Safety
     /// The arguments are checked against the problem; `workspace` has as many bytes as [`Self::workspace_bytes`]
     /// says, aligned for f32, and no other call uses it.
     pub(crate) unsafe fn backward(&self, problem: &Problem, arguments: &BackwardPtrs, workspace: *mut f32) {
-        with_types(problem, Launch { cpu: self, problem, arguments, workspace });
-    }
-}
-
-impl Typed for Launch<'_, ForwardPtrs> {
-    fn call<T: Stored, P: Stored>(self) {
-        match self.problem.op() {
-            Op::Dyt => pointwise::forward::<T, P, Tanh>(self),
-            Op::Derf => pointwise::forward::<T, P, Erf>(self),
-            Op::LayerNorm => rownorm::forward::<T, P, true>(self),
-            Op::RmsNorm => rownorm::forward::<T, P, false>(self),
+        let launch = Launch { cpu: self, problem, arguments, workspace };
+        match problem.dtype() {
+            DType::F32 => launch.backward::<f32>(),
+            DType::F16 => launch.backward::<f16>(),
+            DType::Bf16 => launch.backward::<bf16>(),
         }
     }
 }
 
-impl Typed for Launch<'_, BackwardPtrs> {
-    fn call<T: Stored, P: Stored>(self) {
+impl<A> Launch<'_, A> {
+    /// The rows of a tensor of the problem.
+    ///
+    /// # Safety
+    /// `first` is that of a checked argument, or null and not followed; no two tasks write to one place.
+    pub(super) unsafe fn rows<T: Stored>(&self, first: *mut u8) -> Rows<T> {
+        // SAFETY: a checked argument has the problem's elements.
+        unsafe { Rows::new(first.cast(), self.problem.row_stride(), self.problem.span()) }
+    }
+}
+
+impl Launch<'_, ForwardPtrs> {
+    fn forward<T: Stored>(self) {
         match self.problem.op() {
-            Op::Dyt => pointwise::backward::<T, P, Tanh>(self),
-            Op::Derf => pointwise::backward::<T, P, Erf>(self),
-            Op::LayerNorm => rownorm::backward::<T, P, true>(self),
-            Op::RmsNorm => rownorm::backward::<T, P, false>(self),
+            Op::Dyt => pointwise::forward::<T, Tanh>(self),
+            Op::Derf => pointwise::forward::<T, Erf>(self),
+            Op::LayerNorm => norm::forward::<T, true>(self),
+            Op::RmsNorm => norm::forward::<T, false>(self),
+        }
+    }
+}
+
+impl Launch<'_, BackwardPtrs> {
+    fn backward<T: Stored>(self) {
+        match self.problem.op() {
+            Op::Dyt => pointwise::backward::<T, Tanh>(self),
+            Op::Derf => pointwise::backward::<T, Erf>(self),
+            Op::LayerNorm => norm::backward::<T, true>(self),
+            Op::RmsNorm => norm::backward::<T, false>(self),
         }
     }
 }

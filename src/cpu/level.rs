@@ -3,9 +3,9 @@
 use core::fmt;
 use std::sync::OnceLock;
 
-use super::simd::{Kernel, Simd, portable::Portable};
+use super::lanes::{Kernel, portable::Portable};
 #[cfg(target_arch = "x86_64")]
-use super::simd::{avx2::Avx2, avx512::Avx512};
+use super::lanes::{avx2::Avx2, avx512::Avx512};
 use crate::error::Refusal;
 use crate::{Error, Result};
 
@@ -81,7 +81,7 @@ pub(crate) enum Isa {
     #[cfg(target_arch = "x86_64")]
     Avx512(Avx512),
     #[cfg(target_arch = "aarch64")]
-    Neon(super::simd::neon::Neon),
+    Neon(super::lanes::neon::Neon),
 }
 
 impl Isa {
@@ -100,7 +100,7 @@ impl Isa {
             #[cfg(not(target_arch = "x86_64"))]
             Level::Avx2 | Level::Avx512 => Err(refuse(other_architecture("x86_64"))),
             #[cfg(target_arch = "aarch64")]
-            Level::Neon => super::simd::neon::Neon::detect()
+            Level::Neon => super::lanes::neon::Neon::detect()
                 .map(Self::Neon)
                 .ok_or_else(|| refuse(Refusal::MissingInstructions { needed: "Advanced SIMD" })),
             #[cfg(not(target_arch = "aarch64"))]
@@ -124,13 +124,13 @@ impl Isa {
     #[inline]
     pub(crate) fn run<K: Kernel>(self, kernel: K) -> K::Output {
         match self {
-            Self::Portable(simd) => simd.run(kernel),
+            Self::Portable(level) => level.run(kernel),
             #[cfg(target_arch = "x86_64")]
-            Self::Avx2(simd) => simd.run(kernel),
+            Self::Avx2(level) => level.run(kernel),
             #[cfg(target_arch = "x86_64")]
-            Self::Avx512(simd) => simd.run(kernel),
+            Self::Avx512(level) => level.run(kernel),
             #[cfg(target_arch = "aarch64")]
-            Self::Neon(simd) => simd.run(kernel),
+            Self::Neon(level) => level.run(kernel),
         }
     }
 }

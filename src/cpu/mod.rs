@@ -1,19 +1,17 @@
 //! The CPU: one generic body a family, compiled for each level; large calls on several threads.
 
 mod cache;
-mod curve;
-mod each;
+mod choices;
 mod fold;
-mod io;
+mod lanes;
 mod launch;
 mod level;
-mod line;
 mod math;
+mod norm;
 mod param;
 mod plan;
 mod pointwise;
-mod rownorm;
-mod simd;
+mod rows;
 mod stage;
 mod stored;
 mod sum;
@@ -21,10 +19,9 @@ mod sum;
 #[cfg(all(test, target_arch = "x86_64"))]
 mod tests;
 mod threads;
-mod types;
+mod tile;
 
 pub use level::Level;
-use param::Line;
 
 use core::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Arc;
@@ -76,6 +73,6 @@ impl Cpu {
 
     #[expect(clippy::unused_self, reason = "the other backends' plans depend on the device")]
     pub(crate) fn workspace_bytes(&self, problem: &Problem) -> usize {
-        plan::partial_len(problem) * size_of::<f32>()
+        fold::workspace_bytes(problem)
     }
 }

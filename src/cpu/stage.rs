@@ -1,38 +1,103 @@
-//! Room for rows that are written past the cache later, in whole lines, by [`stream_out`](super::io::stream_out).
+//! Where a kernel writes: into the tensor, or into a stage in the first-level cache, from where whole lines go past the cache.
+//!
+//! A line that is written past the cache is not read first. That needs whole lines, whatever the rows begin at, and the
+//! stage has them.
 
-use core::marker::PhantomData;
 use core::mem::MaybeUninit;
 
-use crate::cpu::stored::Stored;
+use super::choices::{STAGE_BYTES, STAGE_ROWS};
+use super::lanes::{Lanes, Register};
+use super::rows::{Columns, Rows};
+use super::stored::Stored;
+use super::tile::BLOCK;
 
-/// The most rows that are worked on side by side.
-pub(crate) const ROWS: usize = 4;
-/// Bytes of a row that are staged at once.
-const STAGE_BYTES: usize = 1024;
+/// Room for a block of columns of a few rows.
+#[derive(Debug)]
+#[repr(align(64))]
+pub(crate) struct Stage(MaybeUninit<[u8; STAGE_ROWS * STAGE_BYTES]>);
 
-/// Where some rows are written: column 0 of the first of them, which need not exist, and the distance of the rows.
-#[derive(Clone, Copy)]
-pub(crate) struct Output<T> {
-    pub(crate) first: *mut T,
-    pub(crate) row_stride: usize,
-    /// Whether what is stored there goes past the cache at once.
-    pub(crate) stream: bool,
+impl Stage {
+    pub(crate) const fn new() -> Self {
+        Self(MaybeUninit::uninit())
+    }
 }
 
-/// Room for a part of the rows that are worked on side by side.
-#[repr(align(64))]
-pub(crate) struct Stage<T>(MaybeUninit<[u8; ROWS * STAGE_BYTES]>, PhantomData<T>);
+/// What a kernel writes to.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Output<T> {
+    /// The rows of the tensor.
+    Rows(Rows<T>),
+    /// The rows of the tensor, past the cache.
+    Streamed(Rows<T>),
+    /// Nowhere: the result is not asked for.
+    Nowhere,
+}
 
-impl<T: Stored> Stage<T> {
-    /// Columns of a row that it has room for.
-    pub(crate) const COLUMNS: usize = STAGE_BYTES / size_of::<T>();
-
-    pub(crate) const fn new() -> Self {
-        Self(MaybeUninit::uninit(), PhantomData)
+impl<T: Stored> Output<T> {
+    /// The output of a tensor that `rows` is, if it is asked for.
+    pub(crate) const fn new(rows: Rows<T>, wanted: bool, stream: bool) -> Self {
+        match (wanted, stream) {
+            (false, _) => Self::Nowhere,
+            (true, false) => Self::Rows(rows),
+            (true, true) => Self::Streamed(rows),
+        }
     }
 
-    /// Its first value of row `r`.
-    pub(crate) const fn row(&mut self, r: usize) -> *mut T {
-        self.0.as_mut_ptr().cast::<T>().wrapping_add(r * Self::COLUMNS)
+    /// Whether rows go past the cache.
+    #[inline(always)]
+    pub(crate) const fn streams(&self) -> bool {
+        matches!(self, Self::Streamed(_))
+    }
+
+    /// The rows of the tensor, if they are asked for.
+    #[inline(always)]
+    pub(crate) const fn rows(&self) -> Option<Rows<T>> {
+        match self {
+            Self::Rows(rows) | Self::Streamed(rows) => Some(*rows),
+            Self::Nowhere => None,
+        }
+    }
+
+    /// Columns before the first boundary of the output.
+    #[inline(always)]
+    pub(crate) fn head<R: Register>(&self) -> usize {
+        match self {
+            Self::Rows(rows) => rows.head(Lanes::<R>::LANES),
+            Self::Streamed(_) | Self::Nowhere => 0,
+        }
+    }
+
+    /// The block of columns from `begin` on, `end` at most, that begins with so many columns before a boundary. `apart` is
+    /// whether an element may be written twice, because the output is no input.
+    #[inline(always)]
+    pub(crate) fn block<R: Register>(&self, begin: usize, end: usize, head: usize, apart: bool) -> Columns {
+        let (most, staged) = match self {
+            Self::Rows(_) => (BLOCK, false),
+            Self::Streamed(_) | Self::Nowhere => (STAGE_BYTES / size_of::<T>(), true),
+        };
+        let end = end.min(begin + head + most);
+        Columns { begin, end, head, overlap: (apart || staged) && end - begin >= Lanes::<R>::LANES }
+    }
+
+    /// Where `columns` of the rows from `row` on are written, a stage's rows at most at once.
+    #[inline(always)]
+    pub(crate) fn target(&self, row: usize, columns: Columns, stage: &mut Stage) -> Rows<T> {
+        match self {
+            Self::Rows(rows) => rows.from(row),
+            Self::Streamed(_) | Self::Nowhere => {
+                let stride = STAGE_BYTES / size_of::<T>();
+                // SAFETY: the stage has room for a block of each row, and the caller has it until the rows are written.
+                let rows = unsafe { Rows::new(stage.0.as_mut_ptr().cast(), stride, STAGE_ROWS * stride) };
+                rows.beginning_at(columns.begin)
+            }
+        }
+    }
+
+    /// Takes row `row`, which is number `r` in `target`, out of the stage.
+    #[inline(always)]
+    pub(crate) fn finish<R: Register>(&self, row: usize, r: usize, columns: Columns, target: Rows<T>) {
+        if let Self::Streamed(rows) = self {
+            rows.stream::<R>(row, columns, target.from(r));
+        }
     }
 }

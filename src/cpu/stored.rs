@@ -1,115 +1,122 @@
-//! The memory accesses that each storage type needs.
+//! The types of elements: how a vector of each is loaded and stored. Kernels differ by them nowhere else.
 
 use half::{bf16, f16};
 
-use super::Line;
-use super::each::each;
-use super::simd::Simd;
-use super::simd::half_bits::{bf16_to_f32, f16_to_f32};
+use super::lanes::half_bits::{bf16_to_f32, f16_to_f32};
+use super::lanes::{Lanes, MAX_LANES, Register};
 use crate::Element;
 
-/// Vector access to one storage type. Alignment and validity are as in [`Simd`]'s methods of the same name.
+/// As many ones as the widest vector has lanes, then as many zeros.
+type Window<T> = [T; 2 * MAX_LANES];
+
+/// A type of elements.
 pub(crate) trait Stored: Element {
-    /// The value +0.
-    const ZERO: Self;
-    /// 1, as often as an absent gamma is read at once.
-    const ONES: &'static Line<Self>;
-    /// -0, as often as an absent beta is read at once.
-    const NEGATIVE_ZEROS: &'static Line<Self>;
-    /// Whether rounding to this type leaves fewer than 24 bits.
-    const NARROW: bool;
+    /// Whether the lanes of a vector are its even elements, then its odd ones.
+    const SPLIT: bool;
+    /// Ones, then zeros.
+    const WINDOW: &'static Window<Self>;
     /// The value as f32.
     fn widen(self) -> f32;
     /// The value rounded once, to nearest even.
     fn narrow(v: f32) -> Self;
-    /// Loads `S::LANES` values.
+    /// Loads a vector.
     ///
     /// # Safety
-    /// `p` is valid for reads of `S::LANES` values.
-    unsafe fn load<S: Simd>(simd: S, p: *const Self) -> S::F;
-    /// Rounds and stores `S::LANES` values.
+    /// `p` is valid for reads of [`Lanes::LANES`] values.
+    unsafe fn load<R: Register>(p: *const Self) -> Lanes<R>;
+    /// Rounds a vector and stores it; a NaN for bf16 has zeros in its lower 16 bits.
     ///
     /// # Safety
-    /// `p` is valid for writes of `S::LANES` values, and aligned to the stored vector if `stream`.
-    unsafe fn store<S: Simd>(simd: S, p: *mut Self, v: S::F, stream: bool);
-    /// Rounds and stores the values of `N` vectors, one behind the other.
-    ///
-    /// # Safety
-    /// As [`Self::store`], for all of them.
+    /// `p` is valid for writes of [`Lanes::LANES`] values.
+    unsafe fn store<R: Register>(p: *mut Self, v: Lanes<R>);
+
+    /// 1 in the lanes of the first `n` elements, 0 in the others.
     #[inline(always)]
-    unsafe fn store_all<S: Simd, const N: usize>(simd: S, p: *mut Self, v: [S::F; N], stream: bool) {
-        each!(i < N, {
-            // SAFETY: the caller's promise.
-            unsafe { Self::store(simd, p.add(i * S::LANES), v[i], stream) };
-        });
+    fn mask<R: Register>(n: usize) -> Lanes<R> {
+        // SAFETY: a vector's worth of values from there on lies in the window, since `n` is at most a vector's lanes.
+        unsafe { Self::load(Self::WINDOW.as_ptr().add(MAX_LANES - n)) }
     }
 }
 
-macro_rules! stored {
-    ($t:ty, $zero:expr, $minus:expr, $one:expr, $narrow:expr, $widen:expr, $round:expr, $load:ident, $store:ident
-     $(, $more:item)?) => {
-        impl Stored for $t {
-            const ZERO: Self = $zero;
-            const ONES: &'static Line<Self> = &[$one; _];
-            const NEGATIVE_ZEROS: &'static Line<Self> = &[$minus; _];
-            const NARROW: bool = $narrow;
-            #[inline(always)]
-            fn widen(self) -> f32 {
-                $widen(self)
-            }
-            #[inline(always)]
-            fn narrow(v: f32) -> Self {
-                $round(v)
-            }
-            #[inline(always)]
-            unsafe fn load<S: Simd>(simd: S, p: *const Self) -> S::F {
-                // SAFETY: the caller's promise is the callee's demand.
-                unsafe { simd.$load(p) }
-            }
-            #[inline(always)]
-            unsafe fn store<S: Simd>(simd: S, p: *mut Self, v: S::F, stream: bool) {
-                // SAFETY: the caller's promise is the callee's demand.
-                unsafe { simd.$store(p, v, stream) }
-            }
-            $($more)?
-        }
-    };
+const fn window<T: Copy>(one: T, zero: T) -> Window<T> {
+    let mut window = [zero; 2 * MAX_LANES];
+    let mut i = 0;
+    while i < MAX_LANES {
+        window[i] = one;
+        i += 1;
+    }
+    window
 }
-stored!(f32, 0.0, -0.0, 1.0, false, core::convert::identity, core::convert::identity, load_f32, store_f32);
-stored!(
-    f16,
-    f16::ZERO,
-    f16::NEG_ZERO,
-    f16::ONE,
-    true,
-    |h: f16| f16_to_f32(h.to_bits()),
-    f16::from_f32,
-    load_f16,
-    store_f16
-);
-stored!(
-    bf16,
-    bf16::ZERO,
-    bf16::NEG_ZERO,
-    bf16::ONE,
-    true,
-    |b: bf16| bf16_to_f32(b.to_bits()),
-    bf16::from_f32,
-    load_bf16,
-    store_bf16,
+
+impl Stored for f32 {
+    const SPLIT: bool = false;
+    const WINDOW: &'static Window<Self> = &window(1.0, 0.0);
     #[inline(always)]
-    unsafe fn store_all<S: Simd, const N: usize>(simd: S, p: *mut Self, v: [S::F; N], stream: bool) {
-        let mut i = 0;
-        while i < N {
-            // SAFETY: the caller's promise.
-            unsafe {
-                if i + 1 < N {
-                    simd.store_bf16_pair(p.add(i * S::LANES), [v[i], v[i + 1]], stream);
-                } else {
-                    simd.store_bf16(p.add(i * S::LANES), v[i], stream);
-                }
-            }
-            i += 2;
+    fn widen(self) -> f32 {
+        self
+    }
+    #[inline(always)]
+    fn narrow(v: f32) -> Self {
+        v
+    }
+    #[inline(always)]
+    unsafe fn load<R: Register>(p: *const Self) -> Lanes<R> {
+        // SAFETY: the caller's promise.
+        unsafe { Lanes::load(p) }
+    }
+    #[inline(always)]
+    unsafe fn store<R: Register>(p: *mut Self, v: Lanes<R>) {
+        // SAFETY: the caller's promise.
+        unsafe { v.store(p) }
+    }
+}
+
+impl Stored for f16 {
+    const SPLIT: bool = false;
+    const WINDOW: &'static Window<Self> = &window(Self::ONE, Self::ZERO);
+    #[inline(always)]
+    fn widen(self) -> f32 {
+        f16_to_f32(self.to_bits())
+    }
+    #[inline(always)]
+    fn narrow(v: f32) -> Self {
+        Self::from_f32(v)
+    }
+    #[inline(always)]
+    unsafe fn load<R: Register>(p: *const Self) -> Lanes<R> {
+        // SAFETY: the caller's promise.
+        unsafe { Lanes(R::load_f16(p), R::load_f16(p.add(R::LANES))) }
+    }
+    #[inline(always)]
+    unsafe fn store<R: Register>(p: *mut Self, v: Lanes<R>) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            v.0.store_f16(p);
+            v.1.store_f16(p.add(R::LANES));
         }
     }
-);
+}
+
+impl Stored for bf16 {
+    const SPLIT: bool = true;
+    const WINDOW: &'static Window<Self> = &window(Self::ONE, Self::ZERO);
+    #[inline(always)]
+    fn widen(self) -> f32 {
+        bf16_to_f32(self.to_bits())
+    }
+    #[inline(always)]
+    fn narrow(v: f32) -> Self {
+        Self::from_f32(v)
+    }
+    #[inline(always)]
+    unsafe fn load<R: Register>(p: *const Self) -> Lanes<R> {
+        // SAFETY: the caller's promise.
+        let (even, odd) = unsafe { R::load_bf16(p) };
+        Lanes(even, odd)
+    }
+    #[inline(always)]
+    unsafe fn store<R: Register>(p: *mut Self, v: Lanes<R>) {
+        // SAFETY: the caller's promise.
+        unsafe { R::store_bf16(p, v.0, v.1) }
+    }
+}

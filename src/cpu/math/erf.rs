@@ -1,103 +1,101 @@
 //! erf and its derivative.
 
-use super::tables::{ERF_8, ERF_16, ERF_BF16_16, ERF_F16_8, ERF_F16_16, LOG_ERFC, SLOPE_8, SLOPE_16};
-use super::{exp, horner, signed, table};
-use crate::cpu::each::each;
-use crate::cpu::simd::{Lanes, Simd};
+use core::f32::consts::{FRAC_2_SQRT_PI, LOG2_E};
 
+use super::exp::exp2;
+use super::pieces::Pieces;
+use super::tables::{
+    ERF_8, ERF_16, ERF_BF16_16, ERF_F16_8, ERF_F16_16, ERF_NEAR, LOG2_ERFC,
+};
+use super::{Curve, horner};
+use crate::DType;
+use crate::cpu::lanes::{Lanes, Register};
+use crate::cpu::stored::Stored;
+
+/// From here on erf is more than 1/2, so that 1 − (1 − erf) loses nothing.
+const NEAR_END: f32 = 0.6;
 /// From here on erf rounds to 1.
 const SATURATED: f32 = 3.95;
-/// From here on erf′ rounds to 0.
-const VANISHED: f32 = 10.25;
-/// 2/√π.
-const TWO_OVER_SQRT_PI: f32 = core::f32::consts::FRAC_2_SQRT_PI;
 
-/// erf u, at most 2 ulp off for every finite u.
-///
-/// Register tables where the level has them; else
-///
-/// ```text
-/// erf a = 1 − e^(−y),  y = −ln(1 − erf a) = a + a L(a)
-/// ```
-#[inline(always)]
-pub(crate) fn erf<S: Simd, const N: usize>(simd: S, u: [S::F; N]) -> [S::F; N] {
-    let y = match S::ENTRIES {
-        16 => table::centred::<_, _, _, _, true>(simd, &u, &ERF_16),
-        8 => table::centred::<_, _, _, _, true>(simd, &u, &ERF_8),
-        _ => {
-            let mut a = u;
-            each!(i < N, {
-                a[i] = u[i].abs().at_most(simd.splat(SATURATED));
-            });
-            let (mut y, mut rest) = (horner(simd, &LOG_ERFC, &a), a);
-            each!(i < N, {
-                // a itself is exact in the sum, so that the error of 2/√π counts little.
-                let more = a[i] * y[i];
-                y[i] = a[i] + more;
-                rest[i] = more - (y[i] - a[i]);
-            });
-            exp::one_minus_exp(simd, &y, &rest)
-        }
-    };
-    signed(y, &u)
+/// f = erf, u = alpha·x + shift: Derf.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Erf {
+    alpha: f32,
+    shift: f32,
+    pieces: Pieces,
 }
 
-/// erf u and 2/√π·exp(−u²).
-#[inline(always)]
-pub(crate) fn erf_grad<S: Simd, const N: usize>(simd: S, u: [S::F; N]) -> ([S::F; N], [S::F; N]) {
-    let (high, low) = square(simd, &u);
-    let mut slope = match S::ENTRIES {
-        16 => exp::by_table(simd, &high, Some(&low), &SLOPE_16),
-        8 => exp::by_table(simd, &high, Some(&low), &SLOPE_8),
-        _ => {
-            let (mut large, r) = exp::reduce::<S, N, 64>(simd, &high, Some(&low));
-            let p = exp::expm1(simd, &r);
-            each!(i < N, {
-                let e = p[i].mul_add(simd.splat(TWO_OVER_SQRT_PI), simd.splat(TWO_OVER_SQRT_PI));
-                large[i] = e * large[i];
-            });
-            large
-        }
-    };
-    each!(i < N, {
-        slope[i] = slope[i] * simd.splat(1.0 / exp::LARGE);
-    });
-    (erf(simd, u), slope)
-}
+impl Curve for Erf {
+    const SHIFTS: bool = true;
 
-/// u² up to `VANISHED`², in two parts: rounded once it would cost 43 ulp of exp(−u²) at u = 9.3.
-#[inline(always)]
-fn square<S: Simd, const N: usize>(simd: S, u: &[S::F; N]) -> ([S::F; N], [S::F; N]) {
-    let (mut high, mut low) = (*u, *u);
-    each!(i < N, {
-        let a = u[i].abs().at_most(simd.splat(VANISHED));
-        if S::FUSED {
-            high[i] = a * a;
-            low[i] = a.mul_add(a, -high[i]);
-        } else {
-            let upper = a.truncate_12();
-            high[i] = upper * upper;
-            low[i] = (a - upper) * (a + upper);
-        }
-    });
-    (high, low)
-}
+    fn is_usual(_: f32) -> bool {
+        true
+    }
 
-/// erf u to within a quarter of an ulp of f16.
-#[inline(always)]
-pub(crate) fn erf_f16<S: Simd, const N: usize>(simd: S, u: [S::F; N]) -> [S::F; N] {
-    match S::ENTRIES {
-        16 => signed(table::plain(simd, &u, &ERF_F16_16), &u),
-        8 => signed(table::plain(simd, &u, &ERF_F16_8), &u),
-        _ => erf(simd, u),
+    #[inline(always)]
+    fn sign_of(_: f32) -> f32 {
+        1.0
+    }
+
+    #[inline(always)]
+    fn new<R: Register, T: Stored>(alpha: f32, shift: f32) -> Self {
+        let pieces = match (R::ENTRIES, T::DTYPE) {
+            (16, DType::F32) => Pieces::centred::<R, _, _>(&ERF_16, 1.0),
+            (16, DType::F16) => Pieces::plain::<R, _, _>(&ERF_F16_16, 1.0),
+            (16, DType::Bf16) => Pieces::plain::<R, _, _>(&ERF_BF16_16, 1.0),
+            (8, DType::F32) => Pieces::centred::<R, _, _>(&ERF_8, 1.0),
+            (8, _) => Pieces::plain::<R, _, _>(&ERF_F16_8, 1.0),
+            _ => Pieces::NONE,
+        };
+        Self { alpha, shift, pieces }
+    }
+
+    #[inline(always)]
+    fn value<R: Register, T: Stored>(&self, x: Lanes<R>) -> Lanes<R> {
+        let u = self.argument(x);
+        let a = u.abs();
+        let y = match (R::ENTRIES, T::DTYPE) {
+            (16, DType::F16) => self.pieces.of::<R, 4>(a),
+            (16, DType::Bf16) => self.pieces.of::<R, 3>(a),
+            (8, DType::F16 | DType::Bf16) => self.pieces.of::<R, 4>(a),
+            _ => self.fine(a),
+        };
+        y.times_sign(u)
+    }
+
+    #[inline(always)]
+    fn value_and_slope<R: Register>(&self, x: Lanes<R>) -> (Lanes<R>, Lanes<R>) {
+        let u = self.argument(x);
+        let (s, rest) = exp2((u * u) * Lanes::splat(-LOG2_E));
+        let slope = (s + rest) * Lanes::splat(FRAC_2_SQRT_PI / R::UP);
+        (self.fine(u.abs()).times_sign(u), slope)
     }
 }
 
-/// erf u to within a quarter of an ulp of bf16.
-#[inline(always)]
-pub(crate) fn erf_bf16<S: Simd, const N: usize>(simd: S, u: [S::F; N]) -> [S::F; N] {
-    match S::ENTRIES {
-        16 => signed(table::plain(simd, &u, &ERF_BF16_16), &u),
-        _ => erf_f16(simd, u),
+impl Erf {
+    /// u, rounded once.
+    #[inline(always)]
+    fn argument<R: Register>(&self, x: Lanes<R>) -> Lanes<R> {
+        x.mul_add_exact(Lanes::splat(self.alpha), Lanes::splat(self.shift))
+    }
+
+    /// erf a, a ≥ 0, to 2 ulp: by [`Pieces`] for f32 where the level has tables, else
+    ///
+    /// ```text
+    /// a + a P(a²) below `NEAR_END`, 1 − 2^L(a) with L = log₂(1 − erf a) from there on
+    /// ```
+    #[inline(always)]
+    fn fine<R: Register>(&self, a: Lanes<R>) -> Lanes<R> {
+        match R::ENTRIES {
+            16 => self.pieces.about_centre::<R, 7, true>(a),
+            8 => self.pieces.about_centre::<R, 9, true>(a),
+            _ => {
+                let square = a * a;
+                let near = a.mul_add(horner(&ERF_NEAR, square), a);
+                let (s, rest) = exp2(horner(&LOG2_ERFC, a.at_most(Lanes::splat(SATURATED))));
+                let far = Lanes::splat(1.0) - (s + rest) * Lanes::splat(1.0 / R::UP);
+                a.if_less(Lanes::splat(NEAR_END), near, far)
+            }
+        }
     }
 }

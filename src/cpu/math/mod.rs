@@ -1,44 +1,43 @@
-//! tanh and erf with their derivatives, on N vectors at once.
+//! tanh and erf of a vector, with their derivatives. A lane's result depends on that lane's input alone.
 //!
-//! Every function takes N independent vectors and works on them stage by stage, so that their chains of dependent
-//! instructions overlap. A lane's result depends on that lane's input alone, not on N or on the lane's place.
 //! Methods, domains and measured errors are in `docs/math.md`; the coefficients come from `docs/fit`.
 
 mod erf;
 mod exp;
-mod table;
+mod pieces;
 #[expect(clippy::approx_constant, reason = "a fitted coefficient may come near one")]
 #[rustfmt::skip]
 mod tables;
 mod tanh;
 
-pub(crate) use erf::{erf, erf_bf16, erf_f16, erf_grad};
-pub(crate) use tanh::{tanh, tanh_bf16, tanh_f16, tanh_grad};
+pub(crate) use erf::Erf;
+pub(crate) use tanh::Tanh;
 
-use super::each::{each, repeat};
-use super::simd::{Lanes, Simd};
+use super::lanes::{Lanes, Register};
+use super::stored::Stored;
 
-/// The polynomial with coefficients `c`, lowest first, at each of `x`.
+/// A function f of the pointwise family, with its scalars: u = alpha·x, or alpha·x + shift.
+pub(crate) trait Curve: Copy {
+    /// Whether u has a shift.
+    const SHIFTS: bool;
+    /// Whether kernels take such an alpha: with others, tables scaled by it would leave the range of f32.
+    fn is_usual(alpha: f32) -> bool;
+    /// −1 or 1: what [`Self::value`] leaves to the caller, who has it for many elements at once.
+    fn sign_of(alpha: f32) -> f32;
+    /// The function for results that are stored as T.
+    fn new<R: Register, T: Stored>(alpha: f32, shift: f32) -> Self;
+    /// f(u) but for [`Self::sign_of`] alpha: to 2 ulp of f32, or a quarter ulp of f16 or bf16.
+    fn value<R: Register, T: Stored>(&self, x: Lanes<R>) -> Lanes<R>;
+    /// f(u), but for the same sign, and f′(u).
+    fn value_and_slope<R: Register>(&self, x: Lanes<R>) -> (Lanes<R>, Lanes<R>);
+}
+
+/// The polynomial with coefficients `c`, lowest first.
 #[inline(always)]
-fn horner<S: Simd, const N: usize, const D: usize>(simd: S, c: &[f32; D], x: &[S::F; N]) -> [S::F; N] {
-    let mut y = repeat(simd.splat(c[D - 1]));
+fn horner<R: Register, const D: usize>(c: &[f32; D], x: Lanes<R>) -> Lanes<R> {
+    let mut y = Lanes::splat(c[D - 1]);
     for k in (0..D - 1).rev() {
-        let c = simd.splat(c[k]);
-        each!(i < N, {
-            y[i] = y[i].mul_add(x[i], c);
-        });
+        y = y.mul_add(x, Lanes::splat(c[k]));
     }
     y
 }
-
-/// `y` with the signs of `u`.
-#[inline(always)]
-fn signed<F: Lanes, const N: usize>(mut y: [F; N], u: &[F; N]) -> [F; N] {
-    each!(i < N, {
-        y[i] = y[i].with_sign(u[i]);
-    });
-    y
-}
-
-#[cfg(test)]
-mod tests;

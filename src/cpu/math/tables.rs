@@ -1,86 +1,35 @@
-//! Coefficients of `exp`, `tanh` and `erf`, printed by `docs/fit/fit.py`: nothing here is edited by hand.
+//! Coefficients of 2^x, tanh and erf, printed by `docs/fit/fit.py`: nothing here is edited by hand.
 
 /// A function of a ≥ 0 in `E` pieces: the upper bits of a + `shift`, a up to `limit`, choose a column of `rows`.
-#[repr(align(64))]
-pub(super) struct Curve<const E: usize, const ROWS: usize> {
+pub(super) struct Table<const E: usize, const ROWS: usize> {
     pub(super) shift: f32,
     pub(super) limit: f32,
     pub(super) rows: [[f32; E]; ROWS],
 }
 
-/// A multiple of e^(−y) by powers of 2^(1/E).
-#[repr(align(64))]
-pub(super) struct Exp<const E: usize> {
-    /// The entry k is the multiple of 2^(k/E), less k·2²³/E in its bits.
-    pub(super) powers: [f32; E],
-    /// (e^(−r) − 1)/r for |r| ≤ ln 2 / 2E.
-    pub(super) q: [f32; 3],
-}
-
-/// (e^(−r) − 1 + r)/r² for |r| ≤ ln 2 / 2.
-pub(super) const EXPM1: [f32; 5] = [
-    0.49999997, -0.16666543, 0.0416672, -0.008366521, 0.0013882522,
+/// (2^f − 1)/f for |f| ≤ 1/2.
+pub(super) const EXP2: [f32; 6] = [
+    0.6931472, 0.24022642, 0.05550359, 0.009619013, 0.0013391445, 1.5207868e-04,
 ];
 
-/// e^(−2a)·2⁶⁴.
-pub(super) static EXP_8: Exp<8> = Exp {
-    powers: [
-        f32::from_bits(0x5f800000), f32::from_bits(0x5f7b95c2), f32::from_bits(0x5f7837f0),
-        f32::from_bits(0x5f75fed7), f32::from_bits(0x5f7504f3), f32::from_bits(0x5f75672a),
-        f32::from_bits(0x5f7744fd), f32::from_bits(0x5f7ac0c7),
-    ],
-    q: [-1.0, 0.50006485, -0.1666823],
-};
-
-/// 2/√π·e^(−y)·2⁶⁴.
-pub(super) static SLOPE_8: Exp<8> = Exp {
-    powers: [
-        f32::from_bits(0x5f906ebb), f32::from_bits(0x5f8d813a), f32::from_bits(0x5f8bc29c),
-        f32::from_bits(0x5f8b4e4a), f32::from_bits(0x5f8c422a), f32::from_bits(0x5f8ebed4),
-        f32::from_bits(0x5f92e7d5), f32::from_bits(0x5f9471fa),
-    ],
-    q: [-1.0, 0.50006485, -0.1666823],
-};
-
-/// e^(−2a)·2⁶⁴.
-pub(super) static EXP_16: Exp<16> = Exp {
-    powers: [
-        f32::from_bits(0x5f800000), f32::from_bits(0x5f7daac3), f32::from_bits(0x5f7b95c2),
-        f32::from_bits(0x5f79c3d3), f32::from_bits(0x5f7837f0), f32::from_bits(0x5f76f532),
-        f32::from_bits(0x5f75fed7), f32::from_bits(0x5f75583f), f32::from_bits(0x5f7504f3),
-        f32::from_bits(0x5f7508a4), f32::from_bits(0x5f75672a), f32::from_bits(0x5f76248c),
-        f32::from_bits(0x5f7744fd), f32::from_bits(0x5f78ccdf), f32::from_bits(0x5f7ac0c7),
-        f32::from_bits(0x5f7d257d),
-    ],
-    q: [-1.0, 0.5000162, -0.16667047],
-};
-
-/// 2/√π·e^(−y)·2⁶⁴.
-pub(super) static SLOPE_16: Exp<16> = Exp {
-    powers: [
-        f32::from_bits(0x5f906ebb), f32::from_bits(0x5f8ed3bd), f32::from_bits(0x5f8d813a),
-        f32::from_bits(0x5f8c7a67), f32::from_bits(0x5f8bc29c), f32::from_bits(0x5f8b5d5b),
-        f32::from_bits(0x5f8b4e4a), f32::from_bits(0x5f8b993b), f32::from_bits(0x5f8c422a),
-        f32::from_bits(0x5f8d4d3f), f32::from_bits(0x5f8ebed4), f32::from_bits(0x5f909b71),
-        f32::from_bits(0x5f92e7d5), f32::from_bits(0x5f95a8f2), f32::from_bits(0x5f9471fa),
-        f32::from_bits(0x5f924f1f),
-    ],
-    q: [-1.0, 0.5000162, -0.16667047],
-};
-
-/// (tanh a / a − 1)/a² in powers of a², for a from 0 to 0.55.
+/// (tanh a / a − 1)/a² in powers of a², for a up to 0.65.
 pub(super) const TANH_NEAR: [f32; 5] = [
-    -0.3333332, 0.13332613, -0.05385452, 0.021078676, -0.006281979,
+    -0.3333327, 0.13330968, -0.053696617, 0.020493547, -0.0055395253,
 ];
 
-/// −ln(1 − erf a)/a − 1 for a from 0 to 3.95.
-pub(super) const LOG_ERFC: [f32; 9] = [
-    0.12837917, 0.6366194, 0.10277783, -0.01915306, -1.6040402e-04, 0.0016670357, -6.328414e-04,
-    1.1764251e-04, -9.256398e-06,
+/// erf a / a − 1 in powers of a², for a up to 0.6.
+pub(super) const ERF_NEAR: [f32; 6] = [
+    0.12837917, -0.37612638, 0.112837225, -0.02685772, 0.0051775197, -7.357727e-04,
+];
+
+/// log₂(1 − erf a) for a from 0.6 to 3.95.
+pub(super) const LOG2_ERFC: [f32; 8] = [
+    1.11187765e-04, -1.6287864, -0.91544086, -0.15411636, 0.034737885, -0.005390251, 4.8529313e-04,
+    -1.7145903e-05,
 ];
 
 /// tanh a by centre and coefficients.
-pub(super) static TANH_8: Curve<8, 9> = Curve {
+pub(super) static TANH_8: Table<8, 9> = Table {
     shift: 0.75,
     limit: 9.2,
     rows: [
@@ -121,7 +70,7 @@ pub(super) static TANH_8: Curve<8, 9> = Curve {
 };
 
 /// tanh a by centre and coefficients.
-pub(super) static TANH_16: Curve<16, 7> = Curve {
+pub(super) static TANH_16: Table<16, 7> = Table {
     shift: 0.625,
     limit: 9.2,
     rows: [
@@ -162,7 +111,7 @@ pub(super) static TANH_16: Curve<16, 7> = Curve {
 };
 
 /// erf a by centre and coefficients, less a in the first piece.
-pub(super) static ERF_8: Curve<8, 9> = Curve {
+pub(super) static ERF_8: Table<8, 9> = Table {
     shift: 0.375,
     limit: 3.95,
     rows: [
@@ -176,7 +125,7 @@ pub(super) static ERF_8: Curve<8, 9> = Curve {
             0.008087978, 1.1824966e-04, 5.36382e-07, 0.12837917, 1.0723674, 0.8570326, 0.5702085, 0.17029455,
         ],
         [
-            -0.017972069, -3.5785037e-04, -6.2958457e-06, 1.6846606e-10, -0.24196914, -0.449482, -0.47108173,
+            -0.017972069, -3.5785037e-04, -6.2958457e-06, 1.6932206e-10, -0.24196914, -0.449482, -0.47108173,
             -0.23417892,
         ],
         [
@@ -184,26 +133,26 @@ pub(super) static ERF_8: Curve<8, 9> = Curve {
             0.15792094,
         ],
         [
-            -0.020604143, -9.118084e-04, 5.518493e-04, -5.860423e-07, 0.116877586, 0.18353052, 0.12836145,
+            -0.020604143, -9.118084e-04, 5.518493e-04, -5.8614546e-07, 0.116877586, 0.18353052, 0.12836145,
             -0.030503575,
         ],
         [
-            0.011450076, 9.278911e-04, 0.0019628995, 0.11285065, 0.085747145, 9.110707e-05, -0.06318286,
+            0.011450076, 9.278911e-04, 0.0019628995, 0.11285065, 0.085747145, 9.110711e-05, -0.06318286,
             -0.03059986,
         ],
         [
-            -0.0025303601, -6.990001e-04, -0.019425943, -1.3462784e-04, -0.037484016, -0.04891778, -0.016778706,
+            -0.0025303601, -6.990001e-04, -0.019425943, -1.3462371e-04, -0.037484016, -0.04891778, -0.016778706,
             0.021652155,
         ],
         [
-            -0.0020220552, 2.80646e-04, -0.08238978, -0.026270907, -0.016481988, 0.004975656, 0.018115807,
+            -0.0020220552, 2.80646e-04, -0.08238978, -0.026270919, -0.016481988, 0.0049756556, 0.018115807,
             -0.0011833988,
         ],
     ],
 };
 
 /// erf a by centre and coefficients, less a in the first piece.
-pub(super) static ERF_16: Curve<16, 7> = Curve {
+pub(super) static ERF_16: Table<16, 7> = Table {
     shift: 0.3125,
     limit: 3.95,
     rows: [
@@ -243,7 +192,7 @@ pub(super) static ERF_16: Curve<16, 7> = Curve {
 };
 
 /// tanh a by coefficients in a, for f16.
-pub(super) static TANH_F16_8: Curve<8, 4> = Curve {
+pub(super) static TANH_F16_8: Table<8, 4> = Table {
     shift: 0.375,
     limit: 5.5,
     rows: [
@@ -265,7 +214,7 @@ pub(super) static TANH_F16_8: Curve<8, 4> = Curve {
 };
 
 /// tanh a by coefficients in a, for f16.
-pub(super) static TANH_F16_16: Curve<16, 4> = Curve {
+pub(super) static TANH_F16_16: Table<16, 4> = Table {
     shift: 0.4375,
     limit: 5.5625,
     rows: [
@@ -291,7 +240,7 @@ pub(super) static TANH_F16_16: Curve<16, 4> = Curve {
 };
 
 /// erf a by coefficients in a, for f16.
-pub(super) static ERF_F16_8: Curve<8, 4> = Curve {
+pub(super) static ERF_F16_8: Table<8, 4> = Table {
     shift: 0.1875,
     limit: 2.75,
     rows: [
@@ -312,7 +261,7 @@ pub(super) static ERF_F16_8: Curve<8, 4> = Curve {
 };
 
 /// erf a by coefficients in a, for f16.
-pub(super) static ERF_F16_16: Curve<16, 4> = Curve {
+pub(super) static ERF_F16_16: Table<16, 4> = Table {
     shift: 0.21875,
     limit: 2.78125,
     rows: [
@@ -338,7 +287,7 @@ pub(super) static ERF_F16_16: Curve<16, 4> = Curve {
 };
 
 /// tanh a by coefficients in a, for bf16.
-pub(super) static TANH_BF16_16: Curve<16, 3> = Curve {
+pub(super) static TANH_BF16_16: Table<16, 3> = Table {
     shift: 0.375,
     limit: 4.5,
     rows: [
@@ -358,7 +307,7 @@ pub(super) static TANH_BF16_16: Curve<16, 3> = Curve {
 };
 
 /// erf a by coefficients in a, for bf16.
-pub(super) static ERF_BF16_16: Curve<16, 3> = Curve {
+pub(super) static ERF_BF16_16: Table<16, 3> = Table {
     shift: 0.375,
     limit: 2.5,
     rows: [

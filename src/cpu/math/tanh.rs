@@ -1,136 +1,109 @@
 //! tanh and its derivative.
 
-use super::tables::{EXP_8, EXP_16, TANH_8, TANH_16, TANH_BF16_16, TANH_F16_8, TANH_F16_16, TANH_NEAR};
-use super::{exp, horner, signed, table};
-use crate::cpu::each::each;
-use crate::cpu::simd::{Lanes, Simd};
+use core::f32::consts::LOG2_E;
 
-/// From here on tanh rounds to 1.
-const SATURATED: f32 = 9.1;
-/// From here on sech² rounds to 0.
-const VANISHED: f32 = 53.0;
+use super::exp::exp2;
+use super::pieces::Pieces;
+use super::tables::{TANH_8, TANH_16, TANH_BF16_16, TANH_F16_8, TANH_F16_16, TANH_NEAR};
+use super::{Curve, horner};
+use crate::DType;
+use crate::cpu::lanes::{Lanes, Register};
+use crate::cpu::stored::Stored;
+
 /// From here on tanh is more than 1/2, so that 1 − (1 − tanh) loses nothing.
-const HALF: f32 = 0.55;
+const NEAR_END: f32 = 0.65;
 
-/// tanh u, at most 2 ulp off for every finite u.
-///
-/// Register tables where the level has them; else, with e = e^(−2a),
-///
-/// ```text
-/// tanh a = a + a³ P(a²) below `HALF`, 1 − 2e/(1 + e) from there on
-/// ```
-#[inline(always)]
-pub(crate) fn tanh<S: Simd, const N: usize>(simd: S, u: [S::F; N]) -> [S::F; N] {
-    let t = match S::ENTRIES {
-        16 => table::centred::<_, _, _, _, false>(simd, &u, &TANH_16),
-        8 => table::centred::<_, _, _, _, false>(simd, &u, &TANH_8),
-        _ => {
-            let (e, d) = exp_and_sum::<S, N, 0>(simd, &u, SATURATED);
-            let mut t = near(simd, &u);
-            each!(i < N, {
-                let far = simd.splat(1.0) - (e[i] + e[i]) / d[i];
-                t[i] = S::F::select(u[i].abs().lt(simd.splat(HALF)), t[i], far);
-            });
-            t
-        }
-    };
-    signed(t, &u)
+/// Where |alpha| and its cube, which coefficients are multiplied by, have room in f32: from 2⁻³⁶ to 2³⁶.
+const USUAL: core::ops::RangeInclusive<f32> = f32::from_bits((127 - 36) << 23)..=f32::from_bits((127 + 36) << 23);
+
+/// f = tanh, u = alpha·x: DyT.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Tanh {
+    /// |alpha|.
+    scale: f32,
+    pieces: Pieces,
 }
 
-/// tanh u, at most 2 ulp off, and sech² u = 1 − tanh² u, at most 4 ulp off.
-#[inline(always)]
-pub(crate) fn tanh_grad<S: Simd, const N: usize>(simd: S, u: [S::F; N]) -> ([S::F; N], [S::F; N]) {
-    let (t, slope) = match S::ENTRIES {
-        16 => {
-            let t = table::centred::<_, _, _, _, false>(simd, &u, &TANH_16);
-            (t, table::sech2(simd, &u, &t, VANISHED, &EXP_16))
-        }
-        8 => {
-            let t = table::centred::<_, _, _, _, false>(simd, &u, &TANH_8);
-            (t, table::sech2(simd, &u, &t, VANISHED, &EXP_8))
-        }
-        _ => grad_by_exp(simd, &u),
-    };
-    (signed(t, &u), slope)
-}
+impl Curve for Tanh {
+    const SHIFTS: bool = false;
 
-/// tanh |u| and sech² u.
-///
-/// ```text
-/// w = 1 − tanh |u| = 2e/(1 + e),  sech² u = w (2 − w)
-/// ```
-#[inline(always)]
-fn grad_by_exp<S: Simd, const N: usize>(simd: S, u: &[S::F; N]) -> ([S::F; N], [S::F; N]) {
-    let down = simd.splat(1.0 / exp::LARGE);
-    let (e, d) = exp_and_sum::<S, N, 64>(simd, u, VANISHED);
-    let mut t = near(simd, u);
-    let mut slope = e;
-    each!(i < N, {
-        let large = (e[i] + e[i]) / d[i];
-        let w = large * down;
-        let far = simd.splat(1.0) - w;
-        t[i] = S::F::select(u[i].abs().lt(simd.splat(HALF)), t[i], far);
-        slope[i] = (large * (simd.splat(2.0) - w)) * down;
-    });
-    (t, slope)
-}
+    fn is_usual(alpha: f32) -> bool {
+        alpha == 0.0 || USUAL.contains(&alpha.abs())
+    }
 
-/// e = e^(−2|u|)·2^UP and 1 + e^(−2|u|), |u| up to `limit`.
-#[inline(always)]
-fn exp_and_sum<S: Simd, const N: usize, const UP: u8>(
-    simd: S,
-    u: &[S::F; N],
-    limit: f32,
-) -> ([S::F; N], [S::F; N]) {
-    let mut y = *u;
-    each!(i < N, {
-        let a = u[i].abs().at_most(simd.splat(limit));
-        y[i] = a + a;
-    });
-    let (mut e, r) = exp::reduce::<S, N, UP>(simd, &y, None);
-    let p = exp::expm1(simd, &r);
-    let mut d = e;
-    each!(i < N, {
-        e[i] = e[i].mul_add(p[i], e[i]);
-        d[i] = if UP == 0 {
-            simd.splat(1.0) + e[i]
-        } else {
-            e[i].mul_add(simd.splat(1.0 / exp::LARGE), simd.splat(1.0))
+    #[inline(always)]
+    fn sign_of(alpha: f32) -> f32 {
+        if alpha < 0.0 { -1.0 } else { 1.0 }
+    }
+
+    #[inline(always)]
+    fn new<R: Register, T: Stored>(alpha: f32, _: f32) -> Self {
+        let scale = alpha.abs();
+        let pieces = match (R::ENTRIES, T::DTYPE) {
+            (16, DType::F32) => Pieces::centred::<R, _, _>(&TANH_16, scale),
+            (16, DType::F16) => Pieces::plain::<R, _, _>(&TANH_F16_16, scale),
+            (16, DType::Bf16) => Pieces::plain::<R, _, _>(&TANH_BF16_16, scale),
+            (8, DType::F32) => Pieces::centred::<R, _, _>(&TANH_8, scale),
+            (8, _) => Pieces::plain::<R, _, _>(&TANH_F16_8, scale),
+            _ => Pieces::NONE,
         };
-    });
-    (e, d)
-}
+        Self { scale, pieces }
+    }
 
-/// tanh a near 0; elsewhere any value, but NaN for NaN.
-#[inline(always)]
-fn near<S: Simd, const N: usize>(simd: S, u: &[S::F; N]) -> [S::F; N] {
-    let (mut a, mut z) = (*u, *u);
-    each!(i < N, {
-        a[i] = u[i].abs();
-        z[i] = a[i] * a[i];
-    });
-    let p = horner(simd, &TANH_NEAR, &z);
-    each!(i < N, {
-        a[i] = (a[i] * z[i]).mul_add(p[i], a[i]);
-    });
-    a
-}
+    #[inline(always)]
+    fn value<R: Register, T: Stored>(&self, x: Lanes<R>) -> Lanes<R> {
+        let a = x.abs();
+        let t = match (R::ENTRIES, T::DTYPE) {
+            (16, DType::F32) => self.pieces.about_centre::<R, 7, false>(a),
+            (16, DType::F16) => self.pieces.of::<R, 4>(a),
+            (16, DType::Bf16) => self.pieces.of::<R, 3>(a),
+            (8, DType::F32) => self.pieces.about_centre::<R, 9, false>(a),
+            (8, _) => self.pieces.of::<R, 4>(a),
+            (_, DType::F32) => near_or_far(a * Lanes::splat(self.scale)),
+            _ => self.parts(a).0,
+        };
+        t.times_sign(x)
+    }
 
-/// tanh u to within a quarter of an ulp of f16.
-#[inline(always)]
-pub(crate) fn tanh_f16<S: Simd, const N: usize>(simd: S, u: [S::F; N]) -> [S::F; N] {
-    match S::ENTRIES {
-        16 => signed(table::plain(simd, &u, &TANH_F16_16), &u),
-        8 => signed(table::plain(simd, &u, &TANH_F16_8), &u),
-        _ => tanh(simd, u),
+    #[inline(always)]
+    fn value_and_slope<R: Register>(&self, x: Lanes<R>) -> (Lanes<R>, Lanes<R>) {
+        let (t, e, q) = self.parts(x.abs());
+        // 4e/(1 + e)²; e joins last but one, so that a subnormal slope is rounded little.
+        (t.times_sign(x), (e * Lanes::splat(4.0 / R::UP) * q) * q)
     }
 }
 
-/// tanh u to within a quarter of an ulp of bf16.
-#[inline(always)]
-pub(crate) fn tanh_bf16<S: Simd, const N: usize>(simd: S, u: [S::F; N]) -> [S::F; N] {
-    match S::ENTRIES {
-        16 => signed(table::plain(simd, &u, &TANH_BF16_16), &u),
-        _ => tanh_f16(simd, u),
+impl Tanh {
+    /// tanh a, e = e^(−2a)·[`Register::UP`] and 1/(1 + e^(−2a)) for a = scale·x:
+    ///
+    /// ```text
+    /// tanh a = (1 − e)/(1 + e)
+    /// ```
+    ///
+    /// with e − 1 from the parts of e, so that tanh keeps its relative accuracy near 0: 5 ulp.
+    #[inline(always)]
+    fn parts<R: Register>(&self, x: Lanes<R>) -> (Lanes<R>, Lanes<R>, Lanes<R>) {
+        let (one, down) = (Lanes::splat(1.0), Lanes::splat(1.0 / R::UP));
+        let (s, rest) = exp2(x * Lanes::splat(-2.0 * LOG2_E * self.scale));
+        let e = s + rest;
+        let q = e.mul_add(down, one).reciprocal();
+        let less = rest.mul_add(down, s.mul_sub(down, one));
+        (less.abs() * q, e, q)
     }
+}
+
+/// tanh a, a ≥ 0, for levels without tables:
+///
+/// ```text
+/// a + a³ P(a²) below `NEAR_END`, 1 − 2e/(1 + e) with e = e^(−2a) from there on
+/// ```
+#[inline(always)]
+fn near_or_far<R: Register>(a: Lanes<R>) -> Lanes<R> {
+    let (one, down) = (Lanes::splat(1.0), Lanes::splat(1.0 / R::UP));
+    let square = a * a;
+    let near = (a * square).mul_add(horner(&TANH_NEAR, square), a);
+    let (s, rest) = exp2(a * Lanes::splat(-2.0 * LOG2_E));
+    let e = (s + rest) * down;
+    let far = one - (e + e) / (one + e);
+    a.if_less(Lanes::splat(NEAR_END), near, far)
 }

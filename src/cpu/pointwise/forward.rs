@@ -1,155 +1,110 @@
-//! y = gamma·f(alpha·x + shift) + beta.
+//! y = gamma·f(alpha·x + shift) + beta, rows of elements.
 
-use core::marker::PhantomData;
-
-use crate::cpu::curve::Curve;
-use crate::cpu::each::{each, repeat};
-use crate::cpu::io::{self, Extent};
-use crate::cpu::line::{Across, Affine, Along, Blocks, for_blocks, widest};
-use crate::cpu::param::Param;
+use super::Forward;
+use crate::cpu::choices::{self, STAGE_ROWS, Work, side_by_side};
+use crate::cpu::lanes::{Kernel, Lanes, Register};
+use crate::cpu::math::Curve;
+use crate::cpu::param::Source;
 use crate::cpu::plan::{Range, Tile};
-use crate::cpu::simd::{Kernel, Lanes, Simd};
+use crate::cpu::rows::{At, Columns, Rows};
+use crate::cpu::stage::{Output, Stage};
 use crate::cpu::stored::Stored;
-
-/// How far ahead of the reads memory is asked for where the output is streamed, in bytes: the processor alone keeps too
-/// few lines under way.
-const AHEAD: usize = 8192;
-/// Columns from which rows go four by four whatever their type: gamma and beta of f32 then fill half of a first-level
-/// cache of 32 KB, and would be fetched for each row anew.
-const WIDE: usize = 2048;
+use crate::cpu::tile::Tiles;
 
 /// The forward of one tile.
-#[derive(Clone, Copy)]
-pub(super) struct Forward<T, P, C> {
-    pub(super) x: *const T,
-    pub(super) y: *mut T,
-    pub(super) gamma: Param<P>,
-    pub(super) beta: Param<P>,
-    pub(super) alpha: f32,
-    pub(super) shift: f32,
-    pub(super) row_stride: usize,
-    /// S of channels-first data; 1 where parameters run along the row.
-    pub(super) inner: usize,
-    pub(super) stream: bool,
-    /// Rows, and columns of the parameters.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ForwardTile<T, C> {
+    pub(super) arguments: Forward<T, C>,
     pub(super) tile: Tile,
-    pub(super) curve: PhantomData<C>,
 }
 
-impl<T: Stored, P: Stored, C: Curve> Kernel for Forward<T, P, C> {
+impl<T: Stored, C: Curve> Kernel for ForwardTile<T, C> {
     type Output = ();
 
     #[inline(always)]
-    fn run<S: Simd>(self, simd: S) {
-        if self.stream {
-            self.tile::<S, true>(simd);
-            simd.fence();
-        } else {
-            self.tile::<S, false>(simd);
-        }
-    }
-}
-
-impl<T: Stored, P: Stored, C: Curve> Forward<T, P, C> {
-    /// The tile; past the cache if `STREAM`, which is a constant so that loops have no branch for it.
-    #[inline(always)]
-    fn tile<S: Simd, const STREAM: bool>(self, simd: S) {
-        let Tile { rows, cols } = self.tile;
-        if self.inner == 1 {
-            let affine = Along { gamma: self.gamma, beta: self.beta };
-            // Parameters of 16 bits are widened, and those of wide rows read, once for four rows.
-            let shared = T::NARROW || cols.len() >= WIDE;
-            let apart = io::whole_lines::<S, T>(widest::<S>()) || !io::collide::<T>(self.row_stride);
-            let side_by_side = !STREAM || apart && io::lines_up::<T>(self.row_stride);
-            let mut row = rows.begin;
-            // SAFETY: the tile's rows and columns lie in the tensor, and parameters have one value a column.
-            unsafe {
-                while shared && side_by_side && rows.end - row >= 4 {
-                    self.lines::<S, _, 4, STREAM>(simd, row * self.row_stride, cols, affine);
-                    row += 4;
-                }
-                while row < rows.end {
-                    self.lines::<S, _, 1, STREAM>(simd, row * self.row_stride, cols, affine);
-                    row += 1;
-                }
-            }
-        } else {
-            for row in rows.begin..rows.end {
-                for c in cols.begin..cols.end {
-                    let run = Range { begin: 0, end: self.inner };
-                    let at = row * self.row_stride + c * self.inner;
-                    // SAFETY: parameters have one value a column; run `c` of a row in the tile lies in the tensor.
-                    unsafe {
-                        let affine =
-                            Across { gamma: self.gamma.splat(simd, c), beta: self.beta.splat(simd, c) };
-                        self.lines::<S, _, 1, STREAM>(simd, at, run, affine);
-                    }
-                }
-            }
-        }
-    }
-
-    /// The elements `columns` of `R` lines, a row stride apart, the first of which begins at element `at`.
-    ///
-    /// # Safety
-    /// They lie in the tensor; `affine` has parameters for them.
-    #[inline(always)]
-    unsafe fn lines<S: Simd, A: Affine<S>, const R: usize, const STREAM: bool>(
-        &self,
-        simd: S,
-        at: usize,
-        columns: Range,
-        affine: A,
-    ) {
-        let Range { begin, end } = columns;
-        // SAFETY: the lines lie in the tensor.
-        unsafe {
-            let lines = Lines::<_, _, _, _, R, STREAM> {
-                kernel: *self,
-                x: self.x.add(at),
-                y: self.y.add(at),
-                affine,
+    unsafe fn run<R: Register>(self) {
+        let Self { arguments: Forward { x, y, gamma, beta, alpha, shift, stream, .. }, tile } = self;
+        let Tile { rows, cols } = tile;
+        let (curve, sign) = (C::new::<R, T>(alpha, shift), C::sign_of(alpha));
+        let output = Output::new(y, true, stream);
+        let (mut stage, mut tiles) = (Stage::new(), Tiles::<2>::new());
+        let [gamma_tile, beta_tile] = tiles.slots();
+        let (mut begin, mut head) = (cols.begin, output.head::<R>());
+        while begin < cols.end {
+            let columns = output.block::<R>(begin, cols.end, head, x.apart(y));
+            // SAFETY: parameters have a value a column.
+            let (gamma, beta) = unsafe {
+                (
+                    gamma.source::<R, T>(gamma_tile, columns, rows.len(), true),
+                    beta.source::<R, T>(beta_tile, columns, rows.len(), true),
+                )
             };
-            let head = if STREAM { io::head(lines.y.add(begin).cast_const()) } else { 0 };
-            for_blocks(simd, &lines, begin, end, head);
+            for first in (rows.begin..rows.end).step_by(STAGE_ROWS) {
+                let n = STAGE_ROWS.min(rows.end - first);
+                let target = output.target(first, columns, &mut stage);
+                let write =
+                    Write { x: x.from(first), y: target, gamma, beta, curve: &curve, sign, ahead: stream };
+                write.rows::<R>(Range { begin: 0, end: n }, columns);
+                for r in 0..n {
+                    output.finish::<R>(first + r, r, columns, target);
+                }
+            }
+            (begin, head) = (columns.end, 0);
+        }
+        if stream {
+            R::fence();
         }
     }
 }
 
-/// `R` lines, with the kernel's own copy of what does not vary, so that it stays in registers.
-struct Lines<T, P, C, A, const R: usize, const STREAM: bool> {
-    kernel: Forward<T, P, C>,
-    x: *const T,
-    y: *mut T,
-    affine: A,
+/// Writes y of a few rows.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Write<'a, T, C> {
+    pub(super) x: Rows<T>,
+    pub(super) y: Rows<T>,
+    pub(super) gamma: Source<T>,
+    pub(super) beta: Source<T>,
+    pub(super) curve: &'a C,
+    /// What the curve leaves to gamma.
+    pub(super) sign: f32,
+    /// Whether the same columns of the next rows are asked for.
+    pub(super) ahead: bool,
 }
 
-impl<S: Simd, T: Stored, P: Stored, C: Curve, A: Affine<S>, const R: usize, const STREAM: bool> Blocks<S>
-    for Lines<T, P, C, A, R, STREAM>
-{
+impl<T: Stored, C: Curve> Write<'_, T, C> {
     #[inline(always)]
-    unsafe fn block<E: Extent, const N: usize>(&self, simd: S, extent: E, c: usize) {
-        let kernel = &self.kernel;
-        // SAFETY: the caller's promise.
-        let (gamma, beta) = unsafe { self.affine.at::<E, N>(simd, extent, c) };
-        for r in 0..R {
-            let at = r * kernel.row_stride + c;
-            let mut x: [_; N] = repeat(simd.splat(0.0));
-            each!(i < N, {
-                // SAFETY: the caller's promise.
-                x[i] = unsafe { extent.load(simd, self.x.add(at + i * S::LANES)) };
-                if STREAM {
-                    let ahead = if R == 1 { AHEAD / size_of::<T>() } else { R * kernel.row_stride };
-                    simd.prefetch(self.x.wrapping_add(at + i * S::LANES + ahead).cast());
+    pub(super) fn rows<R: Register>(&self, rows: Range, columns: Columns) {
+        side_by_side!(const { choices::rows::<R>(Work::PointwiseForward) }, rows.len(), |row, SIDE| {
+            let row = rows.begin + row;
+            for at in columns.whole::<R>() {
+                self.block::<R, SIDE, true>(row, at);
+            }
+            for at in columns.ragged::<R>() {
+                if columns.overlap {
+                    self.block::<R, SIDE, true>(row, at);
+                } else {
+                    self.block::<R, SIDE, false>(row, at);
                 }
-            });
-            let u = C::argument(simd, x, simd.splat(kernel.alpha), simd.splat(kernel.shift));
-            let mut y = C::value(simd, u, T::DTYPE);
-            each!(i < N, {
-                y[i] = y[i].mul_add(gamma[i], beta[i]);
-            });
-            // SAFETY: the caller's promise; streamed whole vectors begin on a vector's boundary, behind the head.
-            unsafe { extent.store_all(simd, self.y.add(at), y, STREAM) };
+            }
+        });
+    }
+
+    #[inline(always)]
+    fn block<R: Register, const N: usize, const WHOLE: bool>(&self, row: usize, at: At) {
+        let sign = Lanes::splat(self.sign);
+        let gamma = self.gamma.load::<R, WHOLE>(at).times_sign(sign);
+        let beta = self.beta.load::<R, WHOLE>(at);
+        let mut y = [Lanes::splat(0.0); N];
+        for r in 0..N {
+            if self.ahead {
+                self.x.prefetch::<R>(row + r + N, at);
+            }
+            let x = self.x.load::<R, WHOLE>(row + r, at);
+            y[r] = self.curve.value::<R, T>(x).mul_add(gamma, beta);
+        }
+        // After all loads: rows that lie a multiple of 4096 bytes apart would make loads wait for stores.
+        for r in 0..N {
+            self.y.store::<R, WHOLE>(row + r, at, y[r]);
         }
     }
 }

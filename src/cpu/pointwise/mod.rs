@@ -1,75 +1,138 @@
 //! DyT and Derf: each element by itself, with sums over rows in the backward.
 
 mod backward;
+mod exact;
 mod forward;
+mod runs;
 
 use core::marker::PhantomData;
 
-use crate::cpu::curve::Curve;
+use crate::cpu::fold::Partials;
 use crate::cpu::launch::Launch;
+use crate::cpu::math::Curve;
 use crate::cpu::param::Param;
+use crate::cpu::plan;
+use crate::cpu::rows::Rows;
+use crate::cpu::stage::Output;
 use crate::cpu::stored::Stored;
 use crate::cpu::threads::Shared;
-use crate::cpu::{fold, plan};
 use crate::ops::{BackwardPtrs, ForwardPtrs};
 
-/// The value of a scalar argument; 0 where the op has none.
+/// The value of a scalar argument; 0 where the op has none. It is one and the same NaN for all NaN, as the rounding to bf16
+/// needs it.
 fn scalar(p: *const f32) -> f32 {
     // SAFETY: a checked argument is null or one valid f32.
-    if p.is_null() { 0.0 } else { unsafe { *p } }
+    let v = if p.is_null() { 0.0 } else { unsafe { *p } };
+    if v.is_nan() { f32::NAN } else { v }
 }
 
-/// The forward of one op and pair of storage types.
-pub(super) fn forward<T: Stored, P: Stored, C: Curve>(launch: Launch<'_, ForwardPtrs>) {
+/// The arguments of a forward.
+#[derive(Clone, Copy, Debug)]
+struct Forward<T, C> {
+    x: Rows<T>,
+    y: Rows<T>,
+    gamma: Param,
+    beta: Param,
+    alpha: f32,
+    shift: f32,
+    /// Positions of S of channels-first data; 1 where parameters run along the row.
+    inner: usize,
+    /// Whether y goes past the cache.
+    stream: bool,
+    curve: PhantomData<C>,
+}
+
+/// The arguments of a backward.
+#[derive(Clone, Copy, Debug)]
+struct Backward<T, C> {
+    dy: Rows<T>,
+    x: Rows<T>,
+    dx: Output<T>,
+    gamma: Param,
+    alpha: f32,
+    shift: f32,
+    inner: usize,
+    curve: PhantomData<C>,
+}
+
+/// The forward of one op and type.
+pub(super) fn forward<T: Stored, C: Curve>(launch: Launch<'_, ForwardPtrs>) {
     let Launch { cpu, problem, arguments: &ForwardPtrs { x, y, gamma, beta, alpha, shift, .. }, .. } = launch;
     let team = cpu.team(problem.elements());
     let grid = plan::pointwise_forward(problem, team.threads());
-    let stream = x != y.cast_const() && cpu.streams(2 * problem.elements() * size_of::<T>());
-    let whole = Shared(forward::Forward::<T, P, C> {
-        x: x.cast(),
-        y: y.cast(),
-        gamma: Param::gamma(gamma),
-        beta: Param::beta(beta),
+    let arguments = Shared(Forward::<T, C> {
+        // SAFETY: the arguments are checked; tasks work on disjoint tiles.
+        x: unsafe { launch.rows(x.cast_mut()) },
+        // SAFETY: as above.
+        y: unsafe { launch.rows(y) },
+        gamma: Param::gamma(gamma, problem.param_dtype()),
+        beta: Param::beta(beta, problem.param_dtype()),
         alpha: scalar(alpha),
         shift: scalar(shift),
-        row_stride: problem.row_stride(),
         inner: problem.inner(),
-        stream,
-        tile: plan::Tile::EMPTY,
+        stream: x != y.cast_const() && cpu.streams(2 * problem.elements() * size_of::<T>()),
         curve: PhantomData,
     });
+    let usual = C::is_usual(scalar(alpha));
     team.for_each(grid.tiles(), |task| {
-        cpu.isa.run(forward::Forward { tile: grid.tile(task).0, ..whole.get() });
+        let (arguments, tile) = (arguments.get(), grid.tile(task).0);
+        if !usual {
+            // SAFETY: parameters have a value a column.
+            unsafe { exact::forward(&arguments, tile) }
+        } else if arguments.inner > 1 {
+            cpu.isa.run(runs::ForwardTile { arguments, tile });
+        } else {
+            cpu.isa.run(forward::ForwardTile { arguments, tile });
+        }
     });
 }
 
-/// The backward of one op and pair of storage types.
-pub(super) fn backward<T: Stored, P: Stored, C: Curve>(launch: Launch<'_, BackwardPtrs>) {
-    let Launch { cpu, problem, arguments, workspace } = launch;
-    let &BackwardPtrs { dy, x, dx, gamma, alpha, shift, .. } = arguments;
+/// The backward of one op and type.
+pub(super) fn backward<T: Stored, C: Curve>(launch: Launch<'_, BackwardPtrs>) {
+    let Launch { cpu, problem, arguments: wanted, .. } = launch;
+    let &BackwardPtrs { dy, x, dx, gamma, alpha, shift, .. } = wanted;
     let team = cpu.team(problem.elements());
     let grid = plan::pointwise_backward(problem, team.threads());
-    let partials = fold::partials(workspace, &grid, problem, team);
-    let stream = dx.cast_const() != dy && cpu.streams(3 * problem.elements() * size_of::<T>());
-    let whole = Shared(backward::Backward::<T, P, C> {
-        dy: dy.cast(),
-        x: x.cast(),
-        dx: dx.cast(),
-        gamma: Param::gamma(gamma),
-        alpha: scalar(alpha),
+    let (alpha, inner, usual) = (scalar(alpha), problem.inner(), C::is_usual(scalar(alpha)));
+    // Runs are not streamed: a boundary within one would make the order of its sums depend on the address.
+    let stream =
+        inner == 1 && dx.cast_const() != dy && cpu.streams(3 * problem.elements() * size_of::<T>());
+    let gamma = Param::gamma(gamma, problem.param_dtype());
+    let arguments = Shared(Backward::<T, C> {
+        // SAFETY: the arguments are checked; tasks work on disjoint tiles.
+        dy: unsafe { launch.rows(dy.cast_mut()) },
+        // SAFETY: as above.
+        x: unsafe { launch.rows(x.cast_mut()) },
+        // SAFETY: as above.
+        dx: Output::new(unsafe { launch.rows(dx) }, !dx.is_null(), stream),
+        gamma,
+        alpha,
         shift: scalar(shift),
-        row_stride: problem.row_stride(),
-        inner: problem.inner(),
-        stream,
-        tile: plan::Tile::EMPTY,
-        sums: fold::Slots::NONE,
+        inner,
         curve: PhantomData,
     });
+    let plain = inner > 1 || !usual;
+    let partials = Partials::new(&launch, grid.row_parts(), T::SPLIT && !plain, team);
     team.for_each(grid.tiles(), |task| {
-        let (tile, chunk) = grid.tile(task);
-        let sums = partials.chunk(chunk, arguments);
-        cpu.isa.run(backward::Backward { tile, sums, ..whole.get() });
+        let (arguments, (tile, chunk)) = (arguments.get(), grid.tile(task));
+        let sums = partials.chunk(chunk);
+        if !usual {
+            // SAFETY: gamma has a value a column.
+            unsafe { exact::backward(&arguments, tile, &sums) }
+        } else if inner > 1 {
+            cpu.isa.run(runs::BackwardTile { arguments, tile, sums });
+        } else {
+            cpu.isa.run(backward::BackwardTile { arguments, tile, sums });
+        }
     });
+    let sign = if usual { C::sign_of(alpha) } else { 1.0 };
+    let accumulate = problem.accumulate();
     // SAFETY: every chunk has just been written; the outputs are checked.
-    unsafe { partials.finish::<P>(cpu.isa, arguments, problem.accumulate()) };
+    unsafe {
+        if plain {
+            partials.finish::<f32>(cpu.isa, None, gamma, sign, wanted, accumulate);
+        } else {
+            partials.finish::<T>(cpu.isa, None, gamma, sign, wanted, accumulate);
+        }
+    }
 }

@@ -58,15 +58,6 @@ pub(crate) fn bf16_to_f32(b: u16) -> f32 {
     f32::from_bits(u32::from(b) << 16)
 }
 
-/// The bits of the bf16 nearest to `v`.
-#[inline(always)]
-pub(crate) fn f32_to_bf16(v: f32) -> u16 {
-    let bits = v.to_bits();
-    let rounded = bits.wrapping_add(0x7fff + ((bits >> 16) & 1)) >> 16;
-    let quiet = (bits >> 16) | 0x0040;
-    pick(mask(bits & 0x7fff_ffff > INFINITY), quiet, rounded) as u16
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -106,7 +97,5 @@ mod tests {
     fn check(v: f32) {
         let (ours, theirs) = (f32_to_f16(v), f16::from_f32(v));
         assert!(ours == theirs.to_bits() || (v.is_nan() && f16::from_bits(ours).is_nan()), "f16 of {v:e}");
-        let (ours, theirs) = (f32_to_bf16(v), bf16::from_f32(v));
-        assert!(ours == theirs.to_bits() || (v.is_nan() && bf16::from_bits(ours).is_nan()), "bf16 of {v:e}");
     }
 }

@@ -1,0 +1,95 @@
+//! What measurements decided, in one place: how many rows a kernel works on side by side, when a tile pays, what is streamed
+//! in which portions. `docs/performance.md` has the measurements.
+
+use super::lanes::Register;
+use super::stored::Stored;
+
+/// Rows that share what is loaded for their columns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Work {
+    /// Sums of a row for the forward of a norm.
+    Statistics,
+    /// y of a norm.
+    NormForward,
+    /// Sums of a row for the backward of a norm: four for each row.
+    Projections,
+    /// dx of a norm, and the sums of columns.
+    NormBackward,
+    /// y of DyT and Derf.
+    PointwiseForward,
+}
+
+/// How many rows go side by side: more than the registers hold would be spilled.
+#[inline(always)]
+pub(crate) const fn rows<R: Register>(work: Work) -> usize {
+    match work {
+        Work::Statistics | Work::NormForward | Work::NormBackward => R::ROWS,
+        Work::Projections => {
+            if R::ROWS > 2 {
+                2
+            } else {
+                R::ROWS
+            }
+        }
+        // Each row is stored before the next one is computed, so that they need no registers of their own.
+        Work::PointwiseForward => {
+            if R::ROWS > 1 {
+                4
+            } else {
+                1
+            }
+        }
+    }
+}
+
+/// Whether four rows go side by side in the backward of DyT and Derf, and not two. Of 16 bits they are 5 % faster, on AVX-512;
+/// of f32 they are not, and need twice the code.
+#[inline(always)]
+pub(crate) const fn four_rows_backward<R: Register, T: Stored>() -> bool {
+    R::ROWS >= 4 && size_of::<T>() < 4
+}
+
+/// Rows of a group whose parameters are prepared together, where a row has more columns than a block: the tile then costs
+/// a sixteenth of a row.
+pub(crate) const GROUP: usize = 16;
+
+/// Whether parameters of x's own type are read from a tile: widening them takes as long as making the tile for some rows.
+/// f32 is read where it lies.
+#[inline(always)]
+pub(crate) const fn tile_pays<T: Stored>(rows: usize) -> bool {
+    size_of::<T>() < 4 && rows >= 16
+}
+
+/// Columns of a row that are written past the cache at once: by way of a stage of this many bytes for each row.
+pub(crate) const STAGE_BYTES: usize = 2048;
+
+/// Rows of a stage.
+pub(crate) const STAGE_ROWS: usize = 4;
+
+/// Plain additions to one accumulator along a row before it is folded: the rounding errors of more would add up when all
+/// terms are equal.
+pub(crate) const STEPS: usize = 32;
+
+/// Runs a block of code for `$n` rows, `$most` side by side as long as there are so many, the others one by one. `$row` is
+/// the first row and `$side` their number, a constant.
+macro_rules! side_by_side {
+    ($most:expr, $n:expr, |$row:ident, $side:ident| $body:expr) => {{
+        let (n, mut $row) = ($n, 0);
+        while $most == 4 && n - $row >= 4 {
+            const $side: usize = 4;
+            $body;
+            $row += 4;
+        }
+        while $most == 2 && n - $row >= 2 {
+            const $side: usize = 2;
+            $body;
+            $row += 2;
+        }
+        while $row < n {
+            const $side: usize = 1;
+            $body;
+            $row += 1;
+        }
+    }};
+}
+pub(crate) use side_by_side;

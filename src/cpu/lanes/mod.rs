@@ -1,0 +1,299 @@
+//! One vector of f32 for each CPU level: [`Lanes`] is two registers as one value, so that a kernel reads like scalar code.
+//!
+//! A kernel is a struct that implements [`Kernel`]. Its `run` is `#[inline(always)]`, as is everything that it calls, so
+//! that all of it is compiled inside [`Register::run`] with the level's target features.
+//!
+//! Safety: registers of a level exist only inside `Register::run` of that level. `Isa` calls it with the proof of
+//! detection, and kernels call it for the level that they run on.
+
+use core::ops::{Add, Div, Mul, Sub};
+
+use half::{bf16, f16};
+
+pub(crate) mod half_bits;
+pub(crate) mod portable;
+
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod avx2;
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod avx512;
+#[cfg(target_arch = "aarch64")]
+pub(crate) mod neon;
+
+/// The lanes of the widest level.
+pub(crate) const MAX_LANES: usize = 32;
+/// The most entries of a table that a lookup chooses from.
+pub(crate) const MAX_ENTRIES: usize = 16;
+/// Bytes of a cache line.
+pub(crate) const LINE: usize = 64;
+
+/// Code that is compiled once for each CPU level.
+pub(crate) trait Kernel {
+    /// What the kernel returns.
+    type Output;
+    /// The body; implementations are `#[inline(always)]`.
+    ///
+    /// # Safety
+    /// The processor has the level of `R`; [`Register::run`] alone calls this.
+    unsafe fn run<R: Register>(self) -> Self::Output;
+}
+
+/// One register of f32 of a level: arithmetic lane by lane as IEEE 754 says, to nearest, with subnormals.
+pub(crate) trait Register: Copy + 'static {
+    /// Lanes of a register.
+    const LANES: usize;
+    /// Rows that are worked on side by side: as many as the registers hold.
+    const ROWS: usize;
+    /// How many entries of a table [`Self::lookup`] chooses from in one or two instructions; 0 where a lookup takes so many
+    /// that other ways are faster.
+    const ENTRIES: usize;
+    /// What the powers of [`Self::exp2`] are multiplied by, a power of two.
+    const UP: f32;
+
+    /// Runs `kernel` in a function with the level's target features.
+    ///
+    /// # Safety
+    /// The processor has the level.
+    unsafe fn run<K: Kernel>(kernel: K) -> K::Output;
+
+    /// All lanes `v`.
+    fn splat(v: f32) -> Self;
+    /// self + b.
+    fn add(self, b: Self) -> Self;
+    /// self − b.
+    fn sub(self, b: Self) -> Self;
+    /// self·b.
+    fn mul(self, b: Self) -> Self;
+    /// self/b.
+    fn div(self, b: Self) -> Self;
+    /// self·a + b, rounded once where the level can.
+    fn mul_add(self, a: Self, b: Self) -> Self;
+    /// self·a − b, rounded once where the level can.
+    fn mul_sub(self, a: Self, b: Self) -> Self;
+    /// self·a + b, rounded once on every level.
+    fn mul_add_exact(self, a: Self, b: Self) -> Self;
+    /// |self|.
+    fn abs(self) -> Self;
+    /// The lesser of `self` and `limit`; a NaN in `self` passes, `limit` is no NaN.
+    fn at_most(self, limit: Self) -> Self;
+    /// The greater of `self` and `limit`; a NaN in `self` passes, `limit` is no NaN.
+    fn at_least(self, limit: Self) -> Self;
+    /// self, negated where `s` is negative.
+    fn times_sign(self, s: Self) -> Self;
+    /// `x` where self < b, else `y`; a comparison with NaN is false.
+    fn if_less(self, b: Self, x: Self, y: Self) -> Self;
+    /// self, but one and the same NaN for each NaN, whose lower 16 bits are 0: rounding to bf16 needs no test for it then.
+    fn quiet(self) -> Self;
+    /// The entry of `table`, of the first [`Self::ENTRIES`], that the lowest bits of the exponent and the highest of the
+    /// fraction name: for 8 entries one bit of the fraction, for 16 two.
+    fn lookup(self, table: &[f32; MAX_ENTRIES]) -> Self;
+    /// (s, f) with 2^self·[`Self::UP`] = s·2^f and |f| ≤ 1/2, self at most 0: s is 0 where the power is below all numbers.
+    fn exp2_parts(self) -> (Self, Self);
+    /// 1/self of a number from 1 to 2, within an ulp.
+    fn reciprocal(self) -> Self;
+    /// The sums over the lanes of four registers, each in the same tree.
+    fn sums(of: [Self; 4]) -> [f32; 4];
+    /// The elements with even places of two registers in a row, then those with odd places.
+    fn unzip(low: Self, high: Self) -> (Self, Self);
+    /// The reverse of [`Self::unzip`].
+    fn zip(even: Self, odd: Self) -> (Self, Self);
+
+    /// # Safety
+    /// `p` is valid for reads of [`Self::LANES`] values, here and below.
+    unsafe fn load_f32(p: *const f32) -> Self;
+    /// # Safety
+    /// As [`Self::load_f32`].
+    unsafe fn load_f16(p: *const f16) -> Self;
+    /// Two registers' worth: even elements, then odd ones.
+    ///
+    /// # Safety
+    /// `p` is valid for reads of twice [`Self::LANES`] values.
+    unsafe fn load_bf16(p: *const bf16) -> (Self, Self);
+    /// # Safety
+    /// `p` is valid for writes of [`Self::LANES`] values, here and below.
+    unsafe fn store_f32(self, p: *mut f32);
+    /// Rounds once, to nearest even.
+    ///
+    /// # Safety
+    /// As [`Self::store_f32`].
+    unsafe fn store_f16(self, p: *mut f16);
+    /// Rounds once, to nearest even; a NaN has zeros in its lower 16 bits. The reverse of [`Self::load_bf16`].
+    ///
+    /// # Safety
+    /// `p` is valid for writes of twice [`Self::LANES`] values.
+    unsafe fn store_bf16(p: *mut bf16, even: Self, odd: Self);
+    /// Copies `n` bytes, an even number of at most [`MAX_LANES`] f32.
+    ///
+    /// # Safety
+    /// `from` is valid for reads and `to` for writes of `n` bytes, apart from each other.
+    #[inline(always)]
+    unsafe fn copy_few(from: *const u8, to: *mut u8, n: usize) {
+        // SAFETY: the caller's promise.
+        unsafe { copy_by_powers(from, to, n) }
+    }
+    /// Copies a line of the cache past the cache, where the level can.
+    ///
+    /// # Safety
+    /// `from` is valid for reads and `to` for writes of [`LINE`] bytes, and `to` is aligned to them.
+    unsafe fn stream_line(from: *const u8, to: *mut u8);
+    /// Orders what was streamed before all later stores of this thread.
+    fn fence();
+    /// Asks for the cache line at `p`, which need not be valid.
+    fn prefetch(p: *const u8);
+}
+
+/// Copies less than 256 bytes, an even number, by powers of two: a copy of variable length would be a call.
+///
+/// # Safety
+/// `from` is valid for reads and `to` for writes of `n` bytes, apart from each other.
+#[inline(always)]
+unsafe fn copy_by_powers(from: *const u8, to: *mut u8, n: usize) {
+    let mut at = 0;
+    macro_rules! part {
+        ($bytes:literal) => {
+            if n & $bytes != 0 {
+                // SAFETY: the parts lie side by side in the `n` bytes; bytes need no alignment.
+                unsafe {
+                    let part = from.add(at).cast::<[u8; $bytes]>().read();
+                    to.add(at).cast::<[u8; $bytes]>().write(part);
+                }
+                at += $bytes;
+            }
+        };
+    }
+    part!(128);
+    part!(64);
+    part!(32);
+    part!(16);
+    part!(8);
+    part!(4);
+    part!(2);
+    let _ = at;
+}
+
+/// Two registers as one value: neighbouring elements in a row, or the even ones and the odd ones; `Stored` says which.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Lanes<R>(pub(crate) R, pub(crate) R);
+
+impl<R: Register> Lanes<R> {
+    /// How many lanes there are.
+    pub(crate) const LANES: usize = 2 * R::LANES;
+
+    /// All lanes `v`.
+    #[inline(always)]
+    pub(crate) fn splat(v: f32) -> Self {
+        Self(R::splat(v), R::splat(v))
+    }
+
+    /// The first and the second register of what `p` points to.
+    ///
+    /// # Safety
+    /// `p` is valid for reads of as many values as there are lanes.
+    #[inline(always)]
+    pub(crate) unsafe fn load(p: *const f32) -> Self {
+        // SAFETY: the caller's promise.
+        unsafe { Self(R::load_f32(p), R::load_f32(p.add(R::LANES))) }
+    }
+
+    /// # Safety
+    /// `p` is valid for writes of as many values as there are lanes.
+    #[inline(always)]
+    pub(crate) unsafe fn store(self, p: *mut f32) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            self.0.store_f32(p);
+            self.1.store_f32(p.add(R::LANES));
+        }
+    }
+
+    /// self where `mask` is above 0, else 0.
+    #[inline(always)]
+    pub(crate) fn keep(self, mask: Self) -> Self {
+        let zero = Self::splat(0.0);
+        zero.if_less(mask, self, zero)
+    }
+
+    /// `x` where self < b, else `y`.
+    #[inline(always)]
+    pub(crate) fn if_less(self, b: Self, x: Self, y: Self) -> Self {
+        Self(self.0.if_less(b.0, x.0, y.0), self.1.if_less(b.1, x.1, y.1))
+    }
+
+    /// As [`Register::exp2_parts`].
+    #[inline(always)]
+    pub(crate) fn exp2_parts(self) -> (Self, Self) {
+        let ((s0, f0), (s1, f1)) = (self.0.exp2_parts(), self.1.exp2_parts());
+        (Self(s0, s1), Self(f0, f1))
+    }
+
+    /// As [`Register::lookup`].
+    #[inline(always)]
+    pub(crate) fn lookup(self, table: &[f32; MAX_ENTRIES]) -> Self {
+        Self(self.0.lookup(table), self.1.lookup(table))
+    }
+
+    /// The sums over the lanes of four vectors, each in the same tree.
+    #[inline(always)]
+    pub(crate) fn sums([a, b, c, d]: [Self; 4]) -> [f32; 4] {
+        R::sums([a.0.add(a.1), b.0.add(b.1), c.0.add(c.1), d.0.add(d.1)])
+    }
+
+    /// From the order of memory: even elements, then odd ones.
+    #[inline(always)]
+    pub(crate) fn unzip(self) -> Self {
+        let (even, odd) = R::unzip(self.0, self.1);
+        Self(even, odd)
+    }
+
+    /// Back to the order of memory.
+    #[inline(always)]
+    pub(crate) fn zip(self) -> Self {
+        let (low, high) = R::zip(self.0, self.1);
+        Self(low, high)
+    }
+}
+
+macro_rules! lane_by_lane {
+    ($($(#[$doc:meta])* $method:ident($($operand:ident),*);)*) => {
+        impl<R: Register> Lanes<R> {
+            $($(#[$doc])*
+            #[inline(always)]
+            pub(crate) fn $method(self $(, $operand: Self)*) -> Self {
+                Self(self.0.$method($($operand.0),*), self.1.$method($($operand.1),*))
+            })*
+        }
+    };
+}
+lane_by_lane! {
+    /// As [`Register::mul_add`].
+    mul_add(a, b);
+    /// As [`Register::mul_sub`].
+    mul_sub(a, b);
+    /// As [`Register::mul_add_exact`].
+    mul_add_exact(a, b);
+    /// As [`Register::abs`].
+    abs();
+    /// As [`Register::at_most`].
+    at_most(limit);
+    /// As [`Register::at_least`].
+    at_least(limit);
+    /// As [`Register::times_sign`].
+    times_sign(s);
+    /// As [`Register::quiet`].
+    quiet();
+    /// As [`Register::reciprocal`].
+    reciprocal();
+}
+
+macro_rules! operators {
+    ($($trait:ident $method:ident),*) => {
+        $(impl<R: Register> $trait for Lanes<R> {
+            type Output = Self;
+            #[inline(always)]
+            fn $method(self, b: Self) -> Self {
+                Self(self.0.$method(b.0), self.1.$method(b.1))
+            }
+        })*
+    };
+}
+operators!(Add add, Sub sub, Mul mul, Div div);

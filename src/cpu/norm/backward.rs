@@ -1,0 +1,416 @@
+//! dx = rstd·(h − a − x̂·b) with h = dy·gamma, a = Σh/cols (LayerNorm alone) and b from Σh·x̂; dgamma = Σ dy·x̂ and
+//! dbeta = Σ dy over rows.
+
+use super::exact::{self, Line};
+use super::forward::Ordinary;
+use super::stats::{Norm, Statistics, strays};
+use crate::cpu::choices::{self, GROUP, STAGE_ROWS, STEPS, Work, side_by_side};
+use crate::cpu::fold::Sums;
+use crate::cpu::lanes::{Kernel, Lanes, Register};
+use crate::cpu::param::{Param, Source};
+use crate::cpu::plan::Range;
+use crate::cpu::rows::{At, Columns, Rows};
+use crate::cpu::stage::{Output, Stage};
+use crate::cpu::stored::Stored;
+use crate::cpu::sum::Compensated;
+use crate::cpu::tile::{BLOCK, Slots, Tiles};
+
+/// The arguments of a norm's backward.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Arguments<T> {
+    pub(super) dy: Rows<T>,
+    pub(super) x: Rows<T>,
+    pub(super) dx: Output<T>,
+    pub(super) gamma: Param,
+    /// Null where the forward did not save it, like `rstd`; one value a row.
+    pub(super) mean: *const f32,
+    pub(super) rstd: *const f32,
+    pub(super) norm: Norm,
+    pub(super) cols: usize,
+}
+
+impl<T> Arguments<T> {
+    /// The saved mean of row `row`. It is one and the same NaN for all NaN, as the rounding to bf16 needs it.
+    ///
+    /// # Safety
+    /// The mean is null or has a value for the row.
+    #[inline(always)]
+    pub(super) unsafe fn saved_mean(&self, row: usize) -> Option<f32> {
+        // SAFETY: the caller's promise.
+        if self.mean.is_null() { None } else { Some(quiet(unsafe { *self.mean.add(row) })) }
+    }
+
+    /// The saved rstd of row `row`.
+    ///
+    /// # Safety
+    /// The rstd is null or has a value for the row.
+    #[inline(always)]
+    pub(super) unsafe fn saved_rstd(&self, row: usize) -> Option<f32> {
+        // SAFETY: the caller's promise.
+        if self.rstd.is_null() { None } else { Some(quiet(unsafe { *self.rstd.add(row) })) }
+    }
+}
+
+#[inline(always)]
+const fn quiet(v: f32) -> f32 {
+    if v.is_nan() { f32::NAN } else { v }
+}
+
+/// What a row's x̂ and dx are made of: x̂ = (x − m)·rstd + shift and dx = h·rstd − (x̂·b + a).
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Parts {
+    pub(super) m: f32,
+    pub(super) rstd: f32,
+    /// −c·rstd.
+    pub(super) shift: f32,
+    pub(super) a: f32,
+    pub(super) b: f32,
+    /// Whether f32 may not hold the squares of the row, or their products with h.
+    pub(super) strays: bool,
+}
+
+impl Parts {
+    /// From the origin m and Σd, Σd², Σh and Σh·d with d = x − m.
+    #[inline(always)]
+    pub(super) fn new(norm: &Norm, m: f32, saved_rstd: Option<f32>, [d, dd, h, hd]: [f32; 4]) -> Self {
+        let (c, variance) = norm.moments(d, dd);
+        let own = norm.rstd(variance);
+        let rstd = saved_rstd.unwrap_or(own);
+        let b = rstd * norm.projection(rstd * (hd - c * h), variance, rstd);
+        Self {
+            m,
+            rstd,
+            shift: -(c * rstd),
+            a: rstd * norm.average(h),
+            b,
+            strays: strays(own) || !b.is_finite(),
+        }
+    }
+}
+
+/// The backward of one chunk of rows.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Backward<T, const CENTER: bool> {
+    pub(super) arguments: Arguments<T>,
+    /// Whether dx goes past the cache; the rows to come are then asked for.
+    pub(super) stream: bool,
+    pub(super) rows: Range,
+    /// The sums of this chunk.
+    pub(super) sums: Sums,
+}
+
+/// [`Parts`] of the rows of a group.
+#[derive(Clone, Copy, Debug)]
+struct Fit {
+    m: [f32; GROUP],
+    rstd: [f32; GROUP],
+    shift: [f32; GROUP],
+    a: [f32; GROUP],
+    b: [f32; GROUP],
+    strays: [bool; GROUP],
+}
+
+impl Fit {
+    const ZERO: Self = Self {
+        m: [0.0; GROUP],
+        rstd: [0.0; GROUP],
+        shift: [0.0; GROUP],
+        a: [0.0; GROUP],
+        b: [0.0; GROUP],
+        strays: [false; GROUP],
+    };
+
+    #[inline(always)]
+    fn set(&mut self, r: usize, parts: Parts) {
+        (self.m[r], self.rstd[r], self.shift[r]) = (parts.m, parts.rstd, parts.shift);
+        (self.a[r], self.b[r], self.strays[r]) = (parts.a, parts.b, parts.strays);
+    }
+}
+
+impl<T: Stored, const CENTER: bool> Kernel for Backward<T, CENTER> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<R: Register>(mut self) {
+        let Self { arguments: Arguments { dx, gamma, cols, .. }, rows, .. } = self;
+        self.sums.head = dx.head::<R>();
+        let sums = self.sums;
+        let (mut stage, mut tiles) = (Stage::new(), Tiles::<2>::new());
+        // Sums along a row begin at column 0 whatever the address; what is written begins at a boundary. Where the vectors
+        // of the two passes differ, so do the tiles.
+        let [read_tile, mut write_tile] = tiles.slots();
+        let first_block = dx.block::<R>(0, cols, sums.head, false);
+        let (one_read, one_write) = (cols <= BLOCK, first_block.end == cols);
+        let same = one_read && one_write && first_block.head == 0;
+        if same {
+            write_tile = read_tile;
+        }
+        let group = if one_read && one_write { STAGE_ROWS } else { GROUP };
+        let (mut fit, mut begun) = (Fit::ZERO, false);
+        for first in (rows.begin..rows.end).step_by(group) {
+            let n = group.min(rows.end - first);
+            let fresh = first == rows.begin;
+            // SAFETY: the rows exist, and the parameters have a value a column.
+            unsafe { self.fit::<R>(first, n, read_tile, fresh || !one_read, &mut fit) };
+            let mut begin = 0;
+            while begin < cols {
+                let head = if begin == 0 { sums.head } else { 0 };
+                let columns = Columns { overlap: false, ..dx.block::<R>(begin, cols, head, false) };
+                let fresh = !same && (fresh || !one_write);
+                // SAFETY: gamma has a value a column.
+                let gamma = unsafe { gamma.source::<R, T>(write_tile, columns, rows.len(), fresh) };
+                let mut begins = !begun;
+                for at in (0..n).step_by(STAGE_ROWS) {
+                    let side = STAGE_ROWS.min(n - at);
+                    let target = dx.target(first + at, columns, &mut stage);
+                    let (x, dy) = (self.arguments.x.from(first + at), self.arguments.dy.from(first + at));
+                    let sums = [sums.block::<R>(0, columns), sums.block::<R>(1, columns)];
+                    let write = Write::<T, CENTER> { x, dy, dx: target, gamma, sums };
+                    for rows in Ordinary::new(&fit.strays[at..at + side]) {
+                        write.rows::<R>(&fit, at, rows, columns, begins);
+                        begins = false;
+                        for r in rows.begin..rows.end {
+                            dx.finish::<R>(first + at + r, r, columns, target);
+                        }
+                    }
+                }
+                begin = columns.end;
+            }
+            begun |= fit.strays[..n].iter().any(|strays| !strays);
+            for r in (0..n).filter(|r| fit.strays[*r]) {
+                if !begun {
+                    sums.clear();
+                    begun = true;
+                }
+                // SAFETY: the row exists.
+                unsafe { self.exact::<R>(first + r) };
+            }
+        }
+        if dx.streams() {
+            R::fence();
+        }
+    }
+}
+
+impl<T: Stored, const CENTER: bool> Backward<T, CENTER> {
+    /// What dx of `n` rows from `first` on is made of.
+    ///
+    /// # Safety
+    /// The processor has this level; the rows exist, with saved statistics if they are not null.
+    #[inline(always)]
+    unsafe fn fit<R: Register>(&self, first: usize, n: usize, tile: Slots, fresh: bool, fit: &mut Fit) {
+        let Arguments { x, dy, gamma, norm, cols, .. } = self.arguments;
+        // SAFETY: the caller's promise.
+        unsafe { self.means::<R>(first, n, &mut fit.m) };
+        let mut totals = [[Compensated::ZERO; 4]; GROUP];
+        let mut begin = 0;
+        while begin < cols {
+            let columns = Columns::plain(begin, cols.min(begin + BLOCK));
+            // SAFETY: gamma has a value a column.
+            let gamma = unsafe { gamma.source::<R, T>(tile, columns, self.rows.len(), fresh) };
+            side_by_side!(const { choices::rows::<R>(Work::Projections) }, n, |row, SIDE| {
+                let (x, dy) = (x.from(first + row), dy.from(first + row));
+                let mut m = [0.0; SIDE];
+                m.copy_from_slice(&fit.m[row..row + SIDE]);
+                let totals = &mut totals[row..row + SIDE];
+                let kernel =
+                    Projections::<T, SIDE, CENTER> { x, dy, m, gamma, columns, ahead: self.stream, totals };
+                // SAFETY: the caller's promise.
+                unsafe { R::run(kernel) };
+            });
+            begin = columns.end;
+        }
+        for r in 0..n {
+            let mut sums = [0.0; 4];
+            for k in 0..4 {
+                sums[k] = totals[r][k].total();
+            }
+            // SAFETY: the caller's promise.
+            let saved = unsafe { self.arguments.saved_rstd(first + r) };
+            fit.set(r, Parts::new(&norm, fit.m[r], saved, sums));
+        }
+    }
+
+    /// The origins of `n` rows from `first` on: their means, rounded. The moments about them are gathered with the other
+    /// sums, so that a saved mean gives the same bits.
+    ///
+    /// # Safety
+    /// As [`Self::fit`].
+    #[inline(always)]
+    unsafe fn means<R: Register>(&self, first: usize, n: usize, m: &mut [f32; GROUP]) {
+        let Arguments { x, norm, cols, mean, .. } = self.arguments;
+        if !CENTER {
+            return;
+        }
+        if !mean.is_null() {
+            for r in 0..n {
+                // SAFETY: the caller's promise.
+                m[r] = unsafe { self.arguments.saved_mean(first + r) }.unwrap_or(0.0);
+            }
+            return;
+        }
+        side_by_side!(const { choices::rows::<R>(Work::Statistics) }, n, |row, SIDE| {
+            let x = x.from(first + row);
+            let kernel = Statistics::<T, SIDE, CENTER> { x, cols, norm, ahead: self.stream };
+            // SAFETY: the caller's promise.
+            let found = unsafe { R::run(kernel) };
+            for (r, found) in found.iter().enumerate() {
+                m[row + r] = found.m;
+            }
+        });
+    }
+
+    /// A row in f64.
+    ///
+    /// # Safety
+    /// The row exists, and the sums have begun.
+    #[cold]
+    #[inline(never)]
+    unsafe fn exact<R: Register>(&self, row: usize) {
+        let Arguments { dy, x, dx, cols, .. } = self.arguments;
+        let dx = dx.rows().map(|rows| Line::of(rows, row, cols));
+        let add = |c: usize, product: f32, sum: f32| self.sums.add::<R>(c, &[product, sum]);
+        let (dy, x) = (Line::of(dy, row, cols), Line::of(x, row, cols));
+        // SAFETY: the caller's promise.
+        unsafe { exact::backward_line::<T, CENTER>(&self.arguments, dy, x, dx, add) };
+    }
+}
+
+/// Adds Σd, Σd², Σh and Σh·d of some columns of `N` rows to `totals`, with d = x − m; without `CENTER` Σx² and Σh·x alone.
+struct Projections<'a, T, const N: usize, const CENTER: bool> {
+    x: Rows<T>,
+    dy: Rows<T>,
+    m: [f32; N],
+    gamma: Source<T>,
+    columns: Columns,
+    /// Whether the same columns of the next `N` rows are asked for.
+    ahead: bool,
+    totals: &'a mut [[Compensated<f32>; 4]],
+}
+
+impl<T: Stored, const N: usize, const CENTER: bool> Kernel for Projections<'_, T, N, CENTER> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<R: Register>(self) {
+        let mut m = [Lanes::splat(0.0); N];
+        for r in 0..N {
+            m[r] = Lanes::splat(self.m[r]);
+        }
+        let Columns { mut begin, end, .. } = self.columns;
+        let first = begin;
+        while begin < end {
+            let part = Columns::plain(begin, end.min(begin + STEPS * Lanes::<R>::LANES));
+            let mut sums = [[Lanes::<R>::splat(0.0); 4]; N];
+            for at in part.whole::<R>() {
+                self.add::<R, true>(&m, At { slot: at.slot + begin - first, ..at }, &mut sums);
+            }
+            for at in part.ragged::<R>() {
+                self.add::<R, false>(&m, At { slot: at.slot + begin - first, ..at }, &mut sums);
+            }
+            for r in 0..N {
+                let sums = Lanes::sums(sums[r]);
+                for k in 0..4 {
+                    self.totals[r][k].add(sums[k]);
+                }
+            }
+            begin = part.end;
+        }
+    }
+}
+
+impl<T: Stored, const N: usize, const CENTER: bool> Projections<'_, T, N, CENTER> {
+    #[inline(always)]
+    fn add<R: Register, const WHOLE: bool>(&self, m: &[Lanes<R>; N], at: At, sums: &mut [[Lanes<R>; 4]; N]) {
+        let gamma = self.gamma.load::<R, WHOLE>(at);
+        for r in 0..N {
+            if self.ahead {
+                self.x.prefetch::<R>(r + N, at);
+                self.dy.prefetch::<R>(r + N, at);
+            }
+            let mut d = self.x.load::<R, WHOLE>(r, at);
+            let mut h = self.dy.load::<R, WHOLE>(r, at) * gamma;
+            if CENTER {
+                d = d - m[r];
+            }
+            if !WHOLE {
+                (d, h) = (d.keep(T::mask(at.n)), h.keep(T::mask(at.n)));
+            }
+            let [sum, squares, sum_h, sum_hd] = &mut sums[r];
+            if CENTER {
+                *sum = *sum + d;
+                *sum_h = *sum_h + h;
+            }
+            *squares = d.mul_add(d, *squares);
+            *sum_hd = h.mul_add(d, *sum_hd);
+        }
+    }
+}
+
+/// Writes dx of a few rows, and adds to the sums of columns.
+#[derive(Clone, Copy, Debug)]
+struct Write<T, const CENTER: bool> {
+    x: Rows<T>,
+    dy: Rows<T>,
+    dx: Rows<T>,
+    gamma: Source<T>,
+    /// Of dy·x̂, and of dy.
+    sums: [Slots; 2],
+}
+
+impl<T: Stored, const CENTER: bool> Write<T, CENTER> {
+    /// The rows `rows`, of which row 0 has the parts `first`; the sums begin with them if `begins`.
+    #[inline(always)]
+    fn rows<R: Register>(&self, fit: &Fit, first: usize, rows: Range, columns: Columns, begins: bool) {
+        side_by_side!(const { choices::rows::<R>(Work::NormBackward) }, rows.len(), |row, SIDE| {
+            let (begins, row) = (begins && row == 0, rows.begin + row);
+            for at in columns.whole::<R>() {
+                self.block::<R, SIDE, true>(fit, first, row, at, begins);
+            }
+            for at in columns.ragged::<R>() {
+                self.block::<R, SIDE, false>(fit, first, row, at, begins);
+            }
+        });
+    }
+
+    #[inline(always)]
+    fn block<R: Register, const N: usize, const WHOLE: bool>(
+        &self,
+        fit: &Fit,
+        first: usize,
+        row: usize,
+        at: At,
+        begins: bool,
+    ) {
+        let gamma = self.gamma.load::<R, WHOLE>(at);
+        let (mut product, mut sum) = (Lanes::splat(0.0), Lanes::splat(0.0));
+        if !begins {
+            (product, sum) = (self.sums[0].load(at), self.sums[1].load(at));
+        }
+        let mut dx = [Lanes::<R>::splat(0.0); N];
+        for r in 0..N {
+            let i = first + row + r;
+            let x = self.x.load::<R, WHOLE>(row + r, at);
+            let dy = self.dy.load::<R, WHOLE>(row + r, at);
+            let (rstd, b) = (Lanes::splat(fit.rstd[i]), Lanes::splat(fit.b[i]));
+            let (x_hat, along);
+            if CENTER {
+                x_hat = (x - Lanes::splat(fit.m[i])).mul_add(rstd, Lanes::splat(fit.shift[i]));
+                along = x_hat.mul_add(b, Lanes::splat(fit.a[i]));
+            } else {
+                x_hat = x * rstd;
+                along = x_hat * b;
+            }
+            dx[r] = (dy * gamma).mul_sub(rstd, along);
+            // Each row adds in turn, so that bits do not depend on how many rows go side by side.
+            sum = sum + dy;
+            product = dy.mul_add(x_hat, product);
+        }
+        // After all loads: rows that lie a multiple of 4096 bytes apart would make loads wait for stores.
+        for r in 0..N {
+            self.dx.store::<R, WHOLE>(row + r, at, dx[r]);
+        }
+        self.sums[0].store(at, product);
+        self.sums[1].store(at, sum);
+    }
+}

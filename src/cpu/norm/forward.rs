@@ -1,0 +1,240 @@
+//! y = x̂·gamma + beta with x̂ = (x − mean)·rstd, row by row.
+
+use super::exact;
+use super::stats::{Moments, Norm, Statistics, strays};
+use crate::cpu::choices::{self, GROUP, Work, side_by_side};
+use crate::cpu::lanes::{Kernel, Lanes, Register};
+use crate::cpu::param::{Param, Source};
+use crate::cpu::plan::Range;
+use crate::cpu::rows::{At, Columns, Rows};
+use crate::cpu::stage::{Output, Stage};
+use crate::cpu::stored::Stored;
+use crate::cpu::tile::Tiles;
+
+/// The arguments of a norm's forward.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Arguments<T> {
+    pub(super) x: Rows<T>,
+    pub(super) y: Rows<T>,
+    pub(super) gamma: Param,
+    pub(super) beta: Param,
+    /// Null where it is not asked for, like `rstd`; one value a row.
+    pub(super) mean: *mut f32,
+    pub(super) rstd: *mut f32,
+    pub(super) norm: Norm,
+    pub(super) cols: usize,
+}
+
+impl<T> Arguments<T> {
+    /// Writes the statistics of row `row` that are asked for.
+    ///
+    /// # Safety
+    /// Each is null or has a value for the row.
+    #[inline(always)]
+    pub(super) unsafe fn save(&self, row: usize, mean: f32, rstd: f32) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            if !self.mean.is_null() {
+                *self.mean.add(row) = mean;
+            }
+            if !self.rstd.is_null() {
+                *self.rstd.add(row) = rstd;
+            }
+        }
+    }
+}
+
+/// The forward of some rows.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Forward<T, const CENTER: bool> {
+    pub(super) arguments: Arguments<T>,
+    pub(super) stream: bool,
+    pub(super) rows: Range,
+}
+
+/// Rows of a block from `at` on: those that go the usual way, in runs of neighbours.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ordinary<'a> {
+    strays: &'a [bool],
+    next: usize,
+}
+
+impl<'a> Ordinary<'a> {
+    #[inline(always)]
+    pub(super) const fn new(strays: &'a [bool]) -> Self {
+        Self { strays, next: 0 }
+    }
+}
+
+impl Iterator for Ordinary<'_> {
+    type Item = Range;
+
+    #[inline(always)]
+    fn next(&mut self) -> Option<Range> {
+        let (n, mut begin) = (self.strays.len(), self.next);
+        while begin < n && self.strays[begin] {
+            begin += 1;
+        }
+        let mut end = begin;
+        while end < n && !self.strays[end] {
+            end += 1;
+        }
+        self.next = end;
+        if begin < end { Some(Range { begin, end }) } else { None }
+    }
+}
+
+/// x̂ = (x − m)·rstd + shift, for each row of a group.
+#[derive(Clone, Copy, Debug)]
+struct Fit {
+    m: [f32; GROUP],
+    rstd: [f32; GROUP],
+    /// −c·rstd.
+    shift: [f32; GROUP],
+    /// Whether f32 may not hold the squares of a row, which is then done apart.
+    strays: [bool; GROUP],
+}
+
+impl Fit {
+    /// The rows from `at` on, `n` at most, that go the usual way.
+    #[inline(always)]
+    fn ordinary(&self, at: usize, n: usize) -> Ordinary<'_> {
+        Ordinary::new(&self.strays[at..at + n])
+    }
+}
+
+impl<T: Stored, const CENTER: bool> Kernel for Forward<T, CENTER> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<R: Register>(self) {
+        let Self { arguments: Arguments { x, y, gamma, beta, cols, .. }, stream, rows } = self;
+        let output = Output::new(y, true, stream);
+        let (mut stage, mut tiles) = (Stage::new(), Tiles::<2>::new());
+        let [gamma_tile, beta_tile] = tiles.slots();
+        let mut fit =
+            Fit { m: [0.0; GROUP], rstd: [0.0; GROUP], shift: [0.0; GROUP], strays: [false; GROUP] };
+        // With one block for each row the parameters are prepared once for all rows, and else for each group.
+        let head = output.head::<R>();
+        let one = output.block::<R>(0, cols, head, false).end == cols;
+        let group = if one { choices::STAGE_ROWS } else { GROUP };
+        for first in (rows.begin..rows.end).step_by(group) {
+            let n = group.min(rows.end - first);
+            // SAFETY: the rows exist.
+            unsafe { self.statistics::<R>(first, n, &mut fit) };
+            let mut begin = 0;
+            while begin < cols {
+                let head = if begin == 0 { head } else { 0 };
+                let columns = output.block::<R>(begin, cols, head, x.apart(y));
+                let fresh = !one || first == rows.begin;
+                // SAFETY: parameters have a value a column.
+                let (gamma, beta) = unsafe {
+                    (
+                        gamma.source::<R, T>(gamma_tile, columns, rows.len(), fresh),
+                        beta.source::<R, T>(beta_tile, columns, rows.len(), fresh),
+                    )
+                };
+                for at in (0..n).step_by(choices::STAGE_ROWS) {
+                    let side = choices::STAGE_ROWS.min(n - at);
+                    let target = output.target(first + at, columns, &mut stage);
+                    let write = Write::<T, CENTER> { x: x.from(first + at), y: target, gamma, beta };
+                    for rows in fit.ordinary(at, side) {
+                        write.rows::<R>(&fit, at, rows, columns);
+                        for r in rows.begin..rows.end {
+                            output.finish::<R>(first + at + r, r, columns, target);
+                        }
+                    }
+                }
+                begin = columns.end;
+            }
+            for r in (0..n).filter(|r| fit.strays[*r]) {
+                // SAFETY: the row exists; nothing of it has been written.
+                unsafe { exact::forward_row::<T, CENTER>(&self.arguments, first + r) };
+            }
+        }
+        if stream {
+            R::fence();
+        }
+    }
+}
+
+impl<T: Stored, const CENTER: bool> Forward<T, CENTER> {
+    /// The statistics of `n` rows from `first` on.
+    ///
+    /// # Safety
+    /// The processor has this level, and the rows exist.
+    #[inline(always)]
+    unsafe fn statistics<R: Register>(&self, first: usize, n: usize, fit: &mut Fit) {
+        let Arguments { x, cols, norm, .. } = self.arguments;
+        side_by_side!(const { choices::rows::<R>(Work::Statistics) }, n, |row, SIDE| {
+            let x = x.from(first + row);
+            let kernel = Statistics::<T, SIDE, CENTER> { x, cols, norm, ahead: self.stream };
+            // SAFETY: the caller's promise.
+            let found = unsafe { R::run(kernel) };
+            for (r, &Moments { m, c, variance }) in found.iter().enumerate() {
+                let (r, rstd) = (row + r, norm.rstd(variance));
+                (fit.m[r], fit.rstd[r], fit.shift[r]) = (m, rstd, -(c * rstd));
+                fit.strays[r] = strays(rstd);
+                // SAFETY: the caller's promise.
+                unsafe {
+                    self.arguments.save(first + r, m, rstd);
+                }
+            }
+        });
+    }
+}
+
+/// Writes y of a few rows.
+#[derive(Clone, Copy, Debug)]
+struct Write<T, const CENTER: bool> {
+    x: Rows<T>,
+    y: Rows<T>,
+    gamma: Source<T>,
+    beta: Source<T>,
+}
+
+impl<T: Stored, const CENTER: bool> Write<T, CENTER> {
+    /// The rows `rows`, of which row 0 has the statistics `first`.
+    #[inline(always)]
+    fn rows<R: Register>(&self, fit: &Fit, first: usize, rows: Range, columns: Columns) {
+        side_by_side!(const { choices::rows::<R>(Work::NormForward) }, rows.len(), |row, SIDE| {
+            let row = rows.begin + row;
+            for at in columns.whole::<R>() {
+                self.block::<R, SIDE, true>(fit, first, row, at);
+            }
+            for at in columns.ragged::<R>() {
+                if columns.overlap {
+                    self.block::<R, SIDE, true>(fit, first, row, at);
+                } else {
+                    self.block::<R, SIDE, false>(fit, first, row, at);
+                }
+            }
+        });
+    }
+
+    #[inline(always)]
+    fn block<R: Register, const N: usize, const WHOLE: bool>(
+        &self,
+        fit: &Fit,
+        first: usize,
+        row: usize,
+        at: At,
+    ) {
+        let (gamma, beta) = (self.gamma.load::<R, WHOLE>(at), self.beta.load::<R, WHOLE>(at));
+        let mut y = [Lanes::splat(0.0); N];
+        for r in 0..N {
+            let (x, i) = (self.x.load::<R, WHOLE>(row + r, at), first + row + r);
+            let rstd = Lanes::splat(fit.rstd[i]);
+            let x_hat = if CENTER {
+                (x - Lanes::splat(fit.m[i])).mul_add(rstd, Lanes::splat(fit.shift[i]))
+            } else {
+                x * rstd
+            };
+            y[r] = x_hat.mul_add(gamma, beta);
+        }
+        // After all loads: rows that lie a multiple of 4096 bytes apart would make loads wait for stores.
+        for r in 0..N {
+            self.y.store::<R, WHOLE>(row + r, at, y[r]);
+        }
+    }
+}

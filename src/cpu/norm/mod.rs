@@ -1,0 +1,85 @@
+//! LayerNorm and RMSNorm: each row by itself, with sums over rows in the backward.
+
+mod backward;
+mod exact;
+mod forward;
+mod runs;
+mod stats;
+
+use crate::cpu::fold::Partials;
+use crate::cpu::launch::Launch;
+use crate::cpu::param::Param;
+use crate::cpu::plan;
+use crate::cpu::stage::Output;
+use crate::cpu::stored::Stored;
+use crate::cpu::threads::Shared;
+use crate::ops::{BackwardPtrs, ForwardPtrs};
+
+/// The forward of one op and type.
+pub(super) fn forward<T: Stored, const CENTER: bool>(launch: Launch<'_, ForwardPtrs>) {
+    let Launch { cpu, problem, arguments: &ForwardPtrs { x, y, gamma, beta, mean, rstd, .. }, .. } = launch;
+    let (team, inner) = (cpu.team(problem.elements()), problem.inner());
+    let grid = plan::norm_forward(problem, team.threads());
+    let stream =
+        inner == 1 && x != y.cast_const() && cpu.streams(2 * problem.elements() * size_of::<T>());
+    let arguments = Shared(forward::Arguments::<T> {
+        // SAFETY: the arguments are checked; tasks work on disjoint rows.
+        x: unsafe { launch.rows(x.cast_mut()) },
+        // SAFETY: as above.
+        y: unsafe { launch.rows(y) },
+        gamma: Param::gamma(gamma, problem.param_dtype()),
+        beta: Param::beta(beta, problem.param_dtype()),
+        mean,
+        rstd,
+        norm: stats::Norm::new(problem),
+        cols: problem.cols(),
+    });
+    team.for_each(grid.tiles(), |task| {
+        let (arguments, rows) = (arguments.get(), grid.tile(task).0.rows);
+        if inner > 1 {
+            cpu.isa.run(runs::Forward::<T, CENTER> { arguments, inner, tiles: rows });
+        } else {
+            cpu.isa.run(forward::Forward::<T, CENTER> { arguments, stream, rows });
+        }
+    });
+}
+
+/// The backward of one op and type.
+pub(super) fn backward<T: Stored, const CENTER: bool>(launch: Launch<'_, BackwardPtrs>) {
+    let Launch { cpu, problem, arguments: wanted, .. } = launch;
+    let &BackwardPtrs { dy, x, dx, gamma, mean, rstd, .. } = wanted;
+    let (team, inner) = (cpu.team(problem.elements()), problem.inner());
+    let grid = plan::norm_backward(problem);
+    let stream =
+        inner == 1 && dx.cast_const() != dy && cpu.streams(3 * problem.elements() * size_of::<T>());
+    let gamma = Param::gamma(gamma, problem.param_dtype());
+    // SAFETY: the arguments are checked; tasks work on disjoint rows.
+    let dx = Output::new(unsafe { launch.rows::<T>(dx) }, !dx.is_null(), stream);
+    let arguments = Shared(backward::Arguments::<T> {
+        // SAFETY: as above.
+        dy: unsafe { launch.rows(dy.cast_mut()) },
+        // SAFETY: as above.
+        x: unsafe { launch.rows(x.cast_mut()) },
+        dx,
+        gamma,
+        mean,
+        rstd,
+        norm: stats::Norm::new(problem),
+        cols: problem.cols(),
+    });
+    let partials = Partials::new(&launch, grid.row_parts(), T::SPLIT && inner == 1, team);
+    team.for_each(grid.tiles(), |task| {
+        let (arguments, (tile, chunk)) = (arguments.get(), grid.tile(task));
+        let (rows, sums) = (tile.rows, partials.chunk(chunk));
+        if inner > 1 {
+            cpu.isa.run(runs::Backward::<T, CENTER> { arguments, inner, tiles: rows, sums });
+        } else {
+            cpu.isa.run(backward::Backward::<T, CENTER> { arguments, stream, rows, sums });
+        }
+    });
+    // SAFETY: every chunk has just been written; the outputs are checked.
+    unsafe {
+        let output = if inner > 1 { None } else { Some(dx) };
+        partials.finish::<T>(cpu.isa, output, gamma, 1.0, wanted, problem.accumulate());
+    }
+}

@@ -1,0 +1,290 @@
+//! The statistics of a row, by one pass about an origin near the mean (Chan, Golub, LeVeque 1983).
+//!
+//! With the origin m, d = x − m and c = Σd/cols: mean = m + c, variance = Σd²/cols − c². The difference loses less than a
+//! bit as long as c² is at most a quarter of the variance. For most rows the average of a few values is as near as that;
+//! the others are read once more, about m + c. In the end m becomes the mean, rounded, and c what rounding took from it, so
+//! that the centred values are (x − m) − c.
+
+use core::hint::black_box;
+
+use crate::cpu::choices::STEPS;
+use crate::cpu::lanes::{Kernel, Lanes, Register};
+use crate::cpu::rows::{At, Columns, Rows};
+use crate::cpu::stored::Stored;
+use crate::cpu::sum::{Compensated, two_sum};
+use crate::{Problem, Std};
+
+/// The part of the variance that the square of an origin's distance from the mean may be. At a quarter the variance is
+/// off by less than 2.5 times the rounding error of the sums, and the average of 32 normal values is farther off once in
+/// two hundred rows.
+const NEAR: f32 = 0.25;
+
+/// The rstd from which on squares are too small for f32: those of a row with a mean square of 2⁻¹⁰⁰ still have more digits
+/// above the smallest f32 than a sum keeps.
+const SMALL: f32 = (1_u64 << 50) as f32;
+
+/// Values of a row that its mean is guessed from, where it has as many.
+pub(super) const SAMPLE: usize = 32;
+
+/// Whether f32 may not hold the squares of a row of that rstd, made of their sums: it is 0 or NaN where a sum overflows.
+#[inline(always)]
+pub(super) const fn strays(rstd: f32) -> bool {
+    !(rstd > 0.0 && rstd <= SMALL)
+}
+
+/// What turns sums into statistics.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Norm {
+    cols: f32,
+    /// cols − 1 in the unbiased form, 1 in the other.
+    freedom: f32,
+    eps: f32,
+    unbiased: bool,
+}
+
+impl Norm {
+    pub(super) fn new(problem: &Problem) -> Self {
+        #[expect(clippy::cast_precision_loss, reason = "off by 2⁻²⁴ of itself at most")]
+        let cols = problem.cols() as f32;
+        let unbiased = problem.std() == Std::Unbiased;
+        Self { cols, freedom: if unbiased { cols - 1.0 } else { 1.0 }, eps: problem.eps(), unbiased }
+    }
+
+    /// `sum` over cols.
+    #[inline(always)]
+    pub(super) fn average(&self, sum: f32) -> f32 {
+        sum / self.cols
+    }
+
+    /// The mean of the deviations and the biased variance from Σd and Σd²; rounding may not take it below 0.
+    #[inline(always)]
+    pub(super) fn moments(&self, sum: f32, squares: f32) -> (f32, f32) {
+        let c = self.average(sum);
+        let variance = self.average(squares) - c * c;
+        (c, if variance < 0.0 { 0.0 } else { variance })
+    }
+
+    /// The unbiased standard deviation from the biased variance.
+    #[inline(always)]
+    fn unbiased_std(&self, variance: f32) -> f32 {
+        (variance * (self.cols / self.freedom)).sqrt()
+    }
+
+    /// rstd from the biased variance.
+    #[inline(always)]
+    pub(super) fn rstd(&self, variance: f32) -> f32 {
+        let root =
+            if self.unbiased { self.unbiased_std(variance) + self.eps } else { (variance + self.eps).sqrt() };
+        1.0 / root
+    }
+
+    /// The factor of x̂ in dx/rstd from Σh·x̂: its mean; for the unbiased form Σh·x̂ / ((cols − 1)·std·rstd), and 0
+    /// where std is 0, as its derivative counts as 0 there.
+    #[inline(always)]
+    pub(super) fn projection(&self, dot: f32, variance: f32, rstd: f32) -> f32 {
+        if !self.unbiased {
+            return self.average(dot);
+        }
+        let std = self.unbiased_std(variance);
+        if std > 0.0 {
+            // Opaque, so that the division stays on this side of the choice: 0/0 would raise the flag of an invalid
+            // operation.
+            dot / black_box(self.freedom * (std * rstd))
+        } else {
+            std
+        }
+    }
+
+    /// std and rstd from the biased variance of a row of `cols` values.
+    pub(super) fn exact(&self, variance: f64, cols: usize) -> (f64, f64) {
+        let eps = f64::from(self.eps);
+        if self.unbiased {
+            let std = (variance * (cols as f64 / (cols as f64 - 1.0))).sqrt();
+            (std, 1.0 / (std + eps))
+        } else {
+            (variance.sqrt(), 1.0 / (variance + eps).sqrt())
+        }
+    }
+
+    /// As [`Self::projection`], from std and rstd as [`Self::exact`] has them.
+    pub(super) fn exact_projection(&self, dot: f64, cols: usize, std: f64, rstd: f64) -> f64 {
+        if !self.unbiased {
+            dot / cols as f64
+        } else if std == 0.0 {
+            0.0
+        } else {
+            dot / ((cols as f64 - 1.0) * std * rstd)
+        }
+    }
+}
+
+/// The statistics of a row, before eps joins.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Moments {
+    /// The mean, rounded; 0 for RMSNorm.
+    pub(super) m: f32,
+    /// What rounding took from the mean.
+    pub(super) c: f32,
+    /// The biased variance; the mean square for RMSNorm.
+    pub(super) variance: f32,
+}
+
+impl Moments {
+    pub(super) const ZERO: Self = Self { m: 0.0, c: 0.0, variance: 0.0 };
+
+    /// Whether the origin is too far from the mean, or overflowed sums hide how far it is.
+    #[inline(always)]
+    pub(super) fn is_far(&self) -> bool {
+        self.c * self.c > NEAR * self.variance || !self.variance.is_finite()
+    }
+
+    /// Makes the mean, rounded, the origin; c is then exactly what rounding took from it.
+    #[inline(always)]
+    pub(super) fn settle(&mut self) {
+        (self.m, self.c) = two_sum(self.m, self.c);
+    }
+}
+
+/// The statistics of `N` rows of `cols` columns.
+pub(super) struct Statistics<T, const N: usize, const CENTER: bool> {
+    pub(super) x: Rows<T>,
+    pub(super) cols: usize,
+    pub(super) norm: Norm,
+    /// Whether the same columns of the next `N` rows are asked for.
+    pub(super) ahead: bool,
+}
+
+impl<T: Stored, const N: usize, const CENTER: bool> Kernel for Statistics<T, N, CENTER> {
+    type Output = [Moments; N];
+
+    #[inline(always)]
+    unsafe fn run<R: Register>(self) -> [Moments; N] {
+        let mut found = [Moments::ZERO; N];
+        if CENTER {
+            let guess = self.guess::<R>();
+            for r in 0..N {
+                found[r].m = guess[r];
+            }
+        }
+        let mut again = false;
+        loop {
+            let [sums, squares] = self.sums::<R>(&found);
+            let mut far = false;
+            for r in 0..N {
+                (found[r].c, found[r].variance) = self.norm.moments(sums[r], squares[r]);
+                far |= found[r].is_far();
+            }
+            if !CENTER {
+                return found;
+            }
+            if again || !far {
+                break;
+            }
+            // The others stay, so that a row has the same bits whichever rows lie beside it.
+            for row in &mut found {
+                if row.is_far() {
+                    row.m += row.c;
+                }
+            }
+            again = true;
+        }
+        for row in &mut found {
+            row.settle();
+        }
+        found
+    }
+}
+
+impl<T: Stored, const N: usize, const CENTER: bool> Statistics<T, N, CENTER> {
+    /// The first value of each row and the average of what a few others differ from it: about the mean, and of equal values
+    /// that value itself.
+    #[inline(always)]
+    fn guess<R: Register>(&self) -> [f32; N] {
+        let few = self.cols.min(SAMPLE);
+        let mut guess = [0.0; N];
+        let mut sums = [Lanes::<R>::splat(0.0); 4];
+        for r in 0..N {
+            guess[r] = self.x.value(r, 0);
+        }
+        let columns = Columns::plain(0, few);
+        for at in columns.whole::<R>() {
+            for r in 0..N {
+                sums[r] = sums[r] + (self.x.load::<R, true>(r, at) - Lanes::splat(guess[r]));
+            }
+        }
+        for at in columns.ragged::<R>() {
+            for r in 0..N {
+                // The lanes behind the last column repeat another.
+                let d = self.x.load::<R, false>(r, at) - Lanes::splat(guess[r]);
+                sums[r] = sums[r] + d.keep(T::mask(at.n));
+            }
+        }
+        let sums = Lanes::sums(sums);
+        for r in 0..N {
+            #[expect(clippy::cast_precision_loss, reason = "32 at the most")]
+            let few = few as f32;
+            guess[r] += sums[r] / few;
+        }
+        guess
+    }
+
+    /// Σd, for `CENTER` alone, and Σd², about the origins, in an order that follows from the number of columns.
+    #[inline(always)]
+    fn sums<R: Register>(&self, about: &[Moments; N]) -> [[f32; N]; 2] {
+        let mut m = [Lanes::<R>::splat(0.0); N];
+        for r in 0..N {
+            m[r] = Lanes::splat(about[r].m);
+        }
+        let mut totals = [[Compensated::ZERO; N]; 2];
+        let mut c = 0;
+        while c < self.cols {
+            let columns = Columns::plain(c, self.cols.min(c + STEPS * Lanes::<R>::LANES));
+            let mut sums = [[Lanes::splat(0.0); 4]; 2];
+            for at in columns.whole::<R>() {
+                self.add::<R, true>(&m, at, &mut sums);
+            }
+            for at in columns.ragged::<R>() {
+                self.add::<R, false>(&m, at, &mut sums);
+            }
+            let [sums, squares] = sums;
+            if CENTER {
+                gather(&mut totals[0], Lanes::sums(sums));
+            }
+            gather(&mut totals[1], Lanes::sums(squares));
+            c = columns.end;
+        }
+        let mut results = [[0.0; N]; 2];
+        for r in 0..N {
+            results[0][r] = totals[0][r].total();
+            results[1][r] = totals[1][r].total();
+        }
+        results
+    }
+
+    #[inline(always)]
+    fn add<R: Register, const WHOLE: bool>(&self, m: &[Lanes<R>; N], at: At, sums: &mut [[Lanes<R>; 4]; 2]) {
+        for r in 0..N {
+            if self.ahead {
+                self.x.prefetch::<R>(r + N, at);
+            }
+            let mut d = self.x.load::<R, WHOLE>(r, at);
+            if CENTER {
+                d = d - m[r];
+            }
+            if !WHOLE {
+                d = d.keep(T::mask(at.n));
+            }
+            if CENTER {
+                sums[0][r] = sums[0][r] + d;
+            }
+            sums[1][r] = d.mul_add(d, sums[1][r]);
+        }
+    }
+}
+
+#[inline(always)]
+fn gather<const N: usize>(totals: &mut [Compensated<f32>; N], terms: [f32; 4]) {
+    for r in 0..N {
+        totals[r].add(terms[r]);
+    }
+}

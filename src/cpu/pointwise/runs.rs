@@ -1,0 +1,142 @@
+//! DyT and Derf on channels-first data: each channel of a row is a run of elements with one gamma and one beta.
+
+use super::forward::Write;
+use super::{Backward, Forward};
+use crate::cpu::choices::STEPS;
+use crate::cpu::fold::Sums;
+use crate::cpu::lanes::{Kernel, Lanes, Register};
+use crate::cpu::math::Curve;
+use crate::cpu::param::Source;
+use crate::cpu::plan::{Range, Tile};
+use crate::cpu::rows::{At, Columns, Rows};
+use crate::cpu::stage::{Output, Stage};
+use crate::cpu::stored::Stored;
+use crate::cpu::sum::Compensated;
+
+/// The run of channel `c` of row `row`.
+#[inline(always)]
+fn run<T: Stored>(rows: Rows<T>, row: usize, c: usize, inner: usize) -> Rows<T> {
+    rows.from(row).shifted(c * inner).with_stride(inner)
+}
+
+/// The forward of some channels of some rows.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ForwardTile<T, C> {
+    pub(super) arguments: Forward<T, C>,
+    pub(super) tile: Tile,
+}
+
+impl<T: Stored, C: Curve> Kernel for ForwardTile<T, C> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<R: Register>(self) {
+        let Self { arguments: Forward { x, y, gamma, beta, alpha, shift, inner, stream, .. }, tile } = self;
+        let (curve, sign) = (C::new::<R, T>(alpha, shift), C::sign_of(alpha));
+        let mut stage = Stage::new();
+        for row in tile.rows.begin..tile.rows.end {
+            for c in tile.cols.begin..tile.cols.end {
+                // SAFETY: parameters have a value a channel.
+                let (gamma, beta) = unsafe { (Source::all(gamma.value(c)), Source::all(beta.value(c))) };
+                let (x, y) = (run(x, row, c, inner), run(y, row, c, inner));
+                let output = Output::new(y, true, stream);
+                // A short run gains nothing from a boundary.
+                let mut begin = 0;
+                while begin < inner {
+                    let columns = output.block::<R>(begin, inner, 0, x.apart(y));
+                    let target = output.target(0, columns, &mut stage);
+                    let write = Write { x, y: target, gamma, beta, curve: &curve, sign, ahead: false };
+                    write.rows::<R>(Range { begin: 0, end: 1 }, columns);
+                    output.finish::<R>(0, 0, columns, target);
+                    begin = columns.end;
+                }
+            }
+        }
+        if stream {
+            R::fence();
+        }
+    }
+}
+
+/// The backward of some channels of a chunk of rows.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct BackwardTile<T, C> {
+    pub(super) arguments: Backward<T, C>,
+    pub(super) tile: Tile,
+    /// The sums of this chunk, in the order of the channels.
+    pub(super) sums: Sums,
+}
+
+impl<T: Stored, C: Curve> Kernel for BackwardTile<T, C> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<R: Register>(self) {
+        let Self { arguments: Backward { dy, x, dx, gamma, alpha, shift, inner, .. }, tile, sums } = self;
+        let curve = C::new::<R, f32>(alpha, shift);
+        sums.clear_slots(tile.cols);
+        for row in tile.rows.begin..tile.rows.end {
+            for c in tile.cols.begin..tile.cols.end {
+                // SAFETY: gamma has a value a channel.
+                let factor = alpha * unsafe { gamma.value(c) };
+                let dx = dx.rows().map(|rows| run(rows, row, c, inner));
+                let (x, dy) = (run(x, row, c, inner), run(dy, row, c, inner));
+                let factor = Lanes::splat(factor).quiet();
+                let run = Run::<R, T, C> { x, dy, dx, factor, curve: &curve };
+                sums.add_at(c, &run.sums(inner));
+            }
+        }
+    }
+}
+
+/// One run.
+struct Run<'a, R, T, C> {
+    x: Rows<T>,
+    dy: Rows<T>,
+    dx: Option<Rows<T>>,
+    /// alpha·gamma.
+    factor: Lanes<R>,
+    curve: &'a C,
+}
+
+impl<R: Register, T: Stored, C: Curve> Run<'_, R, T, C> {
+    /// Writes dx and returns the sums of dy·f, dy, dy·f′·x and dy·f′, in an order that follows from the length alone.
+    #[inline(always)]
+    fn sums(&self, inner: usize) -> [f32; 4] {
+        let mut totals = [Compensated::ZERO; 4];
+        let mut begin = 0;
+        while begin < inner {
+            let columns = Columns::plain(begin, inner.min(begin + STEPS * Lanes::<R>::LANES));
+            let mut sums = [Lanes::splat(0.0); 4];
+            for at in columns.whole::<R>() {
+                self.add::<true>(at, &mut sums);
+            }
+            for at in columns.ragged::<R>() {
+                self.add::<false>(at, &mut sums);
+            }
+            for (total, sum) in totals.iter_mut().zip(Lanes::sums(sums)) {
+                total.add(sum);
+            }
+            begin = columns.end;
+        }
+        totals.map(Compensated::total)
+    }
+
+    #[inline(always)]
+    fn add<const WHOLE: bool>(&self, at: At, sums: &mut [Lanes<R>; 4]) {
+        let x = self.x.load::<R, WHOLE>(0, at);
+        let mut dy = self.dy.load::<R, WHOLE>(0, at);
+        let (f, slope) = self.curve.value_and_slope(x);
+        if let Some(dx) = self.dx {
+            dx.store::<R, WHOLE>(0, at, (dy * self.factor) * slope);
+        }
+        if !WHOLE {
+            dy = dy.keep(T::mask(at.n));
+        }
+        let h = dy * slope;
+        sums[0] = dy.mul_add(f, sums[0]);
+        sums[1] = sums[1] + dy;
+        sums[2] = h.mul_add(x, sums[2]);
+        sums[3] = sums[3] + h;
+    }
+}

@@ -148,18 +148,18 @@ impl Partials {
             sign,
             accumulate,
             outputs: [dgamma, dbeta],
-            totals: [!dalpha.is_null(), !dshift.is_null()],
+            // Without rows there is no workspace, and nothing but zeros.
+            totals: [dalpha, dshift].map(|output| !output.is_null() && self.chunks > 0),
             block: 0,
         });
-        // Without rows there is no workspace, and nothing but zeros.
-        let blocks = if self.chunks == 0 { 0 } else { self.cols.div_ceil(BLOCK) };
+        let blocks = self.cols.div_ceil(BLOCK);
         self.team.for_each(blocks, |block| isa.run(Fold { block, ..fold.get() }));
         for (k, output) in [(2, dalpha), (3, dshift)] {
             if output.is_null() {
                 continue;
             }
             let mut total = Compensated::ZERO;
-            for block in 0..blocks {
+            for block in 0..if self.chunks > 0 { blocks } else { 0 } {
                 // SAFETY: the tasks have written them.
                 total.add(unsafe { *self.total(k, block) });
             }

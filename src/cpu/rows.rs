@@ -134,7 +134,10 @@ impl<T: Stored> Rows<T> {
     /// Until the last use of these rows, the `elements` values from `first` on may be read, and written if they are. Nobody
     /// else writes meanwhile what is read here, or touches what is written here.
     #[inline(always)]
-    #[cfg_attr(not(debug_assertions), expect(unused_variables, reason = "debug assertions look at the bounds"))]
+    #[cfg_attr(
+        not(debug_assertions),
+        expect(unused_variables, reason = "debug assertions look at the bounds")
+    )]
     pub(crate) unsafe fn new(first: *mut T, stride: usize, elements: usize) -> Self {
         Self {
             first,
@@ -189,7 +192,10 @@ impl<T: Stored> Rows<T> {
     fn at(self, row: usize, c: usize, n: usize) -> *mut T {
         let p = self.first.wrapping_add(row * self.stride + c);
         #[cfg(debug_assertions)]
-        assert!(self.bounds.0 <= p.addr() && p.addr() + n * size_of::<T>() <= self.bounds.1, "{self:?} {p:?}");
+        assert!(
+            self.bounds.0 <= p.addr() && p.addr() + n * size_of::<T>() <= self.bounds.1,
+            "{self:?} {p:?}"
+        );
         let _ = n;
         p
     }

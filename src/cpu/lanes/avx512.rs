@@ -219,7 +219,8 @@ impl Register for F32x16 {
             let (ab, cd) = (_mm512_castps_pd(ab), _mm512_castps_pd(cd));
             let (low, high) = (_mm512_unpacklo_pd(ab, cd), _mm512_unpackhi_pd(ab, cd));
             let quarters = _mm512_add_ps(_mm512_castpd_ps(low), _mm512_castpd_ps(high));
-            let halves = _mm256_add_ps(_mm512_castps512_ps256(quarters), _mm512_extractf32x8_ps::<1>(quarters));
+            let halves =
+                _mm256_add_ps(_mm512_castps512_ps256(quarters), _mm512_extractf32x8_ps::<1>(quarters));
             let sum = _mm_add_ps(_mm256_castps256_ps128(halves), _mm256_extractf128_ps::<1>(halves));
             _mm_storeu_ps(sums.as_mut_ptr(), sum);
         }

@@ -4,9 +4,7 @@ use core::f32::consts::{FRAC_2_SQRT_PI, LOG2_E};
 
 use super::exp::exp2;
 use super::pieces::Pieces;
-use super::tables::{
-    ERF_8, ERF_16, ERF_BF16_16, ERF_F16_8, ERF_F16_16, ERF_NEAR, LOG2_ERFC,
-};
+use super::tables::{ERF_8, ERF_16, ERF_BF16_16, ERF_F16_8, ERF_F16_16, ERF_NEAR, LOG2_ERFC};
 use super::{Curve, horner};
 use crate::DType;
 use crate::cpu::lanes::{Lanes, Register};

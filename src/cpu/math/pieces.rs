@@ -23,7 +23,8 @@ pub(super) struct Pieces {
 
 impl Pieces {
     /// Of no function.
-    pub(super) const NONE: Self = Self { rows: [[0.0; MAX_ENTRIES]; ROWS], shift: 0.0, limit: 0.0, scale: 0.0 };
+    pub(super) const NONE: Self =
+        Self { rows: [[0.0; MAX_ENTRIES]; ROWS], shift: 0.0, limit: 0.0, scale: 0.0 };
 
     #[inline(always)]
     fn scaled<const E: usize, const K: usize>(table: &Table<E, K>, scale: f32) -> Self {
@@ -93,7 +94,10 @@ impl Pieces {
     /// The function of x, by [`Self::centred`] of a table with `K` rows. With `PLUS` the first piece lacks a itself, which
     /// joins in place of its lowest coefficient, 0.
     #[inline(always)]
-    pub(super) fn about_centre<R: Register, const K: usize, const PLUS: bool>(&self, x: Lanes<R>) -> Lanes<R> {
+    pub(super) fn about_centre<R: Register, const K: usize, const PLUS: bool>(
+        &self,
+        x: Lanes<R>,
+    ) -> Lanes<R> {
         let (x, piece) = self.choose(x);
         let s = x.mul_sub(Lanes::splat(self.scale), piece.lookup(&self.rows[0]));
         let y = if K == 9 { self.by_pairs(piece, s) } else { self.horner::<R, K>(piece, s, 2) };

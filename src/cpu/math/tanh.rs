@@ -14,7 +14,8 @@ use crate::cpu::stored::Stored;
 const NEAR_END: f32 = 0.65;
 
 /// Where |alpha| and its cube, which coefficients are multiplied by, have room in f32: from 2⁻³⁶ to 2³⁶.
-const USUAL: core::ops::RangeInclusive<f32> = f32::from_bits((127 - 36) << 23)..=f32::from_bits((127 + 36) << 23);
+const USUAL: core::ops::RangeInclusive<f32> =
+    f32::from_bits((127 - 36) << 23)..=f32::from_bits((127 + 36) << 23);
 
 /// f = tanh, u = alpha·x: DyT.
 #[derive(Clone, Copy, Debug)]

@@ -62,7 +62,10 @@ impl Statistics {
 /// The row exists, with statistics and parameters.
 #[cold]
 #[inline(never)]
-pub(super) unsafe fn forward_row<T: Stored, const CENTER: bool>(arguments: &forward::Arguments<T>, row: usize) {
+pub(super) unsafe fn forward_row<T: Stored, const CENTER: bool>(
+    arguments: &forward::Arguments<T>,
+    row: usize,
+) {
     let &forward::Arguments { x, y, cols, .. } = arguments;
     // SAFETY: the caller's promise.
     unsafe { forward_line::<T, CENTER>(arguments, Line::of(x, row, cols), Line::of(y, row, cols), row) }

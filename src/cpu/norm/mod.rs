@@ -20,8 +20,7 @@ pub(super) fn forward<T: Stored, const CENTER: bool>(launch: Launch<'_, ForwardP
     let Launch { cpu, problem, arguments: &ForwardPtrs { x, y, gamma, beta, mean, rstd, .. }, .. } = launch;
     let (team, inner) = (cpu.team(problem.elements()), problem.inner());
     let grid = plan::norm_forward(problem, team.threads());
-    let stream =
-        inner == 1 && x != y.cast_const() && cpu.streams(2 * problem.elements() * size_of::<T>());
+    let stream = inner == 1 && x != y.cast_const() && cpu.streams(2 * problem.elements() * size_of::<T>());
     let arguments = Shared(forward::Arguments::<T> {
         // SAFETY: the arguments are checked; tasks work on disjoint rows.
         x: unsafe { launch.rows(x.cast_mut()) },
@@ -50,8 +49,7 @@ pub(super) fn backward<T: Stored, const CENTER: bool>(launch: Launch<'_, Backwar
     let &BackwardPtrs { dy, x, dx, gamma, mean, rstd, .. } = wanted;
     let (team, inner) = (cpu.team(problem.elements()), problem.inner());
     let grid = plan::norm_backward(problem);
-    let stream =
-        inner == 1 && dx.cast_const() != dy && cpu.streams(3 * problem.elements() * size_of::<T>());
+    let stream = inner == 1 && dx.cast_const() != dy && cpu.streams(3 * problem.elements() * size_of::<T>());
     let gamma = Param::gamma(gamma, problem.param_dtype());
     // SAFETY: the arguments are checked; tasks work on disjoint rows.
     let dx = Output::new(unsafe { launch.rows::<T>(dx) }, !dx.is_null(), stream);

@@ -95,8 +95,7 @@ pub(super) fn backward<T: Stored, C: Curve>(launch: Launch<'_, BackwardPtrs>) {
     let grid = plan::pointwise_backward(problem, team.threads());
     let (alpha, inner, usual) = (scalar(alpha), problem.inner(), C::is_usual(scalar(alpha)));
     // Runs are not streamed: a boundary within one would make the order of its sums depend on the address.
-    let stream =
-        inner == 1 && dx.cast_const() != dy && cpu.streams(3 * problem.elements() * size_of::<T>());
+    let stream = inner == 1 && dx.cast_const() != dy && cpu.streams(3 * problem.elements() * size_of::<T>());
     let gamma = Param::gamma(gamma, problem.param_dtype());
     let arguments = Shared(Backward::<T, C> {
         // SAFETY: the arguments are checked; tasks work on disjoint tiles.

@@ -46,7 +46,7 @@ pub(crate) const fn rows<R: Register>(work: Work) -> usize {
 /// of f32 they are not, and need twice the code.
 #[inline(always)]
 pub(crate) const fn four_rows_backward<R: Register, T: Stored>() -> bool {
-    R::ROWS >= 4 && size_of::<T>() < 4
+    R::ROWS >= 4 && T::NARROW
 }
 
 /// Rows of a group whose parameters are prepared together, where a row has more columns than a block: the tile then costs
@@ -57,7 +57,7 @@ pub(crate) const GROUP: usize = 16;
 /// f32 is read where it lies.
 #[inline(always)]
 pub(crate) const fn tile_pays<T: Stored>(rows: usize) -> bool {
-    size_of::<T>() < 4 && rows >= 16
+    T::NARROW && rows >= 16
 }
 
 /// Columns of a row that are written past the cache at once: by way of a stage of this many bytes for each row.

@@ -4,7 +4,7 @@
 use super::lanes::{Kernel, LINE, Lanes, MAX_LANES, Register};
 use super::launch::Launch;
 use super::level::Isa;
-use super::param::Param;
+use super::param::{Param, Sources, Values, with_values};
 use super::plan;
 use super::rows::{At, Columns, load_part, store_part};
 use super::stage::Output;
@@ -270,13 +270,19 @@ impl<T: Stored> Fold<T> {
     #[inline(always)]
     unsafe fn dot<R: Register>(&self, k: usize, columns: Columns) -> f32 {
         let mut tiles = Tiles::<1>::new();
-        let [tile] = tiles.slots();
         // SAFETY: the caller's promise.
-        let gamma = unsafe { self.gamma.source::<R, T>(tile, columns, 1, true) };
+        let params = unsafe { Sources::<T, 1>::new::<R>([self.gamma], tiles.slots(), columns, 1, true) };
+        let mut total = 0.0;
+        with_values!(params, |values| total = self.dot_with::<R, _>(k, columns, values));
+        total
+    }
+
+    #[inline(always)]
+    fn dot_with<R: Register, P: Stored>(&self, k: usize, columns: Columns, gamma: Values<P, 1>) -> f32 {
         let (mut total, zero) = (Compensated::new(Lanes::splat(0.0)), Lanes::splat(0.0));
         let (mut sum, mut steps) = (zero, 0);
         for at in columns.whole::<R>() {
-            sum = gamma.load::<R, true>(at).mul_add(self.sum(k, 0, columns, at), sum);
+            sum = gamma.load::<R, true>(0, at).mul_add(self.sum(k, 0, columns, at), sum);
             steps += 1;
             if steps == STEPS {
                 total.add(sum);
@@ -284,7 +290,7 @@ impl<T: Stored> Fold<T> {
             }
         }
         for at in columns.ragged::<R>() {
-            let term = gamma.load::<R, false>(at) * self.sum(k, 0, columns, at);
+            let term = gamma.load::<R, false>(0, at) * self.sum(k, 0, columns, at);
             // The lanes behind the last column repeat another.
             sum = sum + term.keep(T::mask(at.n));
         }

@@ -2,63 +2,92 @@
 
 use half::{bf16, f16};
 
+use super::choices;
 use super::lanes::{Kernel, Lanes, Register};
 use super::rows::{At, Columns, load_part};
 use super::stored::Stored;
 use super::tile::Slots;
 use crate::DType;
-use crate::cpu::choices;
 
-/// A parameter as the caller has it: a value for each column, or one for all where it is absent.
+/// A parameter as the caller has it: a value for each column, if it is there.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Param {
-    All(f32),
+    Absent(Absent),
     F32(*const f32),
     F16(*const f16),
     Bf16(*const bf16),
 }
 
+/// What stands for a parameter that is absent.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Absent {
+    /// 1, for gamma.
+    One,
+    /// −0, for beta: the value that changes nothing it is added to, −0 included.
+    MinusZero,
+}
+
+impl Absent {
+    const fn value(self) -> f32 {
+        match self {
+            Self::One => 1.0,
+            Self::MinusZero => -0.0,
+        }
+    }
+
+    /// As many of it as a block has columns.
+    #[inline(always)]
+    fn constants<P: Stored>(self) -> *const P {
+        match self {
+            Self::One => P::ONES.as_ptr(),
+            Self::MinusZero => P::MINUS_ZEROS.as_ptr(),
+        }
+    }
+}
+
 impl Param {
     /// gamma, which is 1 where absent.
     pub(crate) const fn gamma(p: *const u8, dtype: DType) -> Self {
-        Self::new(p, dtype, 1.0)
+        Self::new(p, dtype, Absent::One)
     }
 
-    /// beta, which is −0 where absent: the value that changes nothing it is added to, −0 included.
+    /// beta, which is −0 where absent.
     pub(crate) const fn beta(p: *const u8, dtype: DType) -> Self {
-        Self::new(p, dtype, -0.0)
+        Self::new(p, dtype, Absent::MinusZero)
     }
 
-    const fn new(p: *const u8, dtype: DType, absent: f32) -> Self {
+    const fn new(p: *const u8, dtype: DType, absent: Absent) -> Self {
         match dtype {
-            _ if p.is_null() => Self::All(absent),
+            _ if p.is_null() => Self::Absent(absent),
             DType::F32 => Self::F32(p.cast()),
             DType::F16 => Self::F16(p.cast()),
             DType::Bf16 => Self::Bf16(p.cast()),
         }
     }
 
-    /// The value of column `c`.
+    /// The value of column `c`. It is one and the same NaN for all NaN, as the rounding to bf16 needs it.
     ///
     /// # Safety
     /// The parameter has a value for it.
     #[inline(always)]
     pub(crate) unsafe fn value(self, c: usize) -> f32 {
         // SAFETY: the caller's promise.
-        unsafe {
+        let v = unsafe {
             match self {
-                Self::All(v) => v,
+                Self::Absent(absent) => absent.value(),
                 Self::F32(p) => *p.add(c),
                 Self::F16(p) => (*p.add(c)).widen(),
                 Self::Bf16(p) => (*p.add(c)).widen(),
             }
-        }
+        };
+        if v.is_nan() { f32::NAN } else { v }
     }
 
-    /// The values themselves, if they are stored as T.
+    /// The values from column `begin` of a block on, as T, if they are stored so.
     #[inline(always)]
-    fn stored_as<T: Stored>(self) -> Option<*const T> {
+    fn stored_as<T: Stored>(self, begin: usize) -> Option<*const T> {
         match (self, T::DTYPE) {
+            (Self::Absent(absent), _) => Some(absent.constants::<T>().wrapping_sub(begin)),
             (Self::F32(p), DType::F32) => Some(p.cast()),
             (Self::F16(p), DType::F16) => Some(p.cast()),
             (Self::Bf16(p), DType::Bf16) => Some(p.cast()),
@@ -66,63 +95,104 @@ impl Param {
         }
     }
 
-    /// Where a kernel over `rows` rows reads these columns: from `tile`, which is filled if it is `fresh`, or as they are
-    /// stored.
+    /// The values of these columns as f32, in the order of T's lanes: from `tile`, which is filled if it is `fresh`.
     ///
     /// # Safety
     /// The parameter has a value for each column, and the tile room for them.
     #[inline(always)]
-    pub(crate) unsafe fn source<R: Register, T: Stored>(
-        self,
-        tile: Slots,
-        columns: Columns,
-        rows: usize,
-        fresh: bool,
-    ) -> Source<T> {
-        if let Self::All(v) = self {
-            return Source::All(v);
-        }
-        if let Some(p) = self.stored_as::<T>().filter(|_| !choices::tile_pays::<T>(rows)) {
-            return Source::Same(p);
+    unsafe fn tile<R: Register, T: Stored>(self, tile: Slots, columns: Columns, fresh: bool) -> *const f32 {
+        if let Self::Absent(absent) = self {
+            return absent.constants();
         }
         if fresh {
             // SAFETY: the processor has this level; the caller's promise.
             unsafe { R::run(Fill { tile, from: self, columns, split: T::SPLIT }) };
         }
-        Source::Tile(tile)
+        tile.pointer()
     }
 }
 
-/// Where a kernel reads a parameter.
+/// Where a kernel reads `K` parameters of a block of columns. All have the same form, so that one choice is made for a loop
+/// and none in it.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Source<T> {
-    /// One value for all columns.
-    All(f32),
-    /// As it is stored, in the type of x.
-    Same(*const T),
+pub(crate) enum Sources<T, const K: usize> {
+    /// As they are stored, in the type of x.
+    Stored(Values<T, K>),
     /// As f32, in the order of the lanes.
-    Tile(Slots),
+    Tiles(Values<f32, K>),
 }
 
-impl<T: Stored> Source<T> {
-    /// One value. It is one and the same NaN for all NaN, as the rounding to bf16 needs it.
+impl<T: Stored, const K: usize> Sources<T, K> {
+    /// Those of a kernel over `rows` rows. Tiles are filled if they are `fresh`.
+    ///
+    /// # Safety
+    /// The parameters have a value for each column, and the tiles room for them.
     #[inline(always)]
-    pub(crate) const fn all(v: f32) -> Self {
-        Self::All(if v.is_nan() { f32::NAN } else { v })
+    pub(crate) unsafe fn new<R: Register>(
+        params: [Param; K],
+        tiles: [Slots; K],
+        columns: Columns,
+        rows: usize,
+        fresh: bool,
+    ) -> Self {
+        let mut stored = [core::ptr::null(); K];
+        let mut all = !choices::tile_pays::<T>(rows);
+        for k in 0..K {
+            match params[k].stored_as::<T>(columns.begin) {
+                Some(p) => stored[k] = p,
+                None => all = false,
+            }
+        }
+        // x of f32 has parameters of f32 or none.
+        if all || !T::NARROW {
+            return Self::Stored(Values { p: stored, by_slot: false });
+        }
+        let mut p = [core::ptr::null(); K];
+        for k in 0..K {
+            // SAFETY: the caller's promise.
+            p[k] = unsafe { params[k].tile::<R, T>(tiles[k], columns, fresh) };
+        }
+        Self::Tiles(Values { p, by_slot: true })
     }
+}
 
+/// The values of `K` parameters, one for each column, or one for each slot.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Values<P, const K: usize> {
+    p: [*const P; K],
+    by_slot: bool,
+}
+
+impl<P: Stored, const K: usize> Values<P, K> {
+    /// Those of parameter `k`.
     #[inline(always)]
-    pub(crate) fn load<R: Register, const WHOLE: bool>(self, at: At) -> Lanes<R> {
-        match self {
-            Self::All(v) => Lanes::splat(v),
-            Self::Tile(slots) => slots.load(at),
-            // SAFETY: `Param::source` is told of columns that the parameter has values for.
-            Self::Same(p) => unsafe {
-                if WHOLE { T::load(p.wrapping_add(at.c)) } else { load_part(p.wrapping_add(at.c), at.n) }
-            },
+    pub(crate) fn load<R: Register, const WHOLE: bool>(&self, k: usize, at: At) -> Lanes<R> {
+        // SAFETY: `Sources::new` is told of columns that the parameters have values for; a tile has whole vectors.
+        unsafe {
+            match (self.by_slot, WHOLE) {
+                (true, _) => P::load(self.p[k].wrapping_add(at.slot)),
+                (false, true) => P::load(self.p[k].wrapping_add(at.c)),
+                (false, false) => load_part(self.p[k].wrapping_add(at.c), at.n),
+            }
         }
     }
 }
+
+/// Runs a block of code with the [`Values`] of [`Sources`], whichever type they have.
+macro_rules! with_values {
+    ($sources:expr, |$values:ident| $body:expr) => {
+        match $sources {
+            $crate::cpu::param::Sources::Stored($values) => $body,
+            // x of f32 has no tiles, and needs no code for them.
+            $crate::cpu::param::Sources::Tiles($values) => {
+                if T::NARROW {
+                    $body
+                }
+            }
+        }
+    };
+}
+pub(crate) use with_values;
 
 /// Fills a tile with the values of some columns.
 struct Fill {
@@ -139,7 +209,7 @@ impl Kernel for Fill {
     #[inline(always)]
     unsafe fn run<R: Register>(self) {
         match self.from {
-            Param::All(_) => {}
+            Param::Absent(_) => {}
             Param::F32(p) => self.values::<R, f32>(p),
             Param::F16(p) => self.values::<R, f16>(p),
             Param::Bf16(p) => self.values::<R, bf16>(p),

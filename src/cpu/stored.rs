@@ -4,6 +4,7 @@ use half::{bf16, f16};
 
 use super::lanes::half_bits::{bf16_to_f32, f16_to_f32};
 use super::lanes::{Lanes, MAX_LANES, Register};
+use super::tile::TILE;
 use crate::Element;
 
 /// As many ones as the widest vector has lanes, then as many zeros.
@@ -13,8 +14,14 @@ type Window<T> = [T; 2 * MAX_LANES];
 pub(crate) trait Stored: Element {
     /// Whether the lanes of a vector are its even elements, then its odd ones.
     const SPLIT: bool;
+    /// Whether rounding to this type leaves fewer than 24 bits.
+    const NARROW: bool;
     /// Ones, then zeros.
     const WINDOW: &'static Window<Self>;
+    /// 1 for each column of a block.
+    const ONES: &'static [Self; TILE];
+    /// −0 for each column of a block.
+    const MINUS_ZEROS: &'static [Self; TILE];
     /// The value as f32.
     fn widen(self) -> f32;
     /// The value rounded once, to nearest even.
@@ -51,6 +58,9 @@ const fn window<T: Copy>(one: T, zero: T) -> Window<T> {
 impl Stored for f32 {
     const SPLIT: bool = false;
     const WINDOW: &'static Window<Self> = &window(1.0, 0.0);
+    const NARROW: bool = false;
+    const ONES: &'static [Self; TILE] = &[1.0; TILE];
+    const MINUS_ZEROS: &'static [Self; TILE] = &[-0.0; TILE];
     #[inline(always)]
     fn widen(self) -> f32 {
         self
@@ -74,6 +84,9 @@ impl Stored for f32 {
 impl Stored for f16 {
     const SPLIT: bool = false;
     const WINDOW: &'static Window<Self> = &window(Self::ONE, Self::ZERO);
+    const NARROW: bool = true;
+    const ONES: &'static [Self; TILE] = &[Self::ONE; TILE];
+    const MINUS_ZEROS: &'static [Self; TILE] = &[Self::NEG_ZERO; TILE];
     #[inline(always)]
     fn widen(self) -> f32 {
         f16_to_f32(self.to_bits())
@@ -100,6 +113,9 @@ impl Stored for f16 {
 impl Stored for bf16 {
     const SPLIT: bool = true;
     const WINDOW: &'static Window<Self> = &window(Self::ONE, Self::ZERO);
+    const NARROW: bool = true;
+    const ONES: &'static [Self; TILE] = &[Self::ONE; TILE];
+    const MINUS_ZEROS: &'static [Self; TILE] = &[Self::NEG_ZERO; TILE];
     #[inline(always)]
     fn widen(self) -> f32 {
         bf16_to_f32(self.to_bits())

@@ -40,6 +40,12 @@ impl Slots {
         Self(first)
     }
 
+    /// The first slot.
+    #[inline(always)]
+    pub(crate) const fn pointer(self) -> *const f32 {
+        self.0
+    }
+
     #[inline(always)]
     pub(crate) fn load<R: Register>(self, at: At) -> Lanes<R> {
         // SAFETY: the promise of `new`.

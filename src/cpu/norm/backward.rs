@@ -7,7 +7,7 @@ use super::stats::{Norm, Statistics, strays};
 use crate::cpu::choices::{self, GROUP, STAGE_ROWS, STEPS, Work, side_by_side};
 use crate::cpu::fold::Sums;
 use crate::cpu::lanes::{Kernel, Lanes, Register};
-use crate::cpu::param::{Param, Source};
+use crate::cpu::param::{Param, Sources, Values, with_values};
 use crate::cpu::plan::Range;
 use crate::cpu::rows::{At, Columns, Rows};
 use crate::cpu::stage::{Output, Stage};
@@ -158,16 +158,18 @@ impl<T: Stored, const CENTER: bool> Kernel for Backward<T, CENTER> {
                 let columns = Columns { overlap: false, ..dx.block::<R>(begin, cols, head, false) };
                 let fresh = !same && (fresh || !one_write);
                 // SAFETY: gamma has a value a column.
-                let gamma = unsafe { gamma.source::<R, T>(write_tile, columns, rows.len(), fresh) };
+                let params =
+                    unsafe { Sources::<T, 1>::new::<R>([gamma], [write_tile], columns, rows.len(), fresh) };
                 let mut begins = !begun;
                 for at in (0..n).step_by(STAGE_ROWS) {
                     let side = STAGE_ROWS.min(n - at);
                     let target = dx.target(first + at, columns, &mut stage);
                     let (x, dy) = (self.arguments.x.from(first + at), self.arguments.dy.from(first + at));
                     let sums = [sums.block::<R>(0, columns), sums.block::<R>(1, columns)];
-                    let write = Write::<T, CENTER> { x, dy, dx: target, gamma, sums };
+                    let write = Write::<T, CENTER> { x, dy, dx: target, sums };
                     for rows in Ordinary::new(&fit.strays[at..at + side]) {
-                        write.rows::<R>(&fit, at, rows, columns, begins);
+                        with_values!(params, |values| write
+                            .rows::<R, _>(&fit, at, rows, columns, begins, values));
                         begins = false;
                         for r in rows.begin..rows.end {
                             dx.finish::<R>(first + at + r, r, columns, target);
@@ -207,14 +209,15 @@ impl<T: Stored, const CENTER: bool> Backward<T, CENTER> {
         while begin < cols {
             let columns = Columns::plain(begin, cols.min(begin + BLOCK));
             // SAFETY: gamma has a value a column.
-            let gamma = unsafe { gamma.source::<R, T>(tile, columns, self.rows.len(), fresh) };
+            let params =
+                unsafe { Sources::<T, 1>::new::<R>([gamma], [tile], columns, self.rows.len(), fresh) };
             side_by_side!(const { choices::rows::<R>(Work::Projections) }, n, |row, SIDE| {
                 let (x, dy) = (x.from(first + row), dy.from(first + row));
                 let mut m = [0.0; SIDE];
                 m.copy_from_slice(&fit.m[row..row + SIDE]);
                 let totals = &mut totals[row..row + SIDE];
                 let kernel =
-                    Projections::<T, SIDE, CENTER> { x, dy, m, gamma, columns, ahead: self.stream, totals };
+                    Projections::<T, SIDE, CENTER> { x, dy, m, params, columns, ahead: self.stream, totals };
                 // SAFETY: the caller's promise.
                 unsafe { R::run(kernel) };
             });
@@ -281,7 +284,7 @@ struct Projections<'a, T, const N: usize, const CENTER: bool> {
     x: Rows<T>,
     dy: Rows<T>,
     m: [f32; N],
-    gamma: Source<T>,
+    params: Sources<T, 1>,
     columns: Columns,
     /// Whether the same columns of the next `N` rows are asked for.
     ahead: bool,
@@ -292,7 +295,14 @@ impl<T: Stored, const N: usize, const CENTER: bool> Kernel for Projections<'_, T
     type Output = ();
 
     #[inline(always)]
-    unsafe fn run<R: Register>(self) {
+    unsafe fn run<R: Register>(mut self) {
+        with_values!(self.params, |values| self.with::<R, _>(values));
+    }
+}
+
+impl<T: Stored, const N: usize, const CENTER: bool> Projections<'_, T, N, CENTER> {
+    #[inline(always)]
+    fn with<R: Register, P: Stored>(&mut self, values: Values<P, 1>) {
         let mut m = [Lanes::splat(0.0); N];
         for r in 0..N {
             m[r] = Lanes::splat(self.m[r]);
@@ -303,10 +313,12 @@ impl<T: Stored, const N: usize, const CENTER: bool> Kernel for Projections<'_, T
             let part = Columns::plain(begin, end.min(begin + STEPS * Lanes::<R>::LANES));
             let mut sums = [[Lanes::<R>::splat(0.0); 4]; N];
             for at in part.whole::<R>() {
-                self.add::<R, true>(&m, At { slot: at.slot + begin - first, ..at }, &mut sums);
+                let at = At { slot: at.slot + begin - first, ..at };
+                self.add::<R, P, true>(&m, at, &values, &mut sums);
             }
             for at in part.ragged::<R>() {
-                self.add::<R, false>(&m, At { slot: at.slot + begin - first, ..at }, &mut sums);
+                let at = At { slot: at.slot + begin - first, ..at };
+                self.add::<R, P, false>(&m, at, &values, &mut sums);
             }
             for r in 0..N {
                 let sums = Lanes::sums(sums[r]);
@@ -317,12 +329,16 @@ impl<T: Stored, const N: usize, const CENTER: bool> Kernel for Projections<'_, T
             begin = part.end;
         }
     }
-}
 
-impl<T: Stored, const N: usize, const CENTER: bool> Projections<'_, T, N, CENTER> {
     #[inline(always)]
-    fn add<R: Register, const WHOLE: bool>(&self, m: &[Lanes<R>; N], at: At, sums: &mut [[Lanes<R>; 4]; N]) {
-        let gamma = self.gamma.load::<R, WHOLE>(at);
+    fn add<R: Register, P: Stored, const WHOLE: bool>(
+        &self,
+        m: &[Lanes<R>; N],
+        at: At,
+        values: &Values<P, 1>,
+        sums: &mut [[Lanes<R>; 4]; N],
+    ) {
+        let gamma = values.load::<R, WHOLE>(0, at);
         for r in 0..N {
             if self.ahead {
                 self.x.prefetch::<R>(r + N, at);
@@ -353,7 +369,6 @@ struct Write<T, const CENTER: bool> {
     x: Rows<T>,
     dy: Rows<T>,
     dx: Rows<T>,
-    gamma: Source<T>,
     /// Of dy·x̂, and of dy.
     sums: [Slots; 2],
 }
@@ -361,35 +376,45 @@ struct Write<T, const CENTER: bool> {
 impl<T: Stored, const CENTER: bool> Write<T, CENTER> {
     /// The rows `rows`, of which row 0 has the parts `first`; the sums begin with them if `begins`.
     #[inline(always)]
-    fn rows<R: Register>(&self, fit: &Fit, first: usize, rows: Range, columns: Columns, begins: bool) {
+    fn rows<R: Register, P: Stored>(
+        &self,
+        fit: &Fit,
+        first: usize,
+        rows: Range,
+        columns: Columns,
+        begins: bool,
+        values: Values<P, 1>,
+    ) {
         side_by_side!(const { choices::rows::<R>(Work::NormBackward) }, rows.len(), |row, SIDE| {
             let (begins, row) = (begins && row == 0, rows.begin + row);
             for at in columns.whole::<R>() {
-                self.block::<R, SIDE, true>(fit, first, row, at, begins);
+                self.block::<R, P, SIDE, true>(fit, first + row, row, at, begins, &values);
             }
             for at in columns.ragged::<R>() {
-                self.block::<R, SIDE, false>(fit, first, row, at, begins);
+                self.block::<R, P, SIDE, false>(fit, first + row, row, at, begins, &values);
             }
         });
     }
 
     #[inline(always)]
-    fn block<R: Register, const N: usize, const WHOLE: bool>(
+    #[expect(clippy::too_many_arguments, reason = "what a loop is about")]
+    fn block<R: Register, P: Stored, const N: usize, const WHOLE: bool>(
         &self,
         fit: &Fit,
         first: usize,
         row: usize,
         at: At,
         begins: bool,
+        values: &Values<P, 1>,
     ) {
-        let gamma = self.gamma.load::<R, WHOLE>(at);
+        let gamma = values.load::<R, WHOLE>(0, at);
         let (mut product, mut sum) = (Lanes::splat(0.0), Lanes::splat(0.0));
         if !begins {
             (product, sum) = (self.sums[0].load(at), self.sums[1].load(at));
         }
         let mut dx = [Lanes::<R>::splat(0.0); N];
         for r in 0..N {
-            let i = first + row + r;
+            let i = first + r;
             let x = self.x.load::<R, WHOLE>(row + r, at);
             let dy = self.dy.load::<R, WHOLE>(row + r, at);
             let (rstd, b) = (Lanes::splat(fit.rstd[i]), Lanes::splat(fit.b[i]));

@@ -4,7 +4,7 @@ use super::exact;
 use super::stats::{Moments, Norm, Statistics, strays};
 use crate::cpu::choices::{self, GROUP, Work, side_by_side};
 use crate::cpu::lanes::{Kernel, Lanes, Register};
-use crate::cpu::param::{Param, Source};
+use crate::cpu::param::{Param, Sources, Values, with_values};
 use crate::cpu::plan::Range;
 use crate::cpu::rows::{At, Columns, Rows};
 use crate::cpu::stage::{Output, Stage};
@@ -111,7 +111,7 @@ impl<T: Stored, const CENTER: bool> Kernel for Forward<T, CENTER> {
         let Self { arguments: Arguments { x, y, gamma, beta, cols, .. }, stream, rows } = self;
         let output = Output::new(y, true, stream);
         let (mut stage, mut tiles) = (Stage::new(), Tiles::<2>::new());
-        let [gamma_tile, beta_tile] = tiles.slots();
+        let tiles = tiles.slots();
         let mut fit =
             Fit { m: [0.0; GROUP], rstd: [0.0; GROUP], shift: [0.0; GROUP], strays: [false; GROUP] };
         // With one block for each row the parameters are prepared once for all rows, and else for each group.
@@ -128,18 +128,14 @@ impl<T: Stored, const CENTER: bool> Kernel for Forward<T, CENTER> {
                 let columns = output.block::<R>(begin, cols, head, x.apart(y));
                 let fresh = !one || first == rows.begin;
                 // SAFETY: parameters have a value a column.
-                let (gamma, beta) = unsafe {
-                    (
-                        gamma.source::<R, T>(gamma_tile, columns, rows.len(), fresh),
-                        beta.source::<R, T>(beta_tile, columns, rows.len(), fresh),
-                    )
-                };
+                let params =
+                    unsafe { Sources::<T, 2>::new::<R>([gamma, beta], tiles, columns, rows.len(), fresh) };
                 for at in (0..n).step_by(choices::STAGE_ROWS) {
                     let side = choices::STAGE_ROWS.min(n - at);
                     let target = output.target(first + at, columns, &mut stage);
-                    let write = Write::<T, CENTER> { x: x.from(first + at), y: target, gamma, beta };
+                    let write = Write::<T, CENTER> { x: x.from(first + at), y: target };
                     for rows in fit.ordinary(at, side) {
-                        write.rows::<R>(&fit, at, rows, columns);
+                        with_values!(params, |values| write.rows::<R, _>(&fit, at, rows, columns, values));
                         for r in rows.begin..rows.end {
                             output.finish::<R>(first + at + r, r, columns, target);
                         }
@@ -189,41 +185,47 @@ impl<T: Stored, const CENTER: bool> Forward<T, CENTER> {
 struct Write<T, const CENTER: bool> {
     x: Rows<T>,
     y: Rows<T>,
-    gamma: Source<T>,
-    beta: Source<T>,
 }
 
 impl<T: Stored, const CENTER: bool> Write<T, CENTER> {
     /// The rows `rows`, of which row 0 has the statistics `first`.
     #[inline(always)]
-    fn rows<R: Register>(&self, fit: &Fit, first: usize, rows: Range, columns: Columns) {
+    fn rows<R: Register, P: Stored>(
+        &self,
+        fit: &Fit,
+        first: usize,
+        rows: Range,
+        columns: Columns,
+        values: Values<P, 2>,
+    ) {
         side_by_side!(const { choices::rows::<R>(Work::NormForward) }, rows.len(), |row, SIDE| {
             let row = rows.begin + row;
             for at in columns.whole::<R>() {
-                self.block::<R, SIDE, true>(fit, first, row, at);
+                self.block::<R, P, SIDE, true>(fit, first + row, row, at, &values);
             }
             for at in columns.ragged::<R>() {
                 if columns.overlap {
-                    self.block::<R, SIDE, true>(fit, first, row, at);
+                    self.block::<R, P, SIDE, true>(fit, first + row, row, at, &values);
                 } else {
-                    self.block::<R, SIDE, false>(fit, first, row, at);
+                    self.block::<R, P, SIDE, false>(fit, first + row, row, at, &values);
                 }
             }
         });
     }
 
     #[inline(always)]
-    fn block<R: Register, const N: usize, const WHOLE: bool>(
+    fn block<R: Register, P: Stored, const N: usize, const WHOLE: bool>(
         &self,
         fit: &Fit,
         first: usize,
         row: usize,
         at: At,
+        values: &Values<P, 2>,
     ) {
-        let (gamma, beta) = (self.gamma.load::<R, WHOLE>(at), self.beta.load::<R, WHOLE>(at));
+        let (gamma, beta) = (values.load::<R, WHOLE>(0, at), values.load::<R, WHOLE>(1, at));
         let mut y = [Lanes::splat(0.0); N];
         for r in 0..N {
-            let (x, i) = (self.x.load::<R, WHOLE>(row + r, at), first + row + r);
+            let (x, i) = (self.x.load::<R, WHOLE>(row + r, at), first + r);
             let rstd = Lanes::splat(fit.rstd[i]);
             let x_hat = if CENTER {
                 (x - Lanes::splat(fit.m[i])).mul_add(rstd, Lanes::splat(fit.shift[i]))

@@ -296,7 +296,6 @@ impl<T: Stored, const CENTER: bool> Vectors for Forward<T, CENTER> {
         for c in 0..cols {
             // SAFETY: parameters have a value a channel.
             let (gamma, beta) = unsafe { (Lanes::splat(gamma.value(c)), Lanes::splat(beta.value(c))) };
-            let (gamma, beta) = (gamma.quiet(), beta.quiet());
             for i in 0..N {
                 let at = vector::<R>(at, i);
                 let x = x.load::<R, WHOLE>(c, at);
@@ -468,7 +467,7 @@ impl<T: Stored, const CENTER: bool> Vectors for Backward<T, CENTER> {
         let zero = Lanes::splat(0.0);
         for c in 0..cols {
             // SAFETY: gamma has a value a channel.
-            let gamma = Lanes::splat(unsafe { gamma.value(c) }).quiet();
+            let gamma = Lanes::splat(unsafe { gamma.value(c) });
             let (mut product, mut sum) = (zero, zero);
             for (i, fit) in fits.iter().enumerate() {
                 let at = vector::<R>(at, i);

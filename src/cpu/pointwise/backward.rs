@@ -9,7 +9,7 @@ use crate::cpu::choices::{self, STAGE_ROWS};
 use crate::cpu::fold::Sums;
 use crate::cpu::lanes::{Kernel, Lanes, Register};
 use crate::cpu::math::Curve;
-use crate::cpu::param::Source;
+use crate::cpu::param::{Sources, Values, with_values};
 use crate::cpu::plan::Tile;
 use crate::cpu::rows::{At, Columns, Rows};
 use crate::cpu::stage::Stage;
@@ -35,21 +35,21 @@ impl<T: Stored, C: Curve> Kernel for BackwardTile<T, C> {
         // Those of f32: what the parameters' gradients are made of is f32 whatever the type.
         let curve = C::new::<R, f32>(alpha, shift);
         let (mut stage, mut tiles) = (Stage::new(), Tiles::<1>::new());
-        let [gamma_tile] = tiles.slots();
+        let tiles = tiles.slots();
         let mut begin = cols.begin;
         while begin < cols.end {
             // No head: this pass is bound by arithmetic.
             let columns = Columns { overlap: false, ..dx.block::<R>(begin, cols.end, 0, false) };
             // SAFETY: gamma has a value a column.
-            let gamma = unsafe { gamma.source::<R, T>(gamma_tile, columns, rows.len(), true) };
+            let params = unsafe { Sources::<T, 1>::new::<R>([gamma], tiles, columns, rows.len(), true) };
             let sums = [0, 1, 2, 3].map(|k| sums.block::<R>(k, columns));
             for first in (rows.begin..rows.end).step_by(STAGE_ROWS) {
                 let n = STAGE_ROWS.min(rows.end - first);
                 let target = dx.target(first, columns, &mut stage);
                 let (x, dy) = (x.from(first), dy.from(first));
-                let block =
-                    Block { x, dy, dx: target, gamma, alpha, sums, curve: &curve, ahead: dx.streams() };
-                block.rows::<R>(n, columns, first == rows.begin);
+                let block = Block { x, dy, dx: target, alpha, sums, curve: &curve, ahead: dx.streams() };
+                let begins = first == rows.begin;
+                with_values!(params, |values| block.rows::<R, _>(n, columns, begins, values));
                 for r in 0..n {
                     dx.finish::<R>(first + r, r, columns, target);
                 }
@@ -68,7 +68,6 @@ struct Block<'a, T, C> {
     x: Rows<T>,
     dy: Rows<T>,
     dx: Rows<T>,
-    gamma: Source<T>,
     alpha: f32,
     /// Of dy·f, dy, dy·f′·x and, if u has a shift, dy·f′.
     sums: [Slots; 4],
@@ -81,34 +80,46 @@ impl<T: Stored, C: Curve> Block<'_, T, C> {
     /// `n` rows; the sums begin with them if `begins`. Two rows at least are added before they join a sum, on every level: a
     /// chunk may have twice as many rows as one sum may take additions.
     #[inline(always)]
-    fn rows<R: Register>(&self, n: usize, columns: Columns, begins: bool) {
+    fn rows<R: Register, P: Stored>(&self, n: usize, columns: Columns, begins: bool, values: Values<P, 1>) {
         let mut row = 0;
         while const { choices::four_rows_backward::<R, T>() } && n - row >= 4 {
-            self.columns::<R, 4>(row, columns, begins && row == 0);
+            self.columns::<R, P, 4>(row, columns, begins && row == 0, &values);
             row += 4;
         }
         while n - row >= 2 {
-            self.columns::<R, 2>(row, columns, begins && row == 0);
+            self.columns::<R, P, 2>(row, columns, begins && row == 0, &values);
             row += 2;
         }
         if row < n {
-            self.columns::<R, 1>(row, columns, begins && row == 0);
+            self.columns::<R, P, 1>(row, columns, begins && row == 0, &values);
         }
     }
 
     #[inline(always)]
-    fn columns<R: Register, const N: usize>(&self, row: usize, columns: Columns, begins: bool) {
+    fn columns<R: Register, P: Stored, const N: usize>(
+        &self,
+        row: usize,
+        columns: Columns,
+        begins: bool,
+        values: &Values<P, 1>,
+    ) {
         for at in columns.whole::<R>() {
-            self.block::<R, N, true>(row, at, begins);
+            self.block::<R, N, true>(row, at, begins, values.load::<R, true>(0, at));
         }
         for at in columns.ragged::<R>() {
-            self.block::<R, N, false>(row, at, begins);
+            self.block::<R, N, false>(row, at, begins, values.load::<R, false>(0, at));
         }
     }
 
     #[inline(always)]
-    fn block<R: Register, const N: usize, const WHOLE: bool>(&self, row: usize, at: At, begins: bool) {
-        let factor = self.gamma.load::<R, WHOLE>(at) * Lanes::splat(self.alpha);
+    fn block<R: Register, const N: usize, const WHOLE: bool>(
+        &self,
+        row: usize,
+        at: At,
+        begins: bool,
+        gamma: Lanes<R>,
+    ) {
+        let factor = gamma * Lanes::splat(self.alpha);
         let mut terms = [Lanes::splat(0.0); 4];
         let mut dx = [Lanes::splat(0.0); N];
         for r in 0..N {

@@ -4,8 +4,8 @@ use super::Forward;
 use crate::cpu::choices::{self, STAGE_ROWS, Work, side_by_side};
 use crate::cpu::lanes::{Kernel, Lanes, Register};
 use crate::cpu::math::Curve;
-use crate::cpu::param::Source;
-use crate::cpu::plan::{Range, Tile};
+use crate::cpu::param::{Sources, Values, with_values};
+use crate::cpu::plan::Tile;
 use crate::cpu::rows::{At, Columns, Rows};
 use crate::cpu::stage::{Output, Stage};
 use crate::cpu::stored::Stored;
@@ -28,23 +28,18 @@ impl<T: Stored, C: Curve> Kernel for ForwardTile<T, C> {
         let (curve, sign) = (C::new::<R, T>(alpha, shift), C::sign_of(alpha));
         let output = Output::new(y, true, stream);
         let (mut stage, mut tiles) = (Stage::new(), Tiles::<2>::new());
-        let [gamma_tile, beta_tile] = tiles.slots();
+        let tiles = tiles.slots();
         let (mut begin, mut head) = (cols.begin, output.head::<R>());
         while begin < cols.end {
             let columns = output.block::<R>(begin, cols.end, head, x.apart(y));
             // SAFETY: parameters have a value a column.
-            let (gamma, beta) = unsafe {
-                (
-                    gamma.source::<R, T>(gamma_tile, columns, rows.len(), true),
-                    beta.source::<R, T>(beta_tile, columns, rows.len(), true),
-                )
-            };
+            let params =
+                unsafe { Sources::<T, 2>::new::<R>([gamma, beta], tiles, columns, rows.len(), true) };
             for first in (rows.begin..rows.end).step_by(STAGE_ROWS) {
                 let n = STAGE_ROWS.min(rows.end - first);
                 let target = output.target(first, columns, &mut stage);
-                let write =
-                    Write { x: x.from(first), y: target, gamma, beta, curve: &curve, sign, ahead: stream };
-                write.rows::<R>(Range { begin: 0, end: n }, columns);
+                let write = Write { x: x.from(first), y: target, curve: &curve, sign, ahead: stream };
+                with_values!(params, |values| write.rows::<R, _>(n, columns, values));
                 for r in 0..n {
                     output.finish::<R>(first + r, r, columns, target);
                 }
@@ -62,8 +57,6 @@ impl<T: Stored, C: Curve> Kernel for ForwardTile<T, C> {
 pub(super) struct Write<'a, T, C> {
     pub(super) x: Rows<T>,
     pub(super) y: Rows<T>,
-    pub(super) gamma: Source<T>,
-    pub(super) beta: Source<T>,
     pub(super) curve: &'a C,
     /// What the curve leaves to gamma.
     pub(super) sign: f32,
@@ -72,28 +65,47 @@ pub(super) struct Write<'a, T, C> {
 }
 
 impl<T: Stored, C: Curve> Write<'_, T, C> {
+    /// The first `n` rows.
     #[inline(always)]
-    pub(super) fn rows<R: Register>(&self, rows: Range, columns: Columns) {
-        side_by_side!(const { choices::rows::<R>(Work::PointwiseForward) }, rows.len(), |row, SIDE| {
-            let row = rows.begin + row;
+    pub(super) fn rows<R: Register, P: Stored>(&self, n: usize, columns: Columns, values: Values<P, 2>) {
+        side_by_side!(const { choices::rows::<R>(Work::PointwiseForward) }, n, |row, SIDE| {
             for at in columns.whole::<R>() {
-                self.block::<R, SIDE, true>(row, at);
+                self.block::<R, SIDE, true>(
+                    row,
+                    at,
+                    values.load::<R, true>(0, at),
+                    values.load::<R, true>(1, at),
+                );
             }
             for at in columns.ragged::<R>() {
                 if columns.overlap {
-                    self.block::<R, SIDE, true>(row, at);
+                    self.block::<R, SIDE, true>(
+                        row,
+                        at,
+                        values.load::<R, true>(0, at),
+                        values.load::<R, true>(1, at),
+                    );
                 } else {
-                    self.block::<R, SIDE, false>(row, at);
+                    self.block::<R, SIDE, false>(
+                        row,
+                        at,
+                        values.load::<R, false>(0, at),
+                        values.load::<R, false>(1, at),
+                    );
                 }
             }
         });
     }
 
     #[inline(always)]
-    fn block<R: Register, const N: usize, const WHOLE: bool>(&self, row: usize, at: At) {
-        let sign = Lanes::splat(self.sign);
-        let gamma = self.gamma.load::<R, WHOLE>(at).times_sign(sign);
-        let beta = self.beta.load::<R, WHOLE>(at);
+    pub(super) fn block<R: Register, const N: usize, const WHOLE: bool>(
+        &self,
+        row: usize,
+        at: At,
+        gamma: Lanes<R>,
+        beta: Lanes<R>,
+    ) {
+        let gamma = gamma.times_sign(Lanes::splat(self.sign));
         let mut y = [Lanes::splat(0.0); N];
         for r in 0..N {
             if self.ahead {

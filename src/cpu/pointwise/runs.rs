@@ -6,8 +6,7 @@ use crate::cpu::choices::STEPS;
 use crate::cpu::fold::Sums;
 use crate::cpu::lanes::{Kernel, Lanes, Register};
 use crate::cpu::math::Curve;
-use crate::cpu::param::Source;
-use crate::cpu::plan::{Range, Tile};
+use crate::cpu::plan::Tile;
 use crate::cpu::rows::{At, Columns, Rows};
 use crate::cpu::stage::{Output, Stage};
 use crate::cpu::stored::Stored;
@@ -37,7 +36,8 @@ impl<T: Stored, C: Curve> Kernel for ForwardTile<T, C> {
         for row in tile.rows.begin..tile.rows.end {
             for c in tile.cols.begin..tile.cols.end {
                 // SAFETY: parameters have a value a channel.
-                let (gamma, beta) = unsafe { (Source::all(gamma.value(c)), Source::all(beta.value(c))) };
+                let (gamma, beta) = unsafe { (gamma.value(c), beta.value(c)) };
+                let (gamma, beta) = (Lanes::splat(gamma), Lanes::splat(beta));
                 let (x, y) = (run(x, row, c, inner), run(y, row, c, inner));
                 let output = Output::new(y, true, stream);
                 // A short run gains nothing from a boundary.
@@ -45,8 +45,17 @@ impl<T: Stored, C: Curve> Kernel for ForwardTile<T, C> {
                 while begin < inner {
                     let columns = output.block::<R>(begin, inner, 0, x.apart(y));
                     let target = output.target(0, columns, &mut stage);
-                    let write = Write { x, y: target, gamma, beta, curve: &curve, sign, ahead: false };
-                    write.rows::<R>(Range { begin: 0, end: 1 }, columns);
+                    let write = Write { x, y: target, curve: &curve, sign, ahead: false };
+                    for at in columns.whole::<R>() {
+                        write.block::<R, 1, true>(0, at, gamma, beta);
+                    }
+                    for at in columns.ragged::<R>() {
+                        if columns.overlap {
+                            write.block::<R, 1, true>(0, at, gamma, beta);
+                        } else {
+                            write.block::<R, 1, false>(0, at, gamma, beta);
+                        }
+                    }
                     output.finish::<R>(0, 0, columns, target);
                     begin = columns.end;
                 }
@@ -81,7 +90,7 @@ impl<T: Stored, C: Curve> Kernel for BackwardTile<T, C> {
                 let factor = alpha * unsafe { gamma.value(c) };
                 let dx = dx.rows().map(|rows| run(rows, row, c, inner));
                 let (x, dy) = (run(x, row, c, inner), run(dy, row, c, inner));
-                let factor = Lanes::splat(factor).quiet();
+                let factor = Lanes::splat(factor);
                 let run = Run::<R, T, C> { x, dy, dx, factor, curve: &curve };
                 sums.add_at(c, &run.sums(inner));
             }

@@ -21,7 +21,7 @@ pub(crate) enum Work {
 
 /// How many rows go side by side: more than the registers hold would be spilled.
 #[inline(always)]
-pub(crate) const fn rows<R: Register>(work: Work) -> usize {
+pub(crate) const fn rows<R: Register, T: Stored>(work: Work) -> usize {
     match work {
         Work::Statistics | Work::NormForward | Work::NormBackward => R::ROWS,
         Work::Projections => {
@@ -31,12 +31,12 @@ pub(crate) const fn rows<R: Register>(work: Work) -> usize {
                 R::ROWS
             }
         }
-        // Each row is stored before the next one is computed, so that they need no registers of their own.
+        // With 16 registers the tables of f32 leave none for a second row.
         Work::PointwiseForward => {
-            if R::ROWS > 1 {
-                4
-            } else {
+            if R::ROWS == 2 && !T::NARROW {
                 1
+            } else {
+                R::ROWS
             }
         }
     }

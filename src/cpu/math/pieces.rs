@@ -42,7 +42,7 @@ impl Pieces {
         scale: f32,
     ) -> Self {
         let mut pieces = Self::scaled(table, scale);
-        pieces.end_at_one::<R, E>(1, |pieces, x| pieces.about_centre::<R, K, false>(x));
+        pieces.end_at_one::<R, E, K>(true);
         pieces
     }
 
@@ -60,27 +60,25 @@ impl Pieces {
             }
             power *= scale;
         }
-        pieces.end_at_one::<R, E>(0, |pieces, x| pieces.of::<R, K>(x));
+        pieces.end_at_one::<R, E, K>(false);
         pieces
     }
 
-    /// Moves the lowest coefficient of the last piece, in row `lowest`, by some units in the last place, so that the function
-    /// is exactly 1 from the limit on whatever the scale.
+    /// Moves the lowest coefficient of the last piece by some units in the last place, so that the function is exactly 1 from
+    /// the limit on whatever the scale.
     #[inline(always)]
-    fn end_at_one<R: Register, const E: usize>(
-        &mut self,
-        lowest: usize,
-        function: impl Fn(&Self, Lanes<R>) -> Lanes<R>,
-    ) {
+    fn end_at_one<R: Register, const E: usize, const K: usize>(&mut self, centred: bool) {
         let piece = (self.limit.mul_add(self.scale, self.shift).to_bits() >> (25 - E.ilog2())) as usize % E;
         for _ in 0..STEPS_TO_ONE {
-            let [end, ..] = Lanes::sums([function(self, Lanes::splat(self.limit)); 4]);
+            let limit = Lanes::<R>::splat(self.limit);
+            let end = if centred { self.about_centre::<R, K, false>(limit) } else { self.of::<R, K>(limit) };
+            let [end, ..] = Lanes::sums([end; 4]);
             let off = 1.0 - end / Lanes::<R>::LANES as f32;
             // NaN where the scale is 0, of which there is no end.
             if !(off.abs() > 0.0) {
                 return;
             }
-            self.rows[lowest][piece] += off;
+            self.rows[usize::from(centred)][piece] += off;
         }
     }
 

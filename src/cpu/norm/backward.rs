@@ -211,7 +211,7 @@ impl<T: Stored, const CENTER: bool> Backward<T, CENTER> {
             // SAFETY: gamma has a value a column.
             let params =
                 unsafe { Sources::<T, 1>::new::<R>([gamma], [tile], columns, self.rows.len(), fresh) };
-            side_by_side!(const { choices::rows::<R>(Work::Projections) }, n, |row, SIDE| {
+            side_by_side!(const { choices::rows::<R, T>(Work::Projections) }, n, |row, SIDE| {
                 let (x, dy) = (x.from(first + row), dy.from(first + row));
                 let mut m = [0.0; SIDE];
                 m.copy_from_slice(&fit.m[row..row + SIDE]);
@@ -252,7 +252,7 @@ impl<T: Stored, const CENTER: bool> Backward<T, CENTER> {
             }
             return;
         }
-        side_by_side!(const { choices::rows::<R>(Work::Statistics) }, n, |row, SIDE| {
+        side_by_side!(const { choices::rows::<R, T>(Work::Statistics) }, n, |row, SIDE| {
             let x = x.from(first + row);
             let kernel = Statistics::<T, SIDE, CENTER> { x, cols, norm, ahead: self.stream };
             // SAFETY: the caller's promise.
@@ -385,7 +385,7 @@ impl<T: Stored, const CENTER: bool> Write<T, CENTER> {
         begins: bool,
         values: Values<P, 1>,
     ) {
-        side_by_side!(const { choices::rows::<R>(Work::NormBackward) }, rows.len(), |row, SIDE| {
+        side_by_side!(const { choices::rows::<R, T>(Work::NormBackward) }, rows.len(), |row, SIDE| {
             let (begins, row) = (begins && row == 0, rows.begin + row);
             for at in columns.whole::<R>() {
                 self.block::<R, P, SIDE, true>(fit, first + row, row, at, begins, &values);

@@ -162,7 +162,7 @@ impl<T: Stored, const CENTER: bool> Forward<T, CENTER> {
     #[inline(always)]
     unsafe fn statistics<R: Register>(&self, first: usize, n: usize, fit: &mut Fit) {
         let Arguments { x, cols, norm, .. } = self.arguments;
-        side_by_side!(const { choices::rows::<R>(Work::Statistics) }, n, |row, SIDE| {
+        side_by_side!(const { choices::rows::<R, T>(Work::Statistics) }, n, |row, SIDE| {
             let x = x.from(first + row);
             let kernel = Statistics::<T, SIDE, CENTER> { x, cols, norm, ahead: self.stream };
             // SAFETY: the caller's promise.
@@ -198,7 +198,7 @@ impl<T: Stored, const CENTER: bool> Write<T, CENTER> {
         columns: Columns,
         values: Values<P, 2>,
     ) {
-        side_by_side!(const { choices::rows::<R>(Work::NormForward) }, rows.len(), |row, SIDE| {
+        side_by_side!(const { choices::rows::<R, T>(Work::NormForward) }, rows.len(), |row, SIDE| {
             let row = rows.begin + row;
             for at in columns.whole::<R>() {
                 self.block::<R, P, SIDE, true>(fit, first + row, row, at, &values);

@@ -68,7 +68,7 @@ impl<T: Stored, C: Curve> Write<'_, T, C> {
     /// The first `n` rows.
     #[inline(always)]
     pub(super) fn rows<R: Register, P: Stored>(&self, n: usize, columns: Columns, values: Values<P, 2>) {
-        side_by_side!(const { choices::rows::<R>(Work::PointwiseForward) }, n, |row, SIDE| {
+        side_by_side!(const { choices::rows::<R, T>(Work::PointwiseForward) }, n, |row, SIDE| {
             for at in columns.whole::<R>() {
                 self.block::<R, SIDE, true>(
                     row,

@@ -31,9 +31,11 @@ pub(crate) fn workspace_bytes(problem: &Problem) -> usize {
 /// The sums of one chunk: a value for each column, in the order of a kernel's lanes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Sums {
-    first: *mut f32,
-    room: usize,
+    first: [*mut f32; 4],
+    /// Sums of each column.
     count: usize,
+    /// Values of each sum.
+    values: usize,
     /// Columns of the ragged vector at the begin, if there is one.
     pub(crate) head: usize,
     /// Whether the lanes of a vector are its even columns, then its odd ones.
@@ -45,29 +47,28 @@ impl Sums {
     #[inline(always)]
     pub(crate) fn block<R: Register>(&self, k: usize, columns: Columns) -> Slots {
         let begin = if columns.begin == 0 { 0 } else { self.slot::<R>(columns.begin) };
-        // SAFETY: the workspace has room for the sums of every chunk, and one task alone touches those of a chunk's columns.
-        unsafe { Slots::new(self.first.wrapping_add(k * self.room + begin)) }
+        // SAFETY: there is room for the sums of every chunk, and one task alone touches those of a chunk's columns.
+        unsafe { Slots::new(self.first[k].wrapping_add(begin)) }
     }
 
-    /// Where the vector of column `c` and those behind it begin, if `c` is the first of a vector.
+    /// The slot of column `c`, if lanes stand in the order of memory.
     #[inline(always)]
     fn slot<R: Register>(&self, c: usize) -> usize {
         if c < self.head { c } else { self.head.next_multiple_of(Lanes::<R>::LANES) + c - self.head }
     }
 
-    /// Sets all sums of all columns to 0.
+    /// Sets all sums to 0.
     #[inline(always)]
     pub(crate) fn clear(&self) {
-        // SAFETY: as in `block`.
-        unsafe { self.first.write_bytes(0, self.count * self.room) }
+        self.clear_slots(plan::Range { begin: 0, end: self.values });
     }
 
     /// Sets all sums at some slots to 0.
     #[inline(always)]
     pub(crate) fn clear_slots(&self, slots: plan::Range) {
-        for k in 0..self.count {
+        for first in &self.first[..self.count] {
             // SAFETY: as in `block`.
-            unsafe { self.first.add(k * self.room + slots.begin).write_bytes(0, slots.len()) }
+            unsafe { first.add(slots.begin).write_bytes(0, slots.len()) }
         }
     }
 
@@ -85,9 +86,9 @@ impl Sums {
     /// Adds to the first values at `slot` of the sums, one term each.
     #[inline(always)]
     pub(crate) fn add_at(&self, slot: usize, terms: &[f32]) {
-        for (k, term) in terms.iter().enumerate().take(self.count) {
+        for (first, term) in self.first[..self.count].iter().zip(terms) {
             // SAFETY: as in `block`.
-            unsafe { *self.first.add(k * self.room + slot) += term }
+            unsafe { *first.add(slot) += term }
         }
     }
 }
@@ -102,6 +103,8 @@ pub(crate) struct Partials {
     count: usize,
     split: bool,
     team: Team,
+    /// dgamma and dbeta where their sums are made in place, or null.
+    direct: [*mut f32; 2],
 }
 
 // SAFETY: tasks write the sums of disjoint chunks or columns.
@@ -111,19 +114,42 @@ unsafe impl Sync for Partials {}
 
 impl Partials {
     /// Those of a backward. `split` is whether kernels keep even and odd columns apart.
-    pub(crate) fn new<A>(launch: &Launch<'_, A>, chunks: usize, split: bool, team: Team) -> Self {
+    pub(crate) fn new(
+        launch: &Launch<'_, BackwardPtrs>,
+        chunks: usize,
+        split: bool,
+        sign: f32,
+        team: Team,
+    ) -> Self {
         let (problem, workspace) = (launch.problem, launch.workspace);
         let (count, cols) = (plan::sums(problem.op()), problem.cols());
         let to_line = workspace.addr().wrapping_neg() % LINE / size_of::<f32>();
         let team = if plan::worth_threads(chunks * count * cols) { team } else { Team::ALONE };
-        Self { base: workspace.wrapping_add(to_line), chunks, cols, count, split, team }
+        // The sums of one chunk are the gradients, if they have no other order and no room behind the last column.
+        let plain = !split && cols.is_multiple_of(MAX_LANES) && sign > 0.0;
+        let mut direct = [core::ptr::null_mut(); 2];
+        if chunks == 1 && plain && !problem.accumulate() {
+            direct = [launch.arguments.dgamma, launch.arguments.dbeta];
+        }
+        Self { base: workspace.wrapping_add(to_line), chunks, cols, count, split, team, direct }
+    }
+
+    /// Whether some sums are made in place: a kernel then begins with a whole vector.
+    pub(crate) const fn is_direct(&self) -> bool {
+        !(self.direct[0].is_null() && self.direct[1].is_null())
     }
 
     /// The sums of `chunk`; a kernel that begins with a ragged vector sets their head.
-    pub(crate) const fn chunk(&self, chunk: usize) -> Sums {
+    pub(crate) fn chunk(&self, chunk: usize) -> Sums {
         let room = room(self.cols);
-        let first = self.base.wrapping_add(chunk * self.count * room);
-        Sums { first, room, count: self.count, head: 0, split: self.split }
+        let mut first = [0, 1, 2, 3].map(|k| self.base.wrapping_add((chunk * self.count + k) * room));
+        for (first, direct) in first.iter_mut().zip(self.direct) {
+            if !direct.is_null() {
+                *first = direct;
+            }
+        }
+        let values = if self.is_direct() { self.cols } else { room };
+        Sums { first, count: self.count, values, head: 0, split: self.split }
     }
 
     /// Adds up the chunks and writes, or adds to, the gradients that are asked for. The kernels wrote dx to `dx`; the sums
@@ -140,7 +166,10 @@ impl Partials {
         wanted: &BackwardPtrs,
         accumulate: bool,
     ) {
-        let &BackwardPtrs { dgamma, dbeta, dalpha, dshift, .. } = wanted;
+        let &BackwardPtrs { mut dgamma, mut dbeta, dalpha, dshift, .. } = wanted;
+        if self.is_direct() {
+            (dgamma, dbeta) = (core::ptr::null_mut(), core::ptr::null_mut());
+        }
         let fold = Shared(Fold::<T> {
             partials: self,
             dx,
@@ -153,7 +182,8 @@ impl Partials {
             block: 0,
         });
         let blocks = self.cols.div_ceil(BLOCK);
-        self.team.for_each(blocks, |block| isa.run(Fold { block, ..fold.get() }));
+        let tasks = if [dgamma, dbeta, dalpha, dshift].iter().all(|p| p.is_null()) { 0 } else { blocks };
+        self.team.for_each(tasks, |block| isa.run(Fold { block, ..fold.get() }));
         for (k, output) in [(2, dalpha), (3, dshift)] {
             if output.is_null() {
                 continue;
@@ -244,21 +274,41 @@ impl<T: Stored> Fold<T> {
         factor: Lanes<R>,
         output: *mut f32,
     ) {
-        for at in columns.whole::<R>().chain(columns.ragged::<R>()) {
-            let mut sum = self.sum::<R>(k, head, columns, at) * factor;
-            if self.partials.split {
-                sum = sum.zip();
+        if self.partials.chunks == 1 && !self.accumulate {
+            // Nothing is to be added.
+            let sums = Sums { head, ..self.partials.chunk(0) }.block::<R>(k, columns);
+            for at in columns.whole::<R>() {
+                // SAFETY: the columns exist.
+                unsafe { self.put::<R>(output, at, sums.load(at) * factor) };
             }
-            let p = output.wrapping_add(at.c);
+        } else {
+            for at in columns.whole::<R>() {
+                // SAFETY: the columns exist.
+                unsafe { self.put::<R>(output, at, self.sum(k, head, columns, at) * factor) };
+            }
+        }
+        for at in columns.ragged::<R>() {
             // SAFETY: the columns exist.
-            unsafe {
-                if at.n == Lanes::<R>::LANES {
-                    let before = if self.accumulate { f32::load(p) } else { Lanes::splat(-0.0) };
-                    f32::store(p, before + sum);
-                } else {
-                    let before = if self.accumulate { load_part(p, at.n) } else { Lanes::splat(-0.0) };
-                    store_part(p, at.n, before + sum);
-                }
+            unsafe { self.put::<R>(output, at, self.sum(k, head, columns, at) * factor) };
+        }
+    }
+
+    /// Writes, or adds to, the gradients of the columns `at`.
+    ///
+    /// # Safety
+    /// They exist.
+    #[inline(always)]
+    unsafe fn put<R: Register>(&self, output: *mut f32, at: At, mut sum: Lanes<R>) {
+        if self.partials.split {
+            sum = sum.zip();
+        }
+        let p = output.wrapping_add(at.c);
+        // SAFETY: the caller's promise.
+        unsafe {
+            if at.n == Lanes::<R>::LANES {
+                f32::store(p, if self.accumulate { f32::load(p) + sum } else { sum });
+            } else {
+                store_part(p, at.n, if self.accumulate { load_part(p, at.n) + sum } else { sum });
             }
         }
     }

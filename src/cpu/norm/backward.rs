@@ -94,6 +94,8 @@ pub(super) struct Backward<T, const CENTER: bool> {
     pub(super) arguments: Arguments<T>,
     /// Whether dx goes past the cache; the rows to come are then asked for.
     pub(super) stream: bool,
+    /// Whether the first vector of a row ends at a boundary of dx.
+    pub(super) heads: bool,
     pub(super) rows: Range,
     /// The sums of this chunk.
     pub(super) sums: Sums,
@@ -133,7 +135,7 @@ impl<T: Stored, const CENTER: bool> Kernel for Backward<T, CENTER> {
     #[inline(always)]
     unsafe fn run<R: Register>(mut self) {
         let Self { arguments: Arguments { dx, gamma, cols, .. }, rows, .. } = self;
-        self.sums.head = dx.head::<R>();
+        self.sums.head = if self.heads { dx.head::<R>() } else { 0 };
         let sums = self.sums;
         let (mut stage, mut tiles) = (Stage::new(), Tiles::<2>::new());
         // Sums along a row begin at column 0 whatever the address; what is written begins at a boundary. Where the vectors

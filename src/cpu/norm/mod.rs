@@ -65,19 +65,20 @@ pub(super) fn backward<T: Stored, const CENTER: bool>(launch: Launch<'_, Backwar
         norm: stats::Norm::new(problem),
         cols: problem.cols(),
     });
-    let partials = Partials::new(&launch, grid.row_parts(), T::SPLIT && inner == 1, team);
+    let partials = Partials::new(&launch, grid.row_parts(), T::SPLIT && inner == 1, 1.0, team);
+    let heads = !partials.is_direct();
     team.for_each(grid.tiles(), |task| {
         let (arguments, (tile, chunk)) = (arguments.get(), grid.tile(task));
         let (rows, sums) = (tile.rows, partials.chunk(chunk));
         if inner > 1 {
             cpu.isa.run(runs::Backward::<T, CENTER> { arguments, inner, tiles: rows, sums });
         } else {
-            cpu.isa.run(backward::Backward::<T, CENTER> { arguments, stream, rows, sums });
+            cpu.isa.run(backward::Backward::<T, CENTER> { arguments, stream, heads, rows, sums });
         }
     });
     // SAFETY: every chunk has just been written; the outputs are checked.
     unsafe {
-        let output = if inner > 1 { None } else { Some(dx) };
+        let output = if inner > 1 || !heads { None } else { Some(dx) };
         partials.finish::<T>(cpu.isa, output, gamma, 1.0, wanted, problem.accumulate());
     }
 }

@@ -7,6 +7,8 @@ mod runs;
 
 use core::marker::PhantomData;
 
+use half::f16;
+
 use crate::cpu::fold::Partials;
 use crate::cpu::launch::Launch;
 use crate::cpu::math::Curve;
@@ -111,7 +113,8 @@ pub(super) fn backward<T: Stored, C: Curve>(launch: Launch<'_, BackwardPtrs>) {
         curve: PhantomData,
     });
     let plain = inner > 1 || !usual;
-    let partials = Partials::new(&launch, grid.row_parts(), T::SPLIT && !plain, team);
+    let sign = if usual { C::sign_of(alpha) } else { 1.0 };
+    let partials = Partials::new(&launch, grid.row_parts(), T::SPLIT && !plain, sign, team);
     team.for_each(grid.tiles(), |task| {
         let (arguments, (tile, chunk)) = (arguments.get(), grid.tile(task));
         let sums = partials.chunk(chunk);
@@ -124,12 +127,12 @@ pub(super) fn backward<T: Stored, C: Curve>(launch: Launch<'_, BackwardPtrs>) {
             cpu.isa.run(backward::BackwardTile { arguments, tile, sums });
         }
     });
-    let sign = if usual { C::sign_of(alpha) } else { 1.0 };
     let accumulate = problem.accumulate();
     // SAFETY: every chunk has just been written; the outputs are checked.
     unsafe {
         if plain {
-            partials.finish::<f32>(cpu.isa, None, gamma, sign, wanted, accumulate);
+            // Of a type whose lanes stand in the order of memory.
+            partials.finish::<f16>(cpu.isa, None, gamma, sign, wanted, accumulate);
         } else {
             partials.finish::<T>(cpu.isa, None, gamma, sign, wanted, accumulate);
         }

@@ -7,8 +7,10 @@ use super::stored::Stored;
 /// Rows that share what is loaded for their columns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Work {
-    /// Sums of a row for the forward of a norm.
+    /// Σd and Σd² of a row.
     Statistics,
+    /// Σx² of a row.
+    Squares,
     /// y of a norm.
     NormForward,
     /// Sums of a row for the backward of a norm: four for each row.
@@ -24,11 +26,20 @@ pub(crate) enum Work {
 pub(crate) const fn rows<R: Register, T: Stored>(work: Work) -> usize {
     match work {
         Work::Statistics | Work::NormForward | Work::NormBackward => R::ROWS,
+        // Two sums of two registers would wait for themselves.
+        Work::Squares => {
+            if R::ROWS > 1 {
+                4
+            } else {
+                1
+            }
+        }
+        // Four sums of two registers fill half of 16 registers.
         Work::Projections => {
             if R::ROWS > 2 {
                 2
             } else {
-                R::ROWS
+                1
             }
         }
         // With 16 registers the tables of f32 leave none for a second row.
@@ -52,6 +63,14 @@ pub(crate) const fn four_rows_backward<R: Register, T: Stored>() -> bool {
 /// Rows of a group whose parameters are prepared together, where a row has more columns than a block: the tile then costs
 /// a sixteenth of a row.
 pub(crate) const GROUP: usize = 16;
+
+/// Rows that go through all blocks of columns before the next ones do, in the forward and backward of DyT and Derf. What comes
+/// from memory is read row by row, for the sake of the translation of addresses; and else block by block, so that parameters
+/// are prepared once.
+#[inline(always)]
+pub(crate) const fn pointwise_group(memory: bool, rows: usize) -> usize {
+    if memory { GROUP } else { rows }
+}
 
 /// Whether parameters of x's own type are read from a tile: widening them takes as long as making the tile for some rows.
 /// f32 is read where it lies.

@@ -225,7 +225,7 @@ impl<T: Stored> Kernel for Fold<T> {
 
     #[inline(always)]
     unsafe fn run<R: Register>(self) {
-        let head = self.dx.map_or(0, |dx| dx.head::<R>());
+        let head = self.dx.map_or(0, |dx| dx.on_level::<R>(true).head::<R>());
         let cols = self.partials.cols;
         let begin = if self.block == 0 { 0 } else { head + self.block * BLOCK };
         let end = cols.min(head + (self.block + 1) * BLOCK);
@@ -255,6 +255,10 @@ impl<T: Stored> Fold<T> {
     /// Sum `k` of the columns `at` over all chunks.
     #[inline(always)]
     fn sum<R: Register>(&self, k: usize, head: usize, columns: Columns, at: At) -> Lanes<R> {
+        if self.partials.chunks == 1 {
+            let sums = Sums { head, ..self.partials.chunk(0) };
+            return sums.block::<R>(k, columns).load(at);
+        }
         let mut sum = Compensated::new(Lanes::splat(0.0));
         for chunk in 0..self.partials.chunks {
             let sums = Sums { head, ..self.partials.chunk(chunk) };
@@ -274,18 +278,9 @@ impl<T: Stored> Fold<T> {
         factor: Lanes<R>,
         output: *mut f32,
     ) {
-        if self.partials.chunks == 1 && !self.accumulate {
-            // Nothing is to be added.
-            let sums = Sums { head, ..self.partials.chunk(0) }.block::<R>(k, columns);
-            for at in columns.whole::<R>() {
-                // SAFETY: the columns exist.
-                unsafe { self.put::<R>(output, at, sums.load(at) * factor) };
-            }
-        } else {
-            for at in columns.whole::<R>() {
-                // SAFETY: the columns exist.
-                unsafe { self.put::<R>(output, at, self.sum(k, head, columns, at) * factor) };
-            }
+        for at in columns.whole::<R>() {
+            // SAFETY: the columns exist.
+            unsafe { self.put::<R>(output, at, self.sum(k, head, columns, at) * factor) };
         }
         for at in columns.ragged::<R>() {
             // SAFETY: the columns exist.

@@ -41,6 +41,14 @@ impl Range {
     pub(crate) const fn len(self) -> usize {
         self.end - self.begin
     }
+
+    /// Parts of `step`, the last one shorter where it has to be.
+    #[inline(always)]
+    pub(crate) fn parts(self, step: usize) -> impl Iterator<Item = Self> {
+        (self.begin..self.end)
+            .step_by(step.max(1))
+            .map(move |begin| Self { begin, end: self.end.min(begin + step) })
+    }
 }
 
 /// A rectangle of rows and columns.

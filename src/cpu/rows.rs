@@ -124,6 +124,8 @@ impl Iterator for Whole {
 pub(crate) struct Rows<T> {
     first: *mut T,
     stride: usize,
+    /// Whether whole vectors are written past the cache.
+    streams: bool,
     /// The addresses from the first element to behind the last one.
     #[cfg(debug_assertions)]
     bounds: (usize, usize),
@@ -142,6 +144,7 @@ impl<T: Stored> Rows<T> {
         Self {
             first,
             stride,
+            streams: false,
             #[cfg(debug_assertions)]
             bounds: (first.addr(), first.addr() + elements * size_of::<T>()),
         }
@@ -165,6 +168,33 @@ impl<T: Stored> Rows<T> {
         Self { stride, ..self }
     }
 
+    /// The same rows, whose whole vectors are written past the cache.
+    ///
+    /// # Safety
+    /// The level streams vectors, and every whole vector that is written begins at a boundary as [`Stored::stream`] demands.
+    #[inline(always)]
+    pub(crate) const unsafe fn streamed(self) -> Self {
+        Self { streams: true, ..self }
+    }
+
+    /// Whether rows come to a line of the cache at the same column.
+    #[inline(always)]
+    pub(crate) const fn line_up(self) -> bool {
+        (self.stride * size_of::<T>()).is_multiple_of(LINE)
+    }
+
+    /// Whether whole vectors are written past the cache.
+    #[inline(always)]
+    pub(crate) const fn streams(self) -> bool {
+        self.streams
+    }
+
+    /// Whether the first row begins at a line of the cache.
+    #[inline(always)]
+    pub(crate) fn is_at_line(self) -> bool {
+        self.first.addr().is_multiple_of(LINE)
+    }
+
     /// Rows of which column `begin` is the first that exists.
     #[inline(always)]
     pub(crate) fn beginning_at(self, begin: usize) -> Self {
@@ -181,11 +211,7 @@ impl<T: Stored> Rows<T> {
     #[inline(always)]
     pub(crate) fn head(self, lanes: usize) -> usize {
         let size = size_of::<T>();
-        if (self.stride * size).is_multiple_of(LINE) {
-            (self.first.addr().wrapping_neg() % LINE) / size % lanes
-        } else {
-            0
-        }
+        if self.line_up() { (self.first.addr().wrapping_neg() % LINE) / size % lanes } else { 0 }
     }
 
     #[inline(always)]
@@ -215,10 +241,12 @@ impl<T: Stored> Rows<T> {
         let p = self.at(row, at.c, at.n);
         // SAFETY: the promise of `new`.
         unsafe {
-            if WHOLE {
-                T::store(p, v);
-            } else {
+            if !WHOLE {
                 store_part(p, at.n, v);
+            } else if self.streams {
+                T::stream(p, v);
+            } else {
+                T::store(p, v);
             }
         }
     }

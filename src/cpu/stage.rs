@@ -6,10 +6,16 @@
 use core::mem::MaybeUninit;
 
 use super::choices::{STAGE_BYTES, STAGE_ROWS};
-use super::lanes::{Lanes, Register};
+use super::lanes::{LINE, Lanes, Register};
 use super::rows::{Columns, Rows};
 use super::stored::Stored;
 use super::tile::BLOCK;
+
+/// Whether a vector fills whole lines of the cache. Half-written ones of several rows would drive each other out of the few
+/// buffers that they wait in.
+const fn whole_lines<R: Register, T>() -> bool {
+    R::STREAMS && (Lanes::<R>::LANES * size_of::<T>()).is_multiple_of(LINE)
+}
 
 /// Room for a block of columns of a few rows.
 #[derive(Debug)]
@@ -58,6 +64,21 @@ impl<T: Stored> Output<T> {
         }
     }
 
+    /// Where a kernel of this level writes: rows that line up go past the cache vector by vector, others by way of the stage.
+    /// Rows have no head if `heads` is false, and then need the stage if they do not begin at a line.
+    #[inline(always)]
+    pub(crate) fn on_level<R: Register>(self, heads: bool) -> Self {
+        match self {
+            Self::Streamed(rows)
+                if whole_lines::<R, T>() && rows.line_up() && (heads || rows.is_at_line()) =>
+            {
+                // SAFETY: from the head on all vectors begin at a line.
+                Self::Rows(unsafe { rows.streamed() })
+            }
+            output => output,
+        }
+    }
+
     /// Columns before the first boundary of the output.
     #[inline(always)]
     pub(crate) fn head<R: Register>(&self) -> usize {
@@ -71,12 +92,13 @@ impl<T: Stored> Output<T> {
     /// whether an element may be written twice, because the output is no input.
     #[inline(always)]
     pub(crate) fn block<R: Register>(&self, begin: usize, end: usize, head: usize, apart: bool) -> Columns {
-        let (most, staged) = match self {
-            Self::Rows(_) => (BLOCK, false),
+        let (most, twice) = match self {
+            // What goes past the cache is written once.
+            Self::Rows(rows) => (BLOCK, apart && !rows.streams()),
             Self::Streamed(_) | Self::Nowhere => (STAGE_BYTES / size_of::<T>(), true),
         };
         let end = end.min(begin + head + most);
-        Columns { begin, end, head, overlap: (apart || staged) && end - begin >= Lanes::<R>::LANES }
+        Columns { begin, end, head, overlap: twice && end - begin >= Lanes::<R>::LANES }
     }
 
     /// Where `columns` of the rows from `row` on are written, a stage's rows at most at once.

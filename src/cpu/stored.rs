@@ -37,6 +37,12 @@ pub(crate) trait Stored: Element {
     /// `p` is valid for writes of [`Lanes::LANES`] values.
     unsafe fn store<R: Register>(p: *mut Self, v: Lanes<R>);
 
+    /// As [`Self::store`], past the cache.
+    ///
+    /// # Safety
+    /// As [`Self::store`], and `p` is aligned to a register, or to half of one for f16; the level streams vectors.
+    unsafe fn stream<R: Register>(p: *mut Self, v: Lanes<R>);
+
     /// 1 in the lanes of the first `n` elements, 0 in the others.
     #[inline(always)]
     fn mask<R: Register>(n: usize) -> Lanes<R> {
@@ -79,6 +85,14 @@ impl Stored for f32 {
         // SAFETY: the caller's promise.
         unsafe { v.store(p) }
     }
+    #[inline(always)]
+    unsafe fn stream<R: Register>(p: *mut Self, v: Lanes<R>) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            v.0.stream_f32(p);
+            v.1.stream_f32(p.add(R::LANES));
+        }
+    }
 }
 
 impl Stored for f16 {
@@ -108,6 +122,14 @@ impl Stored for f16 {
             v.1.store_f16(p.add(R::LANES));
         }
     }
+    #[inline(always)]
+    unsafe fn stream<R: Register>(p: *mut Self, v: Lanes<R>) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            v.0.stream_f16(p);
+            v.1.stream_f16(p.add(R::LANES));
+        }
+    }
 }
 
 impl Stored for bf16 {
@@ -134,5 +156,10 @@ impl Stored for bf16 {
     unsafe fn store<R: Register>(p: *mut Self, v: Lanes<R>) {
         // SAFETY: the caller's promise.
         unsafe { R::store_bf16(p, v.0, v.1) }
+    }
+    #[inline(always)]
+    unsafe fn stream<R: Register>(p: *mut Self, v: Lanes<R>) {
+        // SAFETY: the caller's promise.
+        unsafe { R::stream_bf16(p, v.0, v.1) }
     }
 }

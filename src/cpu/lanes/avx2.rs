@@ -55,6 +55,16 @@ fn round_to_bf16(v: __m256) -> __m256i {
     }
 }
 
+/// Two registers rounded to bf16, by turns.
+#[inline(always)]
+fn pack_bf16(even: __m256, odd: __m256) -> __m256i {
+    // SAFETY: see `F32x8`.
+    unsafe {
+        let even = _mm256_srli_epi32::<16>(round_to_bf16(even));
+        _mm256_blend_epi16::<0xaa>(even, round_to_bf16(odd))
+    }
+}
+
 impl Register for F32x8 {
     const LANES: usize = 8;
     const ROWS: usize = 2;
@@ -227,10 +237,23 @@ impl Register for F32x8 {
     #[inline(always)]
     unsafe fn store_bf16(p: *mut bf16, even: Self, odd: Self) {
         // SAFETY: the caller's promise.
-        unsafe {
-            let even = _mm256_srli_epi32::<16>(round_to_bf16(even));
-            _mm256_storeu_si256(p.cast(), _mm256_blend_epi16::<0xaa>(even, round_to_bf16(odd)));
-        }
+        unsafe { _mm256_storeu_si256(p.cast(), pack_bf16(even, odd)) }
+    }
+    const STREAMS: bool = true;
+    #[inline(always)]
+    unsafe fn stream_f32(self, p: *mut f32) {
+        // SAFETY: the caller's promise.
+        unsafe { _mm256_stream_ps(p, self) }
+    }
+    #[inline(always)]
+    unsafe fn stream_f16(self, p: *mut f16) {
+        // SAFETY: the caller's promise.
+        unsafe { _mm_stream_si128(p.cast(), _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(self)) }
+    }
+    #[inline(always)]
+    unsafe fn stream_bf16(p: *mut bf16, even: Self, odd: Self) {
+        // SAFETY: the caller's promise.
+        unsafe { _mm256_stream_si256(p.cast(), pack_bf16(even, odd)) }
     }
     #[inline(always)]
     unsafe fn stream_line(from: *const u8, to: *mut u8) {

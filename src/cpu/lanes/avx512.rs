@@ -55,6 +55,16 @@ fn round_to_bf16(v: __m512) -> __m512i {
     }
 }
 
+/// Two registers rounded to bf16, by turns.
+#[inline(always)]
+fn pack_bf16(even: __m512, odd: __m512) -> __m512i {
+    // SAFETY: see `F32x16`.
+    unsafe {
+        let even = _mm512_srli_epi32::<16>(round_to_bf16(even));
+        _mm512_mask_blend_epi16(0xaaaa_aaaa, even, round_to_bf16(odd))
+    }
+}
+
 /// Every second number from `first` on.
 const fn every_second(first: i32) -> [i32; 16] {
     let mut numbers = [first; 16];
@@ -266,10 +276,23 @@ impl Register for F32x16 {
     #[inline(always)]
     unsafe fn store_bf16(p: *mut bf16, even: Self, odd: Self) {
         // SAFETY: the caller's promise.
-        unsafe {
-            let even = _mm512_srli_epi32::<16>(round_to_bf16(even));
-            _mm512_storeu_si512(p.cast(), _mm512_mask_blend_epi16(0xaaaa_aaaa, even, round_to_bf16(odd)));
-        }
+        unsafe { _mm512_storeu_si512(p.cast(), pack_bf16(even, odd)) }
+    }
+    const STREAMS: bool = true;
+    #[inline(always)]
+    unsafe fn stream_f32(self, p: *mut f32) {
+        // SAFETY: the caller's promise.
+        unsafe { _mm512_stream_ps(p, self) }
+    }
+    #[inline(always)]
+    unsafe fn stream_f16(self, p: *mut f16) {
+        // SAFETY: the caller's promise.
+        unsafe { _mm256_stream_si256(p.cast(), _mm512_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(self)) }
+    }
+    #[inline(always)]
+    unsafe fn stream_bf16(p: *mut bf16, even: Self, odd: Self) {
+        // SAFETY: the caller's promise.
+        unsafe { _mm512_stream_si512(p.cast(), pack_bf16(even, odd)) }
     }
     #[inline(always)]
     unsafe fn copy_few(from: *const u8, to: *mut u8, n: usize) {

@@ -122,6 +122,23 @@ pub(crate) trait Register: Copy + 'static {
     /// # Safety
     /// `p` is valid for writes of twice [`Self::LANES`] values.
     unsafe fn store_bf16(p: *mut bf16, even: Self, odd: Self);
+    /// Whether vectors of f32 and of 16 bits can be written past the cache as they are.
+    const STREAMS: bool;
+    /// As [`Self::store_f32`], past the cache.
+    ///
+    /// # Safety
+    /// As [`Self::store_f32`], and `p` is aligned to the register; the level [`Self::STREAMS`].
+    unsafe fn stream_f32(self, p: *mut f32);
+    /// As [`Self::store_f16`], past the cache.
+    ///
+    /// # Safety
+    /// As [`Self::store_f16`], and `p` is aligned to half a register; the level [`Self::STREAMS`].
+    unsafe fn stream_f16(self, p: *mut f16);
+    /// As [`Self::store_bf16`], past the cache.
+    ///
+    /// # Safety
+    /// As [`Self::store_bf16`], and `p` is aligned to a register; the level [`Self::STREAMS`].
+    unsafe fn stream_bf16(p: *mut bf16, even: Self, odd: Self);
     /// Copies `n` bytes, an even number of at most [`MAX_LANES`] f32.
     ///
     /// # Safety

@@ -218,6 +218,22 @@ impl Register for F32x4 {
         // SAFETY: the caller's promise.
         unsafe { vst1q_u16(p.cast(), vtrn2q_u16(round_to_bf16(even), round_to_bf16(odd))) }
     }
+    const STREAMS: bool = false;
+    #[inline(always)]
+    unsafe fn stream_f32(self, p: *mut f32) {
+        // SAFETY: the caller's promise.
+        unsafe { self.store_f32(p) }
+    }
+    #[inline(always)]
+    unsafe fn stream_f16(self, p: *mut f16) {
+        // SAFETY: the caller's promise.
+        unsafe { self.store_f16(p) }
+    }
+    #[inline(always)]
+    unsafe fn stream_bf16(p: *mut bf16, even: Self, odd: Self) {
+        // SAFETY: the caller's promise.
+        unsafe { Self::store_bf16(p, even, odd) }
+    }
     #[inline(always)]
     unsafe fn stream_line(from: *const u8, to: *mut u8) {
         // SAFETY: the caller's promise.

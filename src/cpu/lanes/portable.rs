@@ -199,6 +199,22 @@ impl Register for f32x4 {
         // SAFETY: the caller's promise; two bf16 are a u32 in memory, which the write does not need aligned.
         unsafe { p.cast::<[u32; 4]>().write_unaligned((low | high).to_array()) }
     }
+    const STREAMS: bool = false;
+    #[inline(always)]
+    unsafe fn stream_f32(self, p: *mut f32) {
+        // SAFETY: the caller's promise.
+        unsafe { self.store_f32(p) }
+    }
+    #[inline(always)]
+    unsafe fn stream_f16(self, p: *mut f16) {
+        // SAFETY: the caller's promise.
+        unsafe { self.store_f16(p) }
+    }
+    #[inline(always)]
+    unsafe fn stream_bf16(p: *mut bf16, even: Self, odd: Self) {
+        // SAFETY: the caller's promise.
+        unsafe { Self::store_bf16(p, even, odd) }
+    }
     #[inline(always)]
     unsafe fn stream_line(from: *const u8, to: *mut u8) {
         #[cfg(target_arch = "x86_64")]

@@ -135,6 +135,7 @@ impl<T: Stored, const CENTER: bool> Kernel for Backward<T, CENTER> {
     #[inline(always)]
     unsafe fn run<R: Register>(mut self) {
         let Self { arguments: Arguments { dx, gamma, cols, .. }, rows, .. } = self;
+        let dx = dx.on_level::<R>(self.heads);
         self.sums.head = if self.heads { dx.head::<R>() } else { 0 };
         let sums = self.sums;
         let (mut stage, mut tiles) = (Stage::new(), Tiles::<2>::new());
@@ -168,7 +169,8 @@ impl<T: Stored, const CENTER: bool> Kernel for Backward<T, CENTER> {
                     let target = dx.target(first + at, columns, &mut stage);
                     let (x, dy) = (self.arguments.x.from(first + at), self.arguments.dy.from(first + at));
                     let sums = [sums.block::<R>(0, columns), sums.block::<R>(1, columns)];
-                    let write = Write::<T, CENTER> { x, dy, dx: target, sums };
+                    let ahead = if self.stream { group } else { 0 };
+                    let write = Write::<T, CENTER> { x, dy, dx: target, sums, ahead };
                     for rows in Ordinary::new(&fit.strays[at..at + side]) {
                         with_values!(params, |values| write
                             .rows::<R, _>(&fit, at, rows, columns, begins, values));
@@ -190,7 +192,7 @@ impl<T: Stored, const CENTER: bool> Kernel for Backward<T, CENTER> {
                 unsafe { self.exact::<R>(first + r) };
             }
         }
-        if dx.streams() {
+        if self.stream {
             R::fence();
         }
     }
@@ -218,8 +220,7 @@ impl<T: Stored, const CENTER: bool> Backward<T, CENTER> {
                 let mut m = [0.0; SIDE];
                 m.copy_from_slice(&fit.m[row..row + SIDE]);
                 let totals = &mut totals[row..row + SIDE];
-                let kernel =
-                    Projections::<T, SIDE, CENTER> { x, dy, m, params, columns, ahead: self.stream, totals };
+                let kernel = Projections::<T, SIDE, CENTER> { x, dy, m, params, columns, totals };
                 // SAFETY: the caller's promise.
                 unsafe { R::run(kernel) };
             });
@@ -256,7 +257,7 @@ impl<T: Stored, const CENTER: bool> Backward<T, CENTER> {
         }
         side_by_side!(const { choices::rows::<R, T>(Work::Statistics) }, n, |row, SIDE| {
             let x = x.from(first + row);
-            let kernel = Statistics::<T, SIDE, CENTER> { x, cols, norm, ahead: self.stream };
+            let kernel = Statistics::<T, SIDE, CENTER> { x, cols, norm };
             // SAFETY: the caller's promise.
             let found = unsafe { R::run(kernel) };
             for (r, found) in found.iter().enumerate() {
@@ -288,8 +289,6 @@ struct Projections<'a, T, const N: usize, const CENTER: bool> {
     m: [f32; N],
     params: Sources<T, 1>,
     columns: Columns,
-    /// Whether the same columns of the next `N` rows are asked for.
-    ahead: bool,
     totals: &'a mut [[Compensated<f32>; 4]],
 }
 
@@ -342,10 +341,6 @@ impl<T: Stored, const N: usize, const CENTER: bool> Projections<'_, T, N, CENTER
     ) {
         let gamma = values.load::<R, WHOLE>(0, at);
         for r in 0..N {
-            if self.ahead {
-                self.x.prefetch::<R>(r + N, at);
-                self.dy.prefetch::<R>(r + N, at);
-            }
             let mut d = self.x.load::<R, WHOLE>(r, at);
             let mut h = self.dy.load::<R, WHOLE>(r, at) * gamma;
             if CENTER {
@@ -373,6 +368,8 @@ struct Write<T, const CENTER: bool> {
     dx: Rows<T>,
     /// Of dy·x̂, and of dy.
     sums: [Slots; 2],
+    /// How many rows further on the same columns are asked for, while memory is written; 0 for none.
+    ahead: usize,
 }
 
 impl<T: Stored, const CENTER: bool> Write<T, CENTER> {
@@ -417,6 +414,10 @@ impl<T: Stored, const CENTER: bool> Write<T, CENTER> {
         let mut dx = [Lanes::<R>::splat(0.0); N];
         for r in 0..N {
             let i = first + r;
+            if self.ahead > 0 {
+                self.x.prefetch::<R>(row + r + self.ahead, at);
+                self.dy.prefetch::<R>(row + r + self.ahead, at);
+            }
             let x = self.x.load::<R, WHOLE>(row + r, at);
             let dy = self.dy.load::<R, WHOLE>(row + r, at);
             let (rstd, b) = (Lanes::splat(fit.rstd[i]), Lanes::splat(fit.b[i]));

@@ -109,7 +109,7 @@ impl<T: Stored, const CENTER: bool> Kernel for Forward<T, CENTER> {
     #[inline(always)]
     unsafe fn run<R: Register>(self) {
         let Self { arguments: Arguments { x, y, gamma, beta, cols, .. }, stream, rows } = self;
-        let output = Output::new(y, true, stream);
+        let output = Output::new(y, true, stream).on_level::<R>(true);
         let (mut stage, mut tiles) = (Stage::new(), Tiles::<2>::new());
         let tiles = tiles.slots();
         let mut fit =
@@ -133,7 +133,8 @@ impl<T: Stored, const CENTER: bool> Kernel for Forward<T, CENTER> {
                 for at in (0..n).step_by(choices::STAGE_ROWS) {
                     let side = choices::STAGE_ROWS.min(n - at);
                     let target = output.target(first + at, columns, &mut stage);
-                    let write = Write::<T, CENTER> { x: x.from(first + at), y: target };
+                    let ahead = if stream { group } else { 0 };
+                    let write = Write::<T, CENTER> { x: x.from(first + at), y: target, ahead };
                     for rows in fit.ordinary(at, side) {
                         with_values!(params, |values| write.rows::<R, _>(&fit, at, rows, columns, values));
                         for r in rows.begin..rows.end {
@@ -162,9 +163,10 @@ impl<T: Stored, const CENTER: bool> Forward<T, CENTER> {
     #[inline(always)]
     unsafe fn statistics<R: Register>(&self, first: usize, n: usize, fit: &mut Fit) {
         let Arguments { x, cols, norm, .. } = self.arguments;
-        side_by_side!(const { choices::rows::<R, T>(Work::Statistics) }, n, |row, SIDE| {
+        let work = if CENTER { Work::Statistics } else { Work::Squares };
+        side_by_side!(choices::rows::<R, T>(work), n, |row, SIDE| {
             let x = x.from(first + row);
-            let kernel = Statistics::<T, SIDE, CENTER> { x, cols, norm, ahead: self.stream };
+            let kernel = Statistics::<T, SIDE, CENTER> { x, cols, norm };
             // SAFETY: the caller's promise.
             let found = unsafe { R::run(kernel) };
             for (r, &Moments { m, c, variance }) in found.iter().enumerate() {
@@ -185,6 +187,8 @@ impl<T: Stored, const CENTER: bool> Forward<T, CENTER> {
 struct Write<T, const CENTER: bool> {
     x: Rows<T>,
     y: Rows<T>,
+    /// How many rows further on the same columns are asked for, while memory is written; 0 for none.
+    ahead: usize,
 }
 
 impl<T: Stored, const CENTER: bool> Write<T, CENTER> {
@@ -225,6 +229,9 @@ impl<T: Stored, const CENTER: bool> Write<T, CENTER> {
         let (gamma, beta) = (values.load::<R, WHOLE>(0, at), values.load::<R, WHOLE>(1, at));
         let mut y = [Lanes::splat(0.0); N];
         for r in 0..N {
+            if self.ahead > 0 {
+                self.x.prefetch::<R>(row + r + self.ahead, at);
+            }
             let (x, i) = (self.x.load::<R, WHOLE>(row + r, at), first + r);
             let rstd = Lanes::splat(fit.rstd[i]);
             let x_hat = if CENTER {

@@ -150,8 +150,6 @@ pub(super) struct Statistics<T, const N: usize, const CENTER: bool> {
     pub(super) x: Rows<T>,
     pub(super) cols: usize,
     pub(super) norm: Norm,
-    /// Whether the same columns of the next `N` rows are asked for.
-    pub(super) ahead: bool,
 }
 
 impl<T: Stored, const N: usize, const CENTER: bool> Kernel for Statistics<T, N, CENTER> {
@@ -264,9 +262,6 @@ impl<T: Stored, const N: usize, const CENTER: bool> Statistics<T, N, CENTER> {
     #[inline(always)]
     fn add<R: Register, const WHOLE: bool>(&self, m: &[Lanes<R>; N], at: At, sums: &mut [[Lanes<R>; 4]; 2]) {
         for r in 0..N {
-            if self.ahead {
-                self.x.prefetch::<R>(r + N, at);
-            }
             let mut d = self.x.load::<R, WHOLE>(r, at);
             if CENTER {
                 d = d - m[r];

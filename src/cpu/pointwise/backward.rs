@@ -32,31 +32,42 @@ impl<T: Stored, C: Curve> Kernel for BackwardTile<T, C> {
     unsafe fn run<R: Register>(self) {
         let Self { arguments: Backward { dy, x, dx, gamma, alpha, shift, .. }, tile, sums } = self;
         let Tile { rows, cols } = tile;
+        let stream = dx.streams();
+        let dx = dx.on_level::<R>(false);
         // Those of f32: what the parameters' gradients are made of is f32 whatever the type.
         let curve = C::new::<R, f32>(alpha, shift);
         let (mut stage, mut tiles) = (Stage::new(), Tiles::<1>::new());
         let tiles = tiles.slots();
-        let mut begin = cols.begin;
-        while begin < cols.end {
-            // No head: this pass is bound by arithmetic.
-            let columns = Columns { overlap: false, ..dx.block::<R>(begin, cols.end, 0, false) };
-            // SAFETY: gamma has a value a column.
-            let params = unsafe { Sources::<T, 1>::new::<R>([gamma], tiles, columns, rows.len(), true) };
-            let sums = [0, 1, 2, 3].map(|k| sums.block::<R>(k, columns));
-            for first in (rows.begin..rows.end).step_by(STAGE_ROWS) {
-                let n = STAGE_ROWS.min(rows.end - first);
-                let target = dx.target(first, columns, &mut stage);
-                let (x, dy) = (x.from(first), dy.from(first));
-                let block = Block { x, dy, dx: target, alpha, sums, curve: &curve, ahead: dx.streams() };
-                let begins = first == rows.begin;
-                with_values!(params, |values| block.rows::<R, _>(n, columns, begins, values));
-                for r in 0..n {
-                    dx.finish::<R>(first + r, r, columns, target);
+        let one = dx.block::<R>(cols.begin, cols.end, 0, false).end == cols.end;
+        for group in rows.parts(choices::pointwise_group(stream && !one, rows.len())) {
+            let mut begin = cols.begin;
+            while begin < cols.end {
+                // No head: this pass is bound by arithmetic.
+                let columns = Columns { overlap: false, ..dx.block::<R>(begin, cols.end, 0, false) };
+                // SAFETY: gamma has a value a column.
+                let params = unsafe { Sources::<T, 1>::new::<R>([gamma], tiles, columns, rows.len(), true) };
+                let sums = [0, 1, 2, 3].map(|k| sums.block::<R>(k, columns));
+                for part in group.parts(STAGE_ROWS) {
+                    let target = dx.target(part.begin, columns, &mut stage);
+                    let (x, dy) = (x.from(part.begin), dy.from(part.begin));
+                    let ahead = if !stream {
+                        0
+                    } else if one {
+                        STAGE_ROWS
+                    } else {
+                        group.len()
+                    };
+                    let block = Block { x, dy, dx: target, alpha, sums, curve: &curve, ahead };
+                    let begins = part.begin == rows.begin;
+                    with_values!(params, |values| block.rows::<R, _>(part.len(), columns, begins, values));
+                    for r in 0..part.len() {
+                        dx.finish::<R>(part.begin + r, r, columns, target);
+                    }
                 }
+                begin = columns.end;
             }
-            begin = columns.end;
         }
-        if dx.streams() {
+        if stream {
             R::fence();
         }
     }
@@ -72,8 +83,8 @@ struct Block<'a, T, C> {
     /// Of dy·f, dy, dy·f′·x and, if u has a shift, dy·f′.
     sums: [Slots; 4],
     curve: &'a C,
-    /// Whether the same columns of the next rows are asked for.
-    ahead: bool,
+    /// How many rows further on the same columns are asked for; 0 for none.
+    ahead: usize,
 }
 
 impl<T: Stored, C: Curve> Block<'_, T, C> {
@@ -123,9 +134,9 @@ impl<T: Stored, C: Curve> Block<'_, T, C> {
         let mut terms = [Lanes::splat(0.0); 4];
         let mut dx = [Lanes::splat(0.0); N];
         for r in 0..N {
-            if self.ahead {
-                self.x.prefetch::<R>(row + r + N, at);
-                self.dy.prefetch::<R>(row + r + N, at);
+            if self.ahead > 0 {
+                self.x.prefetch::<R>(row + r + self.ahead, at);
+                self.dy.prefetch::<R>(row + r + self.ahead, at);
             }
             let x = self.x.load::<R, WHOLE>(row + r, at);
             let dy = self.dy.load::<R, WHOLE>(row + r, at);

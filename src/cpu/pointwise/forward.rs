@@ -26,25 +26,37 @@ impl<T: Stored, C: Curve> Kernel for ForwardTile<T, C> {
         let Self { arguments: Forward { x, y, gamma, beta, alpha, shift, stream, .. }, tile } = self;
         let Tile { rows, cols } = tile;
         let (curve, sign) = (C::new::<R, T>(alpha, shift), C::sign_of(alpha));
-        let output = Output::new(y, true, stream);
+        let output = Output::new(y, true, stream).on_level::<R>(true);
         let (mut stage, mut tiles) = (Stage::new(), Tiles::<2>::new());
         let tiles = tiles.slots();
-        let (mut begin, mut head) = (cols.begin, output.head::<R>());
-        while begin < cols.end {
-            let columns = output.block::<R>(begin, cols.end, head, x.apart(y));
-            // SAFETY: parameters have a value a column.
-            let params =
-                unsafe { Sources::<T, 2>::new::<R>([gamma, beta], tiles, columns, rows.len(), true) };
-            for first in (rows.begin..rows.end).step_by(STAGE_ROWS) {
-                let n = STAGE_ROWS.min(rows.end - first);
-                let target = output.target(first, columns, &mut stage);
-                let write = Write { x: x.from(first), y: target, curve: &curve, sign, ahead: stream };
-                with_values!(params, |values| write.rows::<R, _>(n, columns, values));
-                for r in 0..n {
-                    output.finish::<R>(first + r, r, columns, target);
+        let first_head = output.head::<R>();
+        let one = output.block::<R>(cols.begin, cols.end, first_head, false).end == cols.end;
+        let group = choices::pointwise_group(stream && !one, rows.len());
+        for group in rows.parts(group) {
+            let (mut begin, mut head) = (cols.begin, first_head);
+            while begin < cols.end {
+                let columns = output.block::<R>(begin, cols.end, head, x.apart(y));
+                // SAFETY: parameters have a value a column.
+                let params =
+                    unsafe { Sources::<T, 2>::new::<R>([gamma, beta], tiles, columns, rows.len(), true) };
+                for rows in group.parts(STAGE_ROWS) {
+                    let target = output.target(rows.begin, columns, &mut stage);
+                    let x = x.from(rows.begin);
+                    let ahead = if !stream {
+                        0
+                    } else if one {
+                        STAGE_ROWS
+                    } else {
+                        group.len()
+                    };
+                    let write = Write { x, y: target, curve: &curve, sign, ahead };
+                    with_values!(params, |values| write.rows::<R, _>(rows.len(), columns, values));
+                    for r in 0..rows.len() {
+                        output.finish::<R>(rows.begin + r, r, columns, target);
+                    }
                 }
+                (begin, head) = (columns.end, 0);
             }
-            (begin, head) = (columns.end, 0);
         }
         if stream {
             R::fence();
@@ -60,8 +72,8 @@ pub(super) struct Write<'a, T, C> {
     pub(super) curve: &'a C,
     /// What the curve leaves to gamma.
     pub(super) sign: f32,
-    /// Whether the same columns of the next rows are asked for.
-    pub(super) ahead: bool,
+    /// How many rows further on the same columns are asked for; 0 for none.
+    pub(super) ahead: usize,
 }
 
 impl<T: Stored, C: Curve> Write<'_, T, C> {
@@ -108,8 +120,8 @@ impl<T: Stored, C: Curve> Write<'_, T, C> {
         let gamma = gamma.times_sign(Lanes::splat(self.sign));
         let mut y = [Lanes::splat(0.0); N];
         for r in 0..N {
-            if self.ahead {
-                self.x.prefetch::<R>(row + r + N, at);
+            if self.ahead > 0 {
+                self.x.prefetch::<R>(row + r + self.ahead, at);
             }
             let x = self.x.load::<R, WHOLE>(row + r, at);
             y[r] = self.curve.value::<R, T>(x).mul_add(gamma, beta);

@@ -45,7 +45,7 @@ impl<T: Stored, C: Curve> Kernel for ForwardTile<T, C> {
                 while begin < inner {
                     let columns = output.block::<R>(begin, inner, 0, x.apart(y));
                     let target = output.target(0, columns, &mut stage);
-                    let write = Write { x, y: target, curve: &curve, sign, ahead: false };
+                    let write = Write { x, y: target, curve: &curve, sign, ahead: 0 };
                     for at in columns.whole::<R>() {
                         write.block::<R, 1, true>(0, at, gamma, beta);
                     }

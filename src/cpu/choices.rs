@@ -72,11 +72,10 @@ pub(crate) const fn pointwise_group(memory: bool, rows: usize) -> usize {
     if memory { GROUP } else { rows }
 }
 
-/// Whether parameters of x's own type are read from a tile: widening them takes as long as making the tile for some rows.
-/// f32 is read where it lies.
+/// Whether parameters of 16 bits are read from a tile of f32: making it takes as long as widening them for some rows.
 #[inline(always)]
-pub(crate) const fn tile_pays<T: Stored>(rows: usize) -> bool {
-    T::NARROW && rows >= 16
+pub(crate) const fn tile_pays(rows: usize) -> bool {
+    rows >= 16
 }
 
 /// Columns of a row that are written past the cache at once: by way of a stage of this many bytes for each row.

@@ -316,7 +316,8 @@ impl<T: Stored> Fold<T> {
     unsafe fn dot<R: Register>(&self, k: usize, columns: Columns) -> f32 {
         let mut tiles = Tiles::<1>::new();
         // SAFETY: the caller's promise.
-        let params = unsafe { Sources::<T, 1>::new::<R>([self.gamma], tiles.slots(), columns, 1, true) };
+        let params =
+            unsafe { Sources::<T, 1>::new::<R>([self.gamma], tiles.slots(), columns, 1, false, true) };
         let mut total = 0.0;
         with_values!(params, |values| total = self.dot_with::<R, _>(k, columns, values));
         total

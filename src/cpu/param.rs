@@ -123,7 +123,7 @@ pub(crate) enum Sources<T, const K: usize> {
 }
 
 impl<T: Stored, const K: usize> Sources<T, K> {
-    /// Those of a kernel over `rows` rows. Tiles are filled if they are `fresh`.
+    /// Those of a kernel over `rows` rows, which are in `memory` or in a cache. Tiles are filled if they are `fresh`.
     ///
     /// # Safety
     /// The parameters have a value for each column, and the tiles room for them.
@@ -133,10 +133,11 @@ impl<T: Stored, const K: usize> Sources<T, K> {
         tiles: [Slots; K],
         columns: Columns,
         rows: usize,
+        memory: bool,
         fresh: bool,
     ) -> Self {
         let mut stored = [core::ptr::null(); K];
-        let mut all = !choices::tile_pays::<T>(rows);
+        let mut all = !(T::NARROW && (memory || choices::tile_pays(rows)));
         for k in 0..K {
             match params[k].stored_as::<T>(columns.begin) {
                 Some(p) => stored[k] = p,
@@ -193,6 +194,38 @@ macro_rules! with_values {
     };
 }
 pub(crate) use with_values;
+
+/// As [`with_values!`], with a constant that says whether memory is written past the cache and asked for ahead of the reads:
+/// loops have no branch for it. Parameters are f32 then, of which [`Sources::new`] is told.
+macro_rules! with_form {
+    ($sources:expr, $memory:expr, |$values:ident, $past:ident| $body:expr) => {
+        match ($sources, $memory) {
+            ($crate::cpu::param::Sources::Stored($values), false) => {
+                const $past: bool = false;
+                $body
+            }
+            ($crate::cpu::param::Sources::Stored($values), true) => {
+                if !T::NARROW {
+                    const $past: bool = true;
+                    $body
+                }
+            }
+            ($crate::cpu::param::Sources::Tiles($values), false) => {
+                if T::NARROW {
+                    const $past: bool = false;
+                    $body
+                }
+            }
+            ($crate::cpu::param::Sources::Tiles($values), true) => {
+                if T::NARROW {
+                    const $past: bool = true;
+                    $body
+                }
+            }
+        }
+    };
+}
+pub(crate) use with_form;
 
 /// Fills a tile with the values of some columns.
 struct Fill {

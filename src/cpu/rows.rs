@@ -235,15 +235,20 @@ impl<T: Stored> Rows<T> {
         unsafe { if WHOLE { T::load(p) } else { load_part(p, at.n) } }
     }
 
-    /// Writes the columns `at` of `row`.
+    /// Writes the columns `at` of `row`; past the cache if `PAST` and these rows are [`Self::streamed`].
     #[inline(always)]
-    pub(crate) fn store<R: Register, const WHOLE: bool>(self, row: usize, at: At, v: Lanes<R>) {
+    pub(crate) fn store<R: Register, const WHOLE: bool, const PAST: bool>(
+        self,
+        row: usize,
+        at: At,
+        v: Lanes<R>,
+    ) {
         let p = self.at(row, at.c, at.n);
-        // SAFETY: the promise of `new`.
+        // SAFETY: the promise of `new`, or of `streamed`.
         unsafe {
             if !WHOLE {
                 store_part(p, at.n, v);
-            } else if self.streams {
+            } else if PAST && self.streams {
                 T::stream(p, v);
             } else {
                 T::store(p, v);

@@ -22,13 +22,13 @@ pub(crate) trait Curve: Copy {
     const SHIFTS: bool;
     /// Whether kernels take such an alpha: with others, tables scaled by it would leave the range of f32.
     fn is_usual(alpha: f32) -> bool;
-    /// −1 or 1: what [`Self::value`] leaves to the caller, who has it for many elements at once.
+    /// −1 or 1: what [`Self::value_and_slope`] leaves to the caller, who has it for whole sums.
     fn sign_of(alpha: f32) -> f32;
     /// The function for results that are stored as T.
     fn new<R: Register, T: Stored>(alpha: f32, shift: f32) -> Self;
-    /// f(u) but for [`Self::sign_of`] alpha: to 2 ulp of f32, or a quarter ulp of f16 or bf16.
+    /// f(u) to 2 ulp of f32, or a quarter ulp of f16 or bf16.
     fn value<R: Register, T: Stored>(&self, x: Lanes<R>) -> Lanes<R>;
-    /// f(u), but for the same sign, and f′(u).
+    /// f(u), but for [`Self::sign_of`] alpha, and f′(u).
     fn value_and_slope<R: Register>(&self, x: Lanes<R>) -> (Lanes<R>, Lanes<R>);
 }
 

@@ -35,6 +35,20 @@ impl Pieces {
         pieces
     }
 
+    /// The same, negated if `negative`.
+    #[inline(always)]
+    pub(super) fn negated(mut self, negative: bool, centred: bool) -> Self {
+        if negative {
+            // Row 0 of the one form has centres.
+            for row in &mut self.rows[usize::from(centred)..] {
+                for c in row {
+                    *c = -*c;
+                }
+            }
+        }
+        self
+    }
+
     /// With polynomials about the centres that row 0 has.
     #[inline(always)]
     pub(super) fn centred<R: Register, const E: usize, const K: usize>(

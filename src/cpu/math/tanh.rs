@@ -22,6 +22,8 @@ const USUAL: core::ops::RangeInclusive<f32> =
 pub(crate) struct Tanh {
     /// |alpha|.
     scale: f32,
+    /// Of alpha; the pieces have it in their coefficients.
+    sign: f32,
     pieces: Pieces,
 }
 
@@ -48,7 +50,8 @@ impl Curve for Tanh {
             (8, _) => Pieces::plain::<R, _, _>(&TANH_F16_8, scale),
             _ => Pieces::NONE,
         };
-        Self { scale, pieces }
+        let sign = Self::sign_of(alpha);
+        Self { scale, sign, pieces: pieces.negated(alpha < 0.0, T::DTYPE == DType::F32) }
     }
 
     #[inline(always)]
@@ -60,8 +63,8 @@ impl Curve for Tanh {
             (16, DType::Bf16) => self.pieces.of::<R, 3>(a),
             (8, DType::F32) => self.pieces.about_centre::<R, 9, false>(a),
             (8, _) => self.pieces.of::<R, 4>(a),
-            (_, DType::F32) => near_or_far(a * Lanes::splat(self.scale)),
-            _ => self.parts(a).0,
+            (_, DType::F32) => near_or_far(a * Lanes::splat(self.scale)) * Lanes::splat(self.sign),
+            _ => self.parts(a).0 * Lanes::splat(self.sign),
         };
         t.times_sign(x)
     }

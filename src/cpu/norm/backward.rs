@@ -7,7 +7,7 @@ use super::stats::{Norm, Statistics, strays};
 use crate::cpu::choices::{self, GROUP, STAGE_ROWS, STEPS, Work, side_by_side};
 use crate::cpu::fold::Sums;
 use crate::cpu::lanes::{Kernel, Lanes, Register};
-use crate::cpu::param::{Param, Sources, Values, with_values};
+use crate::cpu::param::{Param, Sources, Values, with_form, with_values};
 use crate::cpu::plan::Range;
 use crate::cpu::rows::{At, Columns, Rows};
 use crate::cpu::stage::{Output, Stage};
@@ -134,7 +134,7 @@ impl<T: Stored, const CENTER: bool> Kernel for Backward<T, CENTER> {
 
     #[inline(always)]
     unsafe fn run<R: Register>(mut self) {
-        let Self { arguments: Arguments { dx, gamma, cols, .. }, rows, .. } = self;
+        let Self { arguments: Arguments { dx, gamma, cols, .. }, stream, rows, .. } = self;
         let dx = dx.on_level::<R>(self.heads);
         self.sums.head = if self.heads { dx.head::<R>() } else { 0 };
         let sums = self.sums;
@@ -161,19 +161,20 @@ impl<T: Stored, const CENTER: bool> Kernel for Backward<T, CENTER> {
                 let columns = Columns { overlap: false, ..dx.block::<R>(begin, cols, head, false) };
                 let fresh = !same && (fresh || !one_write);
                 // SAFETY: gamma has a value a column.
-                let params =
-                    unsafe { Sources::<T, 1>::new::<R>([gamma], [write_tile], columns, rows.len(), fresh) };
+                let params = unsafe {
+                    Sources::<T, 1>::new::<R>([gamma], [write_tile], columns, rows.len(), stream, fresh)
+                };
                 let mut begins = !begun;
                 for at in (0..n).step_by(STAGE_ROWS) {
                     let side = STAGE_ROWS.min(n - at);
                     let target = dx.target(first + at, columns, &mut stage);
                     let (x, dy) = (self.arguments.x.from(first + at), self.arguments.dy.from(first + at));
                     let sums = [sums.block::<R>(0, columns), sums.block::<R>(1, columns)];
-                    let ahead = if self.stream { group } else { 0 };
+                    let ahead = group;
                     let write = Write::<T, CENTER> { x, dy, dx: target, sums, ahead };
                     for rows in Ordinary::new(&fit.strays[at..at + side]) {
-                        with_values!(params, |values| write
-                            .rows::<R, _>(&fit, at, rows, columns, begins, values));
+                        with_form!(params, stream, |values, PAST| write
+                            .rows::<R, _, PAST>(&fit, at, rows, columns, begins, values));
                         begins = false;
                         for r in rows.begin..rows.end {
                             dx.finish::<R>(first + at + r, r, columns, target);
@@ -213,8 +214,9 @@ impl<T: Stored, const CENTER: bool> Backward<T, CENTER> {
         while begin < cols {
             let columns = Columns::plain(begin, cols.min(begin + BLOCK));
             // SAFETY: gamma has a value a column.
-            let params =
-                unsafe { Sources::<T, 1>::new::<R>([gamma], [tile], columns, self.rows.len(), fresh) };
+            let params = unsafe {
+                Sources::<T, 1>::new::<R>([gamma], [tile], columns, self.rows.len(), self.stream, fresh)
+            };
             side_by_side!(const { choices::rows::<R, T>(Work::Projections) }, n, |row, SIDE| {
                 let (x, dy) = (x.from(first + row), dy.from(first + row));
                 let mut m = [0.0; SIDE];
@@ -368,14 +370,14 @@ struct Write<T, const CENTER: bool> {
     dx: Rows<T>,
     /// Of dy·x̂, and of dy.
     sums: [Slots; 2],
-    /// How many rows further on the same columns are asked for, while memory is written; 0 for none.
+    /// How many rows further on the same columns are asked for, while memory is written.
     ahead: usize,
 }
 
 impl<T: Stored, const CENTER: bool> Write<T, CENTER> {
     /// The rows `rows`, of which row 0 has the parts `first`; the sums begin with them if `begins`.
     #[inline(always)]
-    fn rows<R: Register, P: Stored>(
+    fn rows<R: Register, P: Stored, const PAST: bool>(
         &self,
         fit: &Fit,
         first: usize,
@@ -387,17 +389,17 @@ impl<T: Stored, const CENTER: bool> Write<T, CENTER> {
         side_by_side!(const { choices::rows::<R, T>(Work::NormBackward) }, rows.len(), |row, SIDE| {
             let (begins, row) = (begins && row == 0, rows.begin + row);
             for at in columns.whole::<R>() {
-                self.block::<R, P, SIDE, true>(fit, first + row, row, at, begins, &values);
+                self.block::<R, P, SIDE, true, PAST>(fit, first + row, row, at, begins, &values);
             }
             for at in columns.ragged::<R>() {
-                self.block::<R, P, SIDE, false>(fit, first + row, row, at, begins, &values);
+                self.block::<R, P, SIDE, false, PAST>(fit, first + row, row, at, begins, &values);
             }
         });
     }
 
     #[inline(always)]
     #[expect(clippy::too_many_arguments, reason = "what a loop is about")]
-    fn block<R: Register, P: Stored, const N: usize, const WHOLE: bool>(
+    fn block<R: Register, P: Stored, const N: usize, const WHOLE: bool, const PAST: bool>(
         &self,
         fit: &Fit,
         first: usize,
@@ -414,7 +416,7 @@ impl<T: Stored, const CENTER: bool> Write<T, CENTER> {
         let mut dx = [Lanes::<R>::splat(0.0); N];
         for r in 0..N {
             let i = first + r;
-            if self.ahead > 0 {
+            if PAST {
                 self.x.prefetch::<R>(row + r + self.ahead, at);
                 self.dy.prefetch::<R>(row + r + self.ahead, at);
             }
@@ -436,7 +438,7 @@ impl<T: Stored, const CENTER: bool> Write<T, CENTER> {
         }
         // After all loads: rows that lie a multiple of 4096 bytes apart would make loads wait for stores.
         for r in 0..N {
-            self.dx.store::<R, WHOLE>(row + r, at, dx[r]);
+            self.dx.store::<R, WHOLE, PAST>(row + r, at, dx[r]);
         }
         self.sums[0].store(at, product);
         self.sums[1].store(at, sum);

@@ -4,7 +4,7 @@ use super::exact;
 use super::stats::{Moments, Norm, Statistics, strays};
 use crate::cpu::choices::{self, GROUP, Work, side_by_side};
 use crate::cpu::lanes::{Kernel, Lanes, Register};
-use crate::cpu::param::{Param, Sources, Values, with_values};
+use crate::cpu::param::{Param, Sources, Values, with_form};
 use crate::cpu::plan::Range;
 use crate::cpu::rows::{At, Columns, Rows};
 use crate::cpu::stage::{Output, Stage};
@@ -128,15 +128,17 @@ impl<T: Stored, const CENTER: bool> Kernel for Forward<T, CENTER> {
                 let columns = output.block::<R>(begin, cols, head, x.apart(y));
                 let fresh = !one || first == rows.begin;
                 // SAFETY: parameters have a value a column.
-                let params =
-                    unsafe { Sources::<T, 2>::new::<R>([gamma, beta], tiles, columns, rows.len(), fresh) };
+                let params = unsafe {
+                    Sources::<T, 2>::new::<R>([gamma, beta], tiles, columns, rows.len(), stream, fresh)
+                };
                 for at in (0..n).step_by(choices::STAGE_ROWS) {
                     let side = choices::STAGE_ROWS.min(n - at);
                     let target = output.target(first + at, columns, &mut stage);
-                    let ahead = if stream { group } else { 0 };
+                    let ahead = group;
                     let write = Write::<T, CENTER> { x: x.from(first + at), y: target, ahead };
                     for rows in fit.ordinary(at, side) {
-                        with_values!(params, |values| write.rows::<R, _>(&fit, at, rows, columns, values));
+                        with_form!(params, stream, |values, PAST| write
+                            .rows::<R, _, PAST>(&fit, at, rows, columns, values));
                         for r in rows.begin..rows.end {
                             output.finish::<R>(first + at + r, r, columns, target);
                         }
@@ -187,14 +189,14 @@ impl<T: Stored, const CENTER: bool> Forward<T, CENTER> {
 struct Write<T, const CENTER: bool> {
     x: Rows<T>,
     y: Rows<T>,
-    /// How many rows further on the same columns are asked for, while memory is written; 0 for none.
+    /// How many rows further on the same columns are asked for, while memory is written.
     ahead: usize,
 }
 
 impl<T: Stored, const CENTER: bool> Write<T, CENTER> {
     /// The rows `rows`, of which row 0 has the statistics `first`.
     #[inline(always)]
-    fn rows<R: Register, P: Stored>(
+    fn rows<R: Register, P: Stored, const PAST: bool>(
         &self,
         fit: &Fit,
         first: usize,
@@ -205,20 +207,20 @@ impl<T: Stored, const CENTER: bool> Write<T, CENTER> {
         side_by_side!(const { choices::rows::<R, T>(Work::NormForward) }, rows.len(), |row, SIDE| {
             let row = rows.begin + row;
             for at in columns.whole::<R>() {
-                self.block::<R, P, SIDE, true>(fit, first + row, row, at, &values);
+                self.block::<R, P, SIDE, true, PAST>(fit, first + row, row, at, &values);
             }
             for at in columns.ragged::<R>() {
                 if columns.overlap {
-                    self.block::<R, P, SIDE, true>(fit, first + row, row, at, &values);
+                    self.block::<R, P, SIDE, true, PAST>(fit, first + row, row, at, &values);
                 } else {
-                    self.block::<R, P, SIDE, false>(fit, first + row, row, at, &values);
+                    self.block::<R, P, SIDE, false, PAST>(fit, first + row, row, at, &values);
                 }
             }
         });
     }
 
     #[inline(always)]
-    fn block<R: Register, P: Stored, const N: usize, const WHOLE: bool>(
+    fn block<R: Register, P: Stored, const N: usize, const WHOLE: bool, const PAST: bool>(
         &self,
         fit: &Fit,
         first: usize,
@@ -229,7 +231,7 @@ impl<T: Stored, const CENTER: bool> Write<T, CENTER> {
         let (gamma, beta) = (values.load::<R, WHOLE>(0, at), values.load::<R, WHOLE>(1, at));
         let mut y = [Lanes::splat(0.0); N];
         for r in 0..N {
-            if self.ahead > 0 {
+            if PAST {
                 self.x.prefetch::<R>(row + r + self.ahead, at);
             }
             let (x, i) = (self.x.load::<R, WHOLE>(row + r, at), first + r);
@@ -243,7 +245,7 @@ impl<T: Stored, const CENTER: bool> Write<T, CENTER> {
         }
         // After all loads: rows that lie a multiple of 4096 bytes apart would make loads wait for stores.
         for r in 0..N {
-            self.y.store::<R, WHOLE>(row + r, at, y[r]);
+            self.y.store::<R, WHOLE, PAST>(row + r, at, y[r]);
         }
     }
 }

@@ -300,7 +300,7 @@ impl<T: Stored, const CENTER: bool> Vectors for Forward<T, CENTER> {
                 let at = vector::<R>(at, i);
                 let x = x.load::<R, WHOLE>(c, at);
                 let x_hat = if CENTER { (x - m[i]).mul_add(factor[i], shift[i]) } else { x * factor[i] };
-                y.store::<R, WHOLE>(c, at, x_hat.mul_add(gamma, beta));
+                y.store::<R, WHOLE, false>(c, at, x_hat.mul_add(gamma, beta));
             }
         }
         true
@@ -481,7 +481,7 @@ impl<T: Stored, const CENTER: bool> Vectors for Backward<T, CENTER> {
                     along = x_hat * fit.b;
                 }
                 if let Some(dx) = dx {
-                    dx.store::<R, WHOLE>(c, at, (dy * gamma).mul_sub(fit.rstd, along));
+                    dx.store::<R, WHOLE, false>(c, at, (dy * gamma).mul_sub(fit.rstd, along));
                 }
                 sum = sum + dy;
                 product = dy.mul_add(x_hat, product);

@@ -9,7 +9,7 @@ use crate::cpu::choices::{self, STAGE_ROWS};
 use crate::cpu::fold::Sums;
 use crate::cpu::lanes::{Kernel, Lanes, Register};
 use crate::cpu::math::Curve;
-use crate::cpu::param::{Sources, Values, with_values};
+use crate::cpu::param::{Sources, Values, with_form};
 use crate::cpu::plan::Tile;
 use crate::cpu::rows::{At, Columns, Rows};
 use crate::cpu::stage::Stage;
@@ -45,21 +45,21 @@ impl<T: Stored, C: Curve> Kernel for BackwardTile<T, C> {
                 // No head: this pass is bound by arithmetic.
                 let columns = Columns { overlap: false, ..dx.block::<R>(begin, cols.end, 0, false) };
                 // SAFETY: gamma has a value a column.
-                let params = unsafe { Sources::<T, 1>::new::<R>([gamma], tiles, columns, rows.len(), true) };
+                let params =
+                    unsafe { Sources::<T, 1>::new::<R>([gamma], tiles, columns, rows.len(), stream, true) };
                 let sums = [0, 1, 2, 3].map(|k| sums.block::<R>(k, columns));
                 for part in group.parts(STAGE_ROWS) {
                     let target = dx.target(part.begin, columns, &mut stage);
                     let (x, dy) = (x.from(part.begin), dy.from(part.begin));
-                    let ahead = if !stream {
-                        0
-                    } else if one {
-                        STAGE_ROWS
-                    } else {
-                        group.len()
-                    };
+                    let ahead = if one { STAGE_ROWS } else { group.len() };
                     let block = Block { x, dy, dx: target, alpha, sums, curve: &curve, ahead };
                     let begins = part.begin == rows.begin;
-                    with_values!(params, |values| block.rows::<R, _>(part.len(), columns, begins, values));
+                    with_form!(params, stream, |values, PAST| block.rows::<R, _, PAST>(
+                        part.len(),
+                        columns,
+                        begins,
+                        values
+                    ));
                     for r in 0..part.len() {
                         dx.finish::<R>(part.begin + r, r, columns, target);
                     }
@@ -83,7 +83,7 @@ struct Block<'a, T, C> {
     /// Of dy·f, dy, dy·f′·x and, if u has a shift, dy·f′.
     sums: [Slots; 4],
     curve: &'a C,
-    /// How many rows further on the same columns are asked for; 0 for none.
+    /// How many rows further on the same columns are asked for, while memory is written.
     ahead: usize,
 }
 
@@ -91,23 +91,29 @@ impl<T: Stored, C: Curve> Block<'_, T, C> {
     /// `n` rows; the sums begin with them if `begins`. Two rows at least are added before they join a sum, on every level: a
     /// chunk may have twice as many rows as one sum may take additions.
     #[inline(always)]
-    fn rows<R: Register, P: Stored>(&self, n: usize, columns: Columns, begins: bool, values: Values<P, 1>) {
+    fn rows<R: Register, P: Stored, const PAST: bool>(
+        &self,
+        n: usize,
+        columns: Columns,
+        begins: bool,
+        values: Values<P, 1>,
+    ) {
         let mut row = 0;
         while const { choices::four_rows_backward::<R, T>() } && n - row >= 4 {
-            self.columns::<R, P, 4>(row, columns, begins && row == 0, &values);
+            self.columns::<R, P, 4, PAST>(row, columns, begins && row == 0, &values);
             row += 4;
         }
         while n - row >= 2 {
-            self.columns::<R, P, 2>(row, columns, begins && row == 0, &values);
+            self.columns::<R, P, 2, PAST>(row, columns, begins && row == 0, &values);
             row += 2;
         }
         if row < n {
-            self.columns::<R, P, 1>(row, columns, begins && row == 0, &values);
+            self.columns::<R, P, 1, PAST>(row, columns, begins && row == 0, &values);
         }
     }
 
     #[inline(always)]
-    fn columns<R: Register, P: Stored, const N: usize>(
+    fn columns<R: Register, P: Stored, const N: usize, const PAST: bool>(
         &self,
         row: usize,
         columns: Columns,
@@ -115,15 +121,15 @@ impl<T: Stored, C: Curve> Block<'_, T, C> {
         values: &Values<P, 1>,
     ) {
         for at in columns.whole::<R>() {
-            self.block::<R, N, true>(row, at, begins, values.load::<R, true>(0, at));
+            self.block::<R, N, true, PAST>(row, at, begins, values.load::<R, true>(0, at));
         }
         for at in columns.ragged::<R>() {
-            self.block::<R, N, false>(row, at, begins, values.load::<R, false>(0, at));
+            self.block::<R, N, false, PAST>(row, at, begins, values.load::<R, false>(0, at));
         }
     }
 
     #[inline(always)]
-    fn block<R: Register, const N: usize, const WHOLE: bool>(
+    fn block<R: Register, const N: usize, const WHOLE: bool, const PAST: bool>(
         &self,
         row: usize,
         at: At,
@@ -134,7 +140,7 @@ impl<T: Stored, C: Curve> Block<'_, T, C> {
         let mut terms = [Lanes::splat(0.0); 4];
         let mut dx = [Lanes::splat(0.0); N];
         for r in 0..N {
-            if self.ahead > 0 {
+            if PAST {
                 self.x.prefetch::<R>(row + r + self.ahead, at);
                 self.dy.prefetch::<R>(row + r + self.ahead, at);
             }
@@ -151,7 +157,7 @@ impl<T: Stored, C: Curve> Block<'_, T, C> {
         }
         // After all loads: rows that lie a multiple of 4096 bytes apart would make loads wait for stores.
         for r in 0..N {
-            self.dx.store::<R, WHOLE>(row + r, at, dx[r]);
+            self.dx.store::<R, WHOLE, PAST>(row + r, at, dx[r]);
         }
         for k in 0..if C::SHIFTS { 4 } else { 3 } {
             if !begins {

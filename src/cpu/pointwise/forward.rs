@@ -4,7 +4,7 @@ use super::Forward;
 use crate::cpu::choices::{self, STAGE_ROWS, Work, side_by_side};
 use crate::cpu::lanes::{Kernel, Lanes, Register};
 use crate::cpu::math::Curve;
-use crate::cpu::param::{Sources, Values, with_values};
+use crate::cpu::param::{Sources, Values, with_form};
 use crate::cpu::plan::Tile;
 use crate::cpu::rows::{At, Columns, Rows};
 use crate::cpu::stage::{Output, Stage};
@@ -25,7 +25,7 @@ impl<T: Stored, C: Curve> Kernel for ForwardTile<T, C> {
     unsafe fn run<R: Register>(self) {
         let Self { arguments: Forward { x, y, gamma, beta, alpha, shift, stream, .. }, tile } = self;
         let Tile { rows, cols } = tile;
-        let (curve, sign) = (C::new::<R, T>(alpha, shift), C::sign_of(alpha));
+        let curve = C::new::<R, T>(alpha, shift);
         let output = Output::new(y, true, stream).on_level::<R>(true);
         let (mut stage, mut tiles) = (Stage::new(), Tiles::<2>::new());
         let tiles = tiles.slots();
@@ -37,20 +37,19 @@ impl<T: Stored, C: Curve> Kernel for ForwardTile<T, C> {
             while begin < cols.end {
                 let columns = output.block::<R>(begin, cols.end, head, x.apart(y));
                 // SAFETY: parameters have a value a column.
-                let params =
-                    unsafe { Sources::<T, 2>::new::<R>([gamma, beta], tiles, columns, rows.len(), true) };
+                let params = unsafe {
+                    Sources::<T, 2>::new::<R>([gamma, beta], tiles, columns, rows.len(), stream, true)
+                };
                 for rows in group.parts(STAGE_ROWS) {
                     let target = output.target(rows.begin, columns, &mut stage);
                     let x = x.from(rows.begin);
-                    let ahead = if !stream {
-                        0
-                    } else if one {
-                        STAGE_ROWS
-                    } else {
-                        group.len()
-                    };
-                    let write = Write { x, y: target, curve: &curve, sign, ahead };
-                    with_values!(params, |values| write.rows::<R, _>(rows.len(), columns, values));
+                    let ahead = if one { STAGE_ROWS } else { group.len() };
+                    let write = Write { x, y: target, curve: &curve, ahead };
+                    with_form!(params, stream, |values, PAST| write.rows::<R, _, PAST>(
+                        rows.len(),
+                        columns,
+                        values
+                    ));
                     for r in 0..rows.len() {
                         output.finish::<R>(rows.begin + r, r, columns, target);
                     }
@@ -70,19 +69,22 @@ pub(super) struct Write<'a, T, C> {
     pub(super) x: Rows<T>,
     pub(super) y: Rows<T>,
     pub(super) curve: &'a C,
-    /// What the curve leaves to gamma.
-    pub(super) sign: f32,
-    /// How many rows further on the same columns are asked for; 0 for none.
+    /// How many rows further on the same columns are asked for, while memory is written.
     pub(super) ahead: usize,
 }
 
 impl<T: Stored, C: Curve> Write<'_, T, C> {
     /// The first `n` rows.
     #[inline(always)]
-    pub(super) fn rows<R: Register, P: Stored>(&self, n: usize, columns: Columns, values: Values<P, 2>) {
+    pub(super) fn rows<R: Register, P: Stored, const PAST: bool>(
+        &self,
+        n: usize,
+        columns: Columns,
+        values: Values<P, 2>,
+    ) {
         side_by_side!(const { choices::rows::<R, T>(Work::PointwiseForward) }, n, |row, SIDE| {
             for at in columns.whole::<R>() {
-                self.block::<R, SIDE, true>(
+                self.block::<R, SIDE, true, PAST>(
                     row,
                     at,
                     values.load::<R, true>(0, at),
@@ -91,14 +93,14 @@ impl<T: Stored, C: Curve> Write<'_, T, C> {
             }
             for at in columns.ragged::<R>() {
                 if columns.overlap {
-                    self.block::<R, SIDE, true>(
+                    self.block::<R, SIDE, true, PAST>(
                         row,
                         at,
                         values.load::<R, true>(0, at),
                         values.load::<R, true>(1, at),
                     );
                 } else {
-                    self.block::<R, SIDE, false>(
+                    self.block::<R, SIDE, false, PAST>(
                         row,
                         at,
                         values.load::<R, false>(0, at),
@@ -110,17 +112,16 @@ impl<T: Stored, C: Curve> Write<'_, T, C> {
     }
 
     #[inline(always)]
-    pub(super) fn block<R: Register, const N: usize, const WHOLE: bool>(
+    pub(super) fn block<R: Register, const N: usize, const WHOLE: bool, const PAST: bool>(
         &self,
         row: usize,
         at: At,
         gamma: Lanes<R>,
         beta: Lanes<R>,
     ) {
-        let gamma = gamma.times_sign(Lanes::splat(self.sign));
         let mut y = [Lanes::splat(0.0); N];
         for r in 0..N {
-            if self.ahead > 0 {
+            if PAST {
                 self.x.prefetch::<R>(row + r + self.ahead, at);
             }
             let x = self.x.load::<R, WHOLE>(row + r, at);
@@ -128,7 +129,7 @@ impl<T: Stored, C: Curve> Write<'_, T, C> {
         }
         // After all loads: rows that lie a multiple of 4096 bytes apart would make loads wait for stores.
         for r in 0..N {
-            self.y.store::<R, WHOLE>(row + r, at, y[r]);
+            self.y.store::<R, WHOLE, PAST>(row + r, at, y[r]);
         }
     }
 }

@@ -31,7 +31,7 @@ impl<T: Stored, C: Curve> Kernel for ForwardTile<T, C> {
     #[inline(always)]
     unsafe fn run<R: Register>(self) {
         let Self { arguments: Forward { x, y, gamma, beta, alpha, shift, inner, stream, .. }, tile } = self;
-        let (curve, sign) = (C::new::<R, T>(alpha, shift), C::sign_of(alpha));
+        let curve = C::new::<R, T>(alpha, shift);
         let mut stage = Stage::new();
         for row in tile.rows.begin..tile.rows.end {
             for c in tile.cols.begin..tile.cols.end {
@@ -45,15 +45,15 @@ impl<T: Stored, C: Curve> Kernel for ForwardTile<T, C> {
                 while begin < inner {
                     let columns = output.block::<R>(begin, inner, 0, x.apart(y));
                     let target = output.target(0, columns, &mut stage);
-                    let write = Write { x, y: target, curve: &curve, sign, ahead: 0 };
+                    let write = Write { x, y: target, curve: &curve, ahead: 0 };
                     for at in columns.whole::<R>() {
-                        write.block::<R, 1, true>(0, at, gamma, beta);
+                        write.block::<R, 1, true, false>(0, at, gamma, beta);
                     }
                     for at in columns.ragged::<R>() {
                         if columns.overlap {
-                            write.block::<R, 1, true>(0, at, gamma, beta);
+                            write.block::<R, 1, true, false>(0, at, gamma, beta);
                         } else {
-                            write.block::<R, 1, false>(0, at, gamma, beta);
+                            write.block::<R, 1, false, false>(0, at, gamma, beta);
                         }
                     }
                     output.finish::<R>(0, 0, columns, target);
@@ -137,7 +137,7 @@ impl<R: Register, T: Stored, C: Curve> Run<'_, R, T, C> {
         let mut dy = self.dy.load::<R, WHOLE>(0, at);
         let (f, slope) = self.curve.value_and_slope(x);
         if let Some(dx) = self.dx {
-            dx.store::<R, WHOLE>(0, at, (dy * self.factor) * slope);
+            dx.store::<R, WHOLE, false>(0, at, (dy * self.factor) * slope);
         }
         if !WHOLE {
             dy = dy.keep(T::mask(at.n));

@@ -64,7 +64,6 @@ fn check(device: &Device, problem: &Problem, inputs: &Inputs, failures: &mut Vec
 }
 
 #[test]
-#[ignore = "a known fault: optimised AVX2 code raises invalid in the unbiased backward of equal rows"]
 fn ordinary_input_raises_neither_invalid_nor_divide_by_zero() -> Result<()> {
     let mut failures = Vec::new();
     for device in devices() {

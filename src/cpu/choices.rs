@@ -72,10 +72,11 @@ pub(crate) const fn pointwise_group(memory: bool, rows: usize) -> usize {
     if memory { GROUP } else { rows }
 }
 
-/// Whether parameters of 16 bits are read from a tile of f32: making it takes as long as widening them for some rows.
+/// Whether parameters of 16 bits are read from a tile of f32: making it takes as long as widening them for some rows. Levels
+/// that do not stream have this form alone, for the sake of the code.
 #[inline(always)]
-pub(crate) const fn tile_pays(rows: usize) -> bool {
-    rows >= 16
+pub(crate) const fn tile_pays<R: Register>(rows: usize) -> bool {
+    rows >= 16 || !R::STREAMS
 }
 
 /// Columns of a row that are written past the cache at once: by way of a stage of this many bytes for each row.

@@ -9,7 +9,7 @@ use super::plan;
 use super::rows::{At, Columns, load_part, store_part};
 use super::stage::Output;
 use super::stored::Stored;
-use super::sum::Compensated;
+use super::sum::{Compensated, two_sum};
 use super::threads::{Shared, Team};
 use super::tile::{BLOCK, Slots, Tiles};
 use crate::Problem;
@@ -23,7 +23,7 @@ const fn room(cols: usize) -> usize {
 
 /// Bytes of the workspace of a backward.
 pub(crate) fn workspace_bytes(problem: &Problem) -> usize {
-    let values = plan::chunks(problem) * plan::sums(problem.op()) * room(problem.cols());
+    let values = plan::chunks(problem) * plan::sums(problem) * room(problem.cols());
     // As many as it takes to begin at a line of the cache.
     if values == 0 { 0 } else { values * size_of::<f32>() + LINE }
 }
@@ -83,6 +83,36 @@ impl Sums {
         self.add_at(vector + lane, terms);
     }
 
+    /// Adds to the first two values at `slot`; what rounding takes from them is kept in the other two sums, so that there may
+    /// be any number of terms. [`Self::settle`] puts both together.
+    #[inline(always)]
+    pub(crate) fn add_exactly(&self, slot: usize, terms: [f32; 2]) {
+        for (k, term) in terms.into_iter().enumerate() {
+            // SAFETY: as in `block`.
+            unsafe {
+                let (high, low) = (self.first[k].add(slot), self.first[k + 2].add(slot));
+                let (sum, error) = two_sum(*high, term);
+                (*high, *low) = (sum, *low + error);
+            }
+        }
+    }
+
+    /// Adds what [`Self::add_exactly`] kept apart.
+    #[inline(always)]
+    pub(crate) fn settle(&self) {
+        for slot in 0..self.values {
+            for k in 0..2 {
+                // SAFETY: as in `block`.
+                unsafe {
+                    let (high, low) = (self.first[k].add(slot), self.first[k + 2].add(slot));
+                    if (*high).is_finite() {
+                        *high += *low;
+                    }
+                }
+            }
+        }
+    }
+
     /// Adds to the first values at `slot` of the sums, one term each.
     #[inline(always)]
     pub(crate) fn add_at(&self, slot: usize, terms: &[f32]) {
@@ -122,7 +152,7 @@ impl Partials {
         team: Team,
     ) -> Self {
         let (problem, workspace) = (launch.problem, launch.workspace);
-        let (count, cols) = (plan::sums(problem.op()), problem.cols());
+        let (count, cols) = (plan::sums(problem), problem.cols());
         let to_line = workspace.addr().wrapping_neg() % LINE / size_of::<f32>();
         let team = if plan::worth_threads(chunks * count * cols) { team } else { Team::ALONE };
         // The sums of one chunk are the gradients, if they have no other order and no room behind the last column.

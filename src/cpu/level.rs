@@ -18,7 +18,7 @@ pub enum Level {
     Avx2,
     /// x86-64 with AVX-512 F, BW, DQ and VL beside AVX2, FMA and F16C: 16 lanes.
     Avx512,
-    /// AArch64 with Advanced SIMD: two vectors of 4 lanes.
+    /// AArch64 with Advanced SIMD: 4 lanes.
     Neon,
 }
 

@@ -137,7 +137,7 @@ impl<T: Stored, const K: usize> Sources<T, K> {
         fresh: bool,
     ) -> Self {
         let mut stored = [core::ptr::null(); K];
-        let mut all = !(T::NARROW && (memory || choices::tile_pays(rows)));
+        let mut all = !(T::NARROW && (memory || choices::tile_pays::<R>(rows)));
         for k in 0..K {
             match params[k].stored_as::<T>(columns.begin) {
                 Some(p) => stored[k] = p,
@@ -179,12 +179,16 @@ impl<P: Stored, const K: usize> Values<P, K> {
     }
 }
 
-/// Runs a block of code with the [`Values`] of [`Sources`], whichever type they have.
+/// Runs a block of code with the [`Values`] of [`Sources`], whichever type they have. What cannot be is not compiled: x of f32
+/// has no tiles, and levels that do not stream have tiles alone for 16 bits.
 macro_rules! with_values {
     ($sources:expr, |$values:ident| $body:expr) => {
         match $sources {
-            $crate::cpu::param::Sources::Stored($values) => $body,
-            // x of f32 has no tiles, and needs no code for them.
+            $crate::cpu::param::Sources::Stored($values) => {
+                if !T::NARROW || R::STREAMS {
+                    $body
+                }
+            }
             $crate::cpu::param::Sources::Tiles($values) => {
                 if T::NARROW {
                     $body
@@ -195,17 +199,19 @@ macro_rules! with_values {
 }
 pub(crate) use with_values;
 
-/// As [`with_values!`], with a constant that says whether memory is written past the cache and asked for ahead of the reads:
-/// loops have no branch for it. Parameters are f32 then, of which [`Sources::new`] is told.
+/// As [`with_values!`], with a constant that says whether memory is written past the cache and asked for ahead of the reads, so
+/// that loops have no branch for it. Of memory 16 bits have tiles.
 macro_rules! with_form {
     ($sources:expr, $memory:expr, |$values:ident, $past:ident| $body:expr) => {
-        match ($sources, $memory) {
+        match ($sources, $memory && R::STREAMS) {
             ($crate::cpu::param::Sources::Stored($values), false) => {
-                const $past: bool = false;
-                $body
+                if !T::NARROW || R::STREAMS {
+                    const $past: bool = false;
+                    $body
+                }
             }
             ($crate::cpu::param::Sources::Stored($values), true) => {
-                if !T::NARROW {
+                if !T::NARROW && R::STREAMS {
                     const $past: bool = true;
                     $body
                 }
@@ -217,7 +223,7 @@ macro_rules! with_form {
                 }
             }
             ($crate::cpu::param::Sources::Tiles($values), true) => {
-                if T::NARROW {
+                if T::NARROW && R::STREAMS {
                     const $past: bool = true;
                     $body
                 }

@@ -57,18 +57,4 @@ impl Slots {
         // SAFETY: the promise of `new`.
         unsafe { v.store(self.0.wrapping_add(at.slot)) }
     }
-
-    /// The single value at `slot`.
-    #[inline(always)]
-    pub(crate) fn value(self, slot: usize) -> f32 {
-        // SAFETY: the promise of `new`.
-        unsafe { *self.0.wrapping_add(slot) }
-    }
-
-    /// Writes the single value at `slot`.
-    #[inline(always)]
-    pub(crate) fn put(self, slot: usize, v: f32) {
-        // SAFETY: the promise of `new`.
-        unsafe { *self.0.wrapping_add(slot) = v }
-    }
 }

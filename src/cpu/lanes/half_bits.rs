@@ -61,7 +61,7 @@ pub(crate) fn bf16_to_f32(b: u16) -> f32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use half::{bf16, f16};
+    use half::f16;
 
     #[test]
     fn widening_is_exact_for_every_value() {

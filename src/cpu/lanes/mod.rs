@@ -12,6 +12,8 @@ use half::{bf16, f16};
 
 pub(crate) mod half_bits;
 pub(crate) mod portable;
+#[cfg(test)]
+mod tests;
 
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod avx2;

@@ -1,5 +1,7 @@
 //! Polynomials from register tables: the upper bits of a + shift choose a piece, and each coefficient is one lookup.
 
+use core::hint::black_box;
+
 use super::tables::Table;
 use crate::cpu::lanes::{Lanes, MAX_ENTRIES, Register};
 
@@ -28,7 +30,9 @@ impl Pieces {
 
     #[inline(always)]
     fn scaled<const E: usize, const K: usize>(table: &Table<E, K>, scale: f32) -> Self {
-        let mut pieces = Self { shift: table.shift, limit: table.limit / scale, scale, ..Self::NONE };
+        // Opaque, so that no division by 0 is made and thrown away: it would raise a flag.
+        let limit = if scale > 0.0 { table.limit / black_box(scale) } else { f32::INFINITY };
+        let mut pieces = Self { shift: table.shift, limit, scale, ..Self::NONE };
         for (to, from) in pieces.rows.iter_mut().zip(&table.rows) {
             to[..E].copy_from_slice(from);
         }
@@ -82,14 +86,16 @@ impl Pieces {
     /// the limit on whatever the scale.
     #[inline(always)]
     fn end_at_one<R: Register, const E: usize, const K: usize>(&mut self, centred: bool) {
+        if self.scale == 0.0 {
+            return;
+        }
         let piece = (self.limit.mul_add(self.scale, self.shift).to_bits() >> (25 - E.ilog2())) as usize % E;
         for _ in 0..STEPS_TO_ONE {
             let limit = Lanes::<R>::splat(self.limit);
             let end = if centred { self.about_centre::<R, K, false>(limit) } else { self.of::<R, K>(limit) };
             let [end, ..] = Lanes::sums([end; 4]);
             let off = 1.0 - end / Lanes::<R>::LANES as f32;
-            // NaN where the scale is 0, of which there is no end.
-            if !(off.abs() > 0.0) {
+            if off == 0.0 {
                 return;
             }
             self.rows[usize::from(centred)][piece] += off;

@@ -22,6 +22,8 @@ const USUAL: core::ops::RangeInclusive<f32> =
 pub(crate) struct Tanh {
     /// |alpha|.
     scale: f32,
+    /// −2·|alpha|/ln 2.
+    factor: f32,
     /// Of alpha; the pieces have it in their coefficients.
     sign: f32,
     pieces: Pieces,
@@ -51,7 +53,9 @@ impl Curve for Tanh {
             _ => Pieces::NONE,
         };
         let sign = Self::sign_of(alpha);
-        Self { scale, sign, pieces: pieces.negated(alpha < 0.0, T::DTYPE == DType::F32) }
+        // Rounded once: the argument of the exponential has the rounding of one more product.
+        let factor = (f64::from(scale) * (-2.0 * core::f64::consts::LOG2_E)) as f32;
+        Self { scale, factor, sign, pieces: pieces.negated(alpha < 0.0, T::DTYPE == DType::F32) }
     }
 
     #[inline(always)]
@@ -88,7 +92,7 @@ impl Tanh {
     #[inline(always)]
     fn parts<R: Register>(&self, x: Lanes<R>) -> (Lanes<R>, Lanes<R>, Lanes<R>) {
         let (one, down) = (Lanes::splat(1.0), Lanes::splat(1.0 / R::UP));
-        let (s, rest) = exp2(x * Lanes::splat(-2.0 * LOG2_E * self.scale));
+        let (s, rest) = exp2(x * Lanes::splat(self.factor));
         let e = s + rest;
         let q = e.mul_add(down, one).reciprocal();
         let less = rest.mul_add(down, s.mul_sub(down, one));

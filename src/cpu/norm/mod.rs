@@ -3,6 +3,7 @@
 mod backward;
 mod exact;
 mod forward;
+mod projections;
 mod runs;
 mod stats;
 

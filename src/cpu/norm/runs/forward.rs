@@ -1,0 +1,101 @@
+//! y of channels-first data.
+
+use super::{PerLane, Vectors, channels, for_tiles, gathered, line, statistics, vector};
+use crate::cpu::lanes::{Kernel, Lanes, MAX_LANES, Register};
+use crate::cpu::norm::exact;
+use crate::cpu::norm::forward::Arguments;
+use crate::cpu::norm::stats::{Moments, strays};
+use crate::cpu::plan::Range;
+use crate::cpu::rows::{At, store_part};
+use crate::cpu::stored::Stored;
+
+/// The forward of some tiles of positions.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::cpu::norm) struct Forward<T, const CENTER: bool> {
+    pub(in crate::cpu::norm) arguments: Arguments<T>,
+    pub(in crate::cpu::norm) inner: usize,
+    pub(in crate::cpu::norm) tiles: Range,
+}
+
+impl<T: Stored, const CENTER: bool> Kernel for Forward<T, CENTER> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<R: Register>(mut self) {
+        let (tiles, inner) = (self.tiles, self.inner);
+        for_tiles::<R, _>(&mut self, tiles, inner);
+    }
+}
+
+impl<T: Stored, const CENTER: bool> Vectors for Forward<T, CENTER> {
+    #[inline(always)]
+    fn vectors<R: Register, const N: usize, const WHOLE: bool>(&mut self, n: usize, at: At) -> bool {
+        let Arguments { x, y, gamma, beta, mean, rstd, norm, cols } = self.arguments;
+        let (x, y) = (channels(x, n, self.inner), channels(y, n, self.inner));
+        let found = statistics::<R, T, N, WHOLE, CENTER>(&norm, x, cols, at);
+        let (mut m, mut factor, mut shift) =
+            ([Lanes::splat(0.0); N], [Lanes::splat(0.0); N], [Lanes::splat(0.0); N]);
+        let mut stray = false;
+        for i in 0..N {
+            let mut lanes = [[0.0; MAX_LANES]; 3];
+            for l in 0..Lanes::<R>::LANES {
+                let Moments { m, c, variance } = found[i][l];
+                let rstd = norm.rstd(variance);
+                (lanes[0][l], lanes[1][l], lanes[2][l]) = (m, rstd, -(c * rstd));
+                stray |= strays(rstd);
+            }
+            let at = vector::<R>(at, i);
+            // SAFETY: the statistics are null or have a value for each position.
+            unsafe {
+                save::<R, T, WHOLE>(mean, n * self.inner, at, &lanes[0]);
+                save::<R, T, WHOLE>(rstd, n * self.inner, at, &lanes[1]);
+            }
+            (m[i], factor[i], shift[i]) = (gathered(&lanes[0]), gathered(&lanes[1]), gathered(&lanes[2]));
+        }
+        if stray {
+            return false;
+        }
+        for c in 0..cols {
+            // SAFETY: parameters have a value a channel.
+            let (gamma, beta) = unsafe { (Lanes::splat(gamma.value(c)), Lanes::splat(beta.value(c))) };
+            for i in 0..N {
+                let at = vector::<R>(at, i);
+                let x = x.load::<R, WHOLE>(c, at);
+                let x_hat = if CENTER { (x - m[i]).mul_add(factor[i], shift[i]) } else { x * factor[i] };
+                y.store::<R, WHOLE, false>(c, at, x_hat.mul_add(gamma, beta));
+            }
+        }
+        true
+    }
+
+    fn single(&mut self, n: usize, s: usize) {
+        let (arguments, inner) = (&self.arguments, self.inner);
+        let Arguments { x, y, cols, .. } = *arguments;
+        let (x, y) = (line(x, n, inner, s, cols), line(y, n, inner, s, cols));
+        // SAFETY: the row exists, with statistics and parameters.
+        unsafe { exact::forward_line::<T, CENTER>(arguments, x, y, n * inner + s) };
+    }
+}
+
+/// Writes a value for each position `at`, in their order, from index `first` on.
+///
+/// # Safety
+/// `p` is null or valid for writes of them.
+#[inline(always)]
+unsafe fn save<R: Register, T: Stored, const WHOLE: bool>(
+    p: *mut f32,
+    first: usize,
+    at: At,
+    lanes: &PerLane,
+) {
+    if p.is_null() {
+        return;
+    }
+    let mut v = gathered::<R>(lanes);
+    if T::SPLIT {
+        v = v.zip();
+    }
+    let p = p.wrapping_add(first + at.c);
+    // SAFETY: the caller's promise.
+    unsafe { if WHOLE { f32::store(p, v) } else { store_part(p, at.n, v) } }
+}

@@ -129,6 +129,14 @@ pub enum Refusal {
         /// What the device allows.
         actual: u64,
     },
+    /// A driver leaves out what a kernel has left of its loops after so many steps, and this problem takes more: its rows
+    /// are too long.
+    LoopSteps {
+        /// Steps that a lane takes in all loops of a kernel together.
+        needed: u64,
+        /// Steps after which the driver skips the rest.
+        limit: u64,
+    },
     /// NVIDIA's driver is not installed.
     NoCudaDriver {
         /// What the operating system says about it.
@@ -198,6 +206,11 @@ impl core::fmt::Display for Refusal {
             Self::LimitTooLow { limit, needed, actual } => {
                 write!(f, "{limit} is {actual}, and the kernels need {needed}")
             }
+            Self::LoopSteps { needed, limit } => write!(
+                f,
+                "a kernel takes {needed} steps of loops for this problem, and the driver (Mesa's llvmpipe) skips what \
+                 is left after {limit}"
+            ),
             Self::NoCudaDriver { reason } => write!(f, "no NVIDIA driver: {reason}"),
             Self::CudaDriverTooOld { needed, actual } => {
                 let ((major, minor), (has_major, has_minor)) = (needed, actual);

@@ -142,6 +142,12 @@ pub enum Refusal {
         /// What the operating system says about it.
         reason: String,
     },
+    /// What the loader finds under the driver's name is the CUDA toolkit's stub, which programs are linked with where there
+    /// is no driver.
+    CudaStub {
+        /// The file.
+        file: String,
+    },
     /// NVIDIA's driver is older than the kernels' PTX.
     CudaDriverTooOld {
         /// The version of CUDA that is needed, major and minor.
@@ -212,6 +218,11 @@ impl core::fmt::Display for Refusal {
                  is left after {limit}"
             ),
             Self::NoCudaDriver { reason } => write!(f, "no NVIDIA driver: {reason}"),
+            Self::CudaStub { file } => write!(
+                f,
+                "{file} is the CUDA toolkit's stub and no driver; take its folder out of LD_LIBRARY_PATH, so that the \
+                 driver's libcuda.so.1 is found"
+            ),
             Self::CudaDriverTooOld { needed, actual } => {
                 let ((major, minor), (has_major, has_minor)) = (needed, actual);
                 write!(

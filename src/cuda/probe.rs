@@ -1,6 +1,6 @@
 //! Whether there is a driver and a GPU, found out before cudarc is asked: it panics where a library or a symbol lacks.
 
-use core::ffi::c_int;
+use core::ffi::{c_int, c_uint};
 use std::sync::OnceLock;
 
 use cudarc::driver::result;
@@ -15,7 +15,8 @@ const NEEDED_CUDA: (u32, u32) = (12, 0);
 /// The oldest architecture of the PTX.
 const NEEDED_CAPABILITY: (u32, u32) = (7, 5);
 
-/// Where cudarc finds the driver, too.
+/// Where cudarc finds the driver, too, in its order, which nothing can change: `libcuda.so.1` first would be the driver of
+/// this file, and a stub in another folder still cudarc's.
 const LIBRARIES: &[&str] = if cfg!(windows) { &["nvcuda.dll"] } else { &["libcuda.so", "libcuda.so.1"] };
 
 /// Every function of the driver that this crate calls, and cudarc on its behalf.
@@ -65,6 +66,7 @@ pub fn driver() -> Result<()> {
 
 fn start() -> core::result::Result<(), Refusal> {
     let library = open()?;
+    refuse_stub(&library)?;
     for symbol in SYMBOLS {
         // SAFETY: the symbol is looked up and not used.
         if unsafe { library.get::<unsafe extern "C" fn()>(symbol.as_bytes()) }.is_err() {
@@ -92,6 +94,31 @@ fn open() -> core::result::Result<Library, Refusal> {
         }
     }
     Err(Refusal::NoCudaDriver { reason })
+}
+
+/// Refuses the toolkit's stub of the driver. It has every function, and each returns the same error.
+fn refuse_stub(library: &Library) -> core::result::Result<(), Refusal> {
+    // SAFETY: the type is that of the function.
+    let symbol = unsafe { library.get::<unsafe extern "C" fn(c_uint) -> c_int>(b"cuInit") };
+    // That it lacks is told where all functions are looked for.
+    let Ok(init) = symbol else { return Ok(()) };
+    // SAFETY: it may be called at any time, and again.
+    if unsafe { init(0) } != CUresult::CUDA_ERROR_STUB_LIBRARY as c_int {
+        return Ok(());
+    }
+    Err(Refusal::CudaStub { file: file_of(*init as usize).unwrap_or_else(|| LIBRARIES[0].to_owned()) })
+}
+
+/// The file that code at an address comes from, where Linux tells.
+fn file_of(address: usize) -> Option<String> {
+    let maps = std::fs::read_to_string("/proc/self/maps").ok()?;
+    let holds = |range: &str| {
+        let (begin, end) = range.split_once('-')?;
+        let [begin, end] = [begin, end].map(|bound| usize::from_str_radix(bound, 16));
+        Some((begin.ok()?..end.ok()?).contains(&address))
+    };
+    let line = maps.lines().find(|line| line.split(' ').next().and_then(holds) == Some(true))?;
+    line.find('/').map(|at| line[at..].to_owned())
 }
 
 /// Refuses a driver that is too old for the PTX.

@@ -3,8 +3,8 @@
 use core::ffi::{c_int, c_uint};
 use std::sync::OnceLock;
 
-use cudarc::driver::result;
 use cudarc::driver::sys::{CUdevice_attribute, CUresult};
+use cudarc::driver::{DriverError, result};
 use libloading::Library;
 
 use super::error::{describe, refused};
@@ -66,7 +66,11 @@ pub fn driver() -> Result<()> {
 
 fn start() -> core::result::Result<(), Refusal> {
     let library = open()?;
-    refuse_stub(&library)?;
+    // Nothing below is of use in a stub, which has every function. A driver that lacks the first is told of below.
+    let status = init(&library);
+    if status == Some(CUresult::CUDA_ERROR_STUB_LIBRARY) {
+        return Err(Refusal::CudaStub { file: file_of(&library).unwrap_or_else(|| LIBRARIES[0].to_owned()) });
+    }
     for symbol in SYMBOLS {
         // SAFETY: the symbol is looked up and not used.
         if unsafe { library.get::<unsafe extern "C" fn()>(symbol.as_bytes()) }.is_err() {
@@ -77,10 +81,11 @@ fn start() -> core::result::Result<(), Refusal> {
     version(&library)?;
     // cudarc opens it again; unloading a driver in between does no good.
     core::mem::forget(library);
-    match result::init() {
-        Ok(()) => Ok(()),
-        Err(error) if error.0 == CUresult::CUDA_ERROR_NO_DEVICE => Err(Refusal::NoCudaDevice),
-        Err(error) => Err(Refusal::CudaInit { reason: describe(error) }),
+    match status {
+        Some(CUresult::CUDA_SUCCESS) => Ok(()),
+        Some(CUresult::CUDA_ERROR_NO_DEVICE) => Err(Refusal::NoCudaDevice),
+        Some(error) => Err(Refusal::CudaInit { reason: describe(DriverError(error)) }),
+        None => Err(Refusal::CudaDriverLacks { symbol: SYMBOLS[0] }),
     }
 }
 
@@ -96,21 +101,18 @@ fn open() -> core::result::Result<Library, Refusal> {
     Err(Refusal::NoCudaDriver { reason })
 }
 
-/// Refuses the toolkit's stub of the driver. It has every function, and each returns the same error.
-fn refuse_stub(library: &Library) -> core::result::Result<(), Refusal> {
-    // SAFETY: the type is that of the function.
-    let symbol = unsafe { library.get::<unsafe extern "C" fn(c_uint) -> c_int>(b"cuInit") };
-    // That it lacks is told where all functions are looked for.
-    let Ok(init) = symbol else { return Ok(()) };
-    // SAFETY: it may be called at any time, and again.
-    if unsafe { init(0) } != CUresult::CUDA_ERROR_STUB_LIBRARY as c_int {
-        return Ok(());
-    }
-    Err(Refusal::CudaStub { file: file_of(*init as usize).unwrap_or_else(|| LIBRARIES[0].to_owned()) })
+type Init = unsafe extern "C" fn(c_uint) -> CUresult;
+
+/// What the driver says when it is started; `None` where it lacks the function.
+fn init(library: &Library) -> Option<CUresult> {
+    // SAFETY: the type is that of the function, which may be called at any time.
+    unsafe { library.get::<Init>(SYMBOLS[0].as_bytes()).ok().map(|init| init(0)) }
 }
 
-/// The file that code at an address comes from, where Linux tells.
-fn file_of(address: usize) -> Option<String> {
+/// The file that the driver was loaded from, where Linux tells.
+fn file_of(library: &Library) -> Option<String> {
+    // SAFETY: the function is looked up and not called.
+    let address = unsafe { *library.get::<Init>(SYMBOLS[0].as_bytes()).ok()? } as usize;
     let maps = std::fs::read_to_string("/proc/self/maps").ok()?;
     let holds = |range: &str| {
         let (begin, end) = range.split_once('-')?;

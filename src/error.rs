@@ -129,10 +129,24 @@ pub enum Refusal {
         /// What the device allows.
         actual: u64,
     },
+    /// A driver leaves out what a kernel has left of its loops after so many steps, and this problem takes more: its rows
+    /// are too long.
+    LoopSteps {
+        /// Steps that a lane takes in all loops of a kernel together.
+        needed: u64,
+        /// Steps after which the driver skips the rest.
+        limit: u64,
+    },
     /// NVIDIA's driver is not installed.
     NoCudaDriver {
         /// What the operating system says about it.
         reason: String,
+    },
+    /// What the loader finds under the driver's name is the CUDA toolkit's stub, which programs are linked with where there
+    /// is no driver.
+    CudaStub {
+        /// The file.
+        file: String,
     },
     /// NVIDIA's driver is older than the kernels' PTX.
     CudaDriverTooOld {
@@ -198,7 +212,17 @@ impl core::fmt::Display for Refusal {
             Self::LimitTooLow { limit, needed, actual } => {
                 write!(f, "{limit} is {actual}, and the kernels need {needed}")
             }
+            Self::LoopSteps { needed, limit } => write!(
+                f,
+                "a kernel takes {needed} steps of loops for this problem, and the driver (Mesa's llvmpipe) skips what \
+                 is left after {limit}"
+            ),
             Self::NoCudaDriver { reason } => write!(f, "no NVIDIA driver: {reason}"),
+            Self::CudaStub { file } => write!(
+                f,
+                "{file} is the CUDA toolkit's stub and no driver; take its folder out of LD_LIBRARY_PATH, so that the \
+                 driver's libcuda.so.1 is found"
+            ),
             Self::CudaDriverTooOld { needed, actual } => {
                 let ((major, minor), (has_major, has_minor)) = (needed, actual);
                 write!(

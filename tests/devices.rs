@@ -141,6 +141,11 @@ fn report() {
         };
         println!("{MARK} {name} {opened}");
     }
+    for candidate in Device::candidates() {
+        if let Err(error) = candidate.device {
+            println!("candidate: {} {error}", candidate.name);
+        }
+    }
     let auto = Device::auto().map(|device| device.name());
     assert_eq!(auto, Device::open("auto").map(|device| device.name()));
     assert!(Device::open("cpu:portable").is_ok());
@@ -217,5 +222,34 @@ fn a_variable_that_is_no_utf8_names_nothing() -> std::io::Result<()> {
     let name = OsStr::from_bytes(b"cpu\xff");
     let text = opened(&[("DYT_BACKEND", name)])?;
     assert!(text[0].starts_with("unknown backend"), "{text:?}");
+    Ok(())
+}
+
+/// The toolkit's stub of the driver lies in a folder of its own, and builds put that into LD_LIBRARY_PATH.
+#[cfg(all(feature = "cuda", target_os = "linux", target_arch = "x86_64"))]
+#[test]
+fn the_toolkits_stub_is_no_driver() -> std::io::Result<()> {
+    let folder = std::env::temp_dir().join(format!("dyt-stub-{}", std::process::id()));
+    std::fs::create_dir_all(&folder)?;
+    let (source, stub) = (folder.join("stub.c"), folder.join("libcuda.so"));
+    std::fs::write(&source, "int cuInit(unsigned flags) { return 34 + 0 * flags; }")?;
+    let mut gcc = Command::new("gcc");
+    gcc.args(["-shared", "-fPIC", "-Wl,-soname,libcuda.so.1", "-o"]).arg(&stub).arg(&source);
+    assert!(gcc.status()?.success());
+    let output = child(&[("LD_LIBRARY_PATH", &folder)]);
+    let named = child(&[("LD_LIBRARY_PATH", folder.as_os_str()), ("DYT_BACKEND", OsStr::new("cuda"))]);
+    std::fs::remove_dir_all(&folder)?;
+    let (output, named) = (output?, named?);
+    let text = String::from_utf8_lossy(&output.stdout);
+    let reason = format!("{} is the CUDA toolkit's stub and no driver", stub.display());
+    // CUDA is passed over, and the list says why.
+    assert!(output.status.success() && text.contains(&format!("{MARK} auto cpu:")), "{text}");
+    let of_cuda = text.lines().find(|line| line.starts_with("candidate: cuda")).unwrap_or_default();
+    assert!(of_cuda.contains(&reason), "{text}");
+    let text = String::from_utf8_lossy(&named.stdout);
+    assert!(
+        text.lines().any(|line| line.contains(&format!("{MARK} auto ")) && line.contains(&reason)),
+        "{text}"
+    );
     Ok(())
 }

@@ -72,6 +72,8 @@ fn status_of(error: &dyt::Error) -> dyt_status {
         | E::NotStorage
         | E::UnknownBackend { .. }
         | E::UnknownLevel { .. } => dyt_status::DYT_INVALID_ARGUMENT,
+        // The device is open, and cannot do this problem.
+        E::BackendUnavailable { reason: dyt::Refusal::LoopSteps { .. }, .. } => dyt_status::DYT_UNSUPPORTED,
         E::BackendUnavailable { .. } | E::LevelUnavailable { .. } => dyt_status::DYT_NO_DEVICE,
         E::OutOfMemory { .. } => dyt_status::DYT_OUT_OF_MEMORY,
         E::RowTooLarge { .. } => dyt_status::DYT_UNSUPPORTED,

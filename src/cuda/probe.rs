@@ -1,10 +1,10 @@
 //! Whether there is a driver and a GPU, found out before cudarc is asked: it panics where a library or a symbol lacks.
 
-use core::ffi::c_int;
+use core::ffi::{c_int, c_uint};
 use std::sync::OnceLock;
 
-use cudarc::driver::result;
 use cudarc::driver::sys::{CUdevice_attribute, CUresult};
+use cudarc::driver::{DriverError, result};
 use libloading::Library;
 
 use super::error::{describe, refused};
@@ -15,7 +15,8 @@ const NEEDED_CUDA: (u32, u32) = (12, 0);
 /// The oldest architecture of the PTX.
 const NEEDED_CAPABILITY: (u32, u32) = (7, 5);
 
-/// Where cudarc finds the driver, too.
+/// Where cudarc finds the driver, too, in its order, which nothing can change: `libcuda.so.1` first would be the driver of
+/// this file, and a stub in another folder still cudarc's.
 const LIBRARIES: &[&str] = if cfg!(windows) { &["nvcuda.dll"] } else { &["libcuda.so", "libcuda.so.1"] };
 
 /// Every function of the driver that this crate calls, and cudarc on its behalf.
@@ -65,6 +66,11 @@ pub fn driver() -> Result<()> {
 
 fn start() -> core::result::Result<(), Refusal> {
     let library = open()?;
+    // Nothing below is of use in a stub, which has every function. A driver that lacks the first is told of below.
+    let status = init(&library);
+    if status == Some(CUresult::CUDA_ERROR_STUB_LIBRARY) {
+        return Err(Refusal::CudaStub { file: file_of(&library).unwrap_or_else(|| LIBRARIES[0].to_owned()) });
+    }
     for symbol in SYMBOLS {
         // SAFETY: the symbol is looked up and not used.
         if unsafe { library.get::<unsafe extern "C" fn()>(symbol.as_bytes()) }.is_err() {
@@ -75,10 +81,11 @@ fn start() -> core::result::Result<(), Refusal> {
     version(&library)?;
     // cudarc opens it again; unloading a driver in between does no good.
     core::mem::forget(library);
-    match result::init() {
-        Ok(()) => Ok(()),
-        Err(error) if error.0 == CUresult::CUDA_ERROR_NO_DEVICE => Err(Refusal::NoCudaDevice),
-        Err(error) => Err(Refusal::CudaInit { reason: describe(error) }),
+    match status {
+        Some(CUresult::CUDA_SUCCESS) => Ok(()),
+        Some(CUresult::CUDA_ERROR_NO_DEVICE) => Err(Refusal::NoCudaDevice),
+        Some(error) => Err(Refusal::CudaInit { reason: describe(DriverError(error)) }),
+        None => Err(Refusal::CudaDriverLacks { symbol: SYMBOLS[0] }),
     }
 }
 
@@ -92,6 +99,28 @@ fn open() -> core::result::Result<Library, Refusal> {
         }
     }
     Err(Refusal::NoCudaDriver { reason })
+}
+
+type Init = unsafe extern "C" fn(c_uint) -> CUresult;
+
+/// What the driver says when it is started; `None` where it lacks the function.
+fn init(library: &Library) -> Option<CUresult> {
+    // SAFETY: the type is that of the function, which may be called at any time.
+    unsafe { library.get::<Init>(SYMBOLS[0].as_bytes()).ok().map(|init| init(0)) }
+}
+
+/// The file that the driver was loaded from, where Linux tells.
+fn file_of(library: &Library) -> Option<String> {
+    // SAFETY: the function is looked up and not called.
+    let address = unsafe { *library.get::<Init>(SYMBOLS[0].as_bytes()).ok()? } as usize;
+    let maps = std::fs::read_to_string("/proc/self/maps").ok()?;
+    let holds = |range: &str| {
+        let (begin, end) = range.split_once('-')?;
+        let [begin, end] = [begin, end].map(|bound| usize::from_str_radix(bound, 16));
+        Some((begin.ok()?..end.ok()?).contains(&address))
+    };
+    let line = maps.lines().find(|line| line.split(' ').next().and_then(holds) == Some(true))?;
+    line.find('/').map(|at| line[at..].to_owned())
 }
 
 /// Refuses a driver that is too old for the PTX.

@@ -271,6 +271,14 @@ pub(crate) struct BackwardPtrs {
     pub(crate) dbeta: *mut f32,
 }
 
+impl BackwardPtrs {
+    /// Whether there is no gradient to write.
+    pub(crate) fn asks_for_nothing(&self) -> bool {
+        let Self { dx, dalpha, dshift, dgamma, dbeta, .. } = *self;
+        dx.is_null() && [dalpha, dshift, dgamma, dbeta].iter().all(|gradient| gradient.is_null())
+    }
+}
+
 // SAFETY: the pointers come from views, which are Send and Sync; tasks of one call write disjoint places.
 unsafe impl Send for BackwardPtrs {}
 // SAFETY: as above.

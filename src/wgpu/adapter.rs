@@ -40,6 +40,12 @@ pub(super) fn canonical(info: &AdapterInfo) -> String {
     }
 }
 
+/// Steps of all loops of a kernel together after which the driver skips what a lane has left of them, if it does so.
+/// Mesa's llvmpipe counts them (`LP_MAX_TGSI_LOOP_ITERATIONS`), and reports nothing.
+pub(super) fn loop_steps(info: &AdapterInfo) -> Option<u64> {
+    (info.driver == "llvmpipe").then_some(65_535)
+}
+
 pub(super) const fn refused(reason: Refusal) -> Error {
     Error::BackendUnavailable { backend: Backend::Wgpu, reason }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use ::wgpu::{Buffer, BufferDescriptor, BufferUsages, Device, Features, Limits, Queue};
 
-use super::adapter::refused;
+use super::adapter::{loop_steps, refused};
 use super::arguments::Arguments;
 use super::compose::{Declared, Kernel};
 use super::error::scoped;
@@ -95,6 +95,7 @@ impl WgpuKernels {
                 binding: limits.max_storage_buffer_binding_size.min((1 << 31) - 4),
                 workgroups: u64::from(limits.max_compute_workgroups_per_dimension),
                 subgroups: device.features().contains(Features::SUBGROUP),
+                loop_steps: loop_steps(&device.adapter_info()),
             },
             pipelines: Pipelines::new(),
             absent: [absent()?, absent()?],
@@ -173,7 +174,8 @@ impl WgpuKernels {
     /// Records a forward into an encoder, or into a compute pass, whose pipeline and bind group 0 it changes.
     ///
     /// # Errors
-    /// As [`Device::forward`](crate::Device::forward); [`Error::RowTooLarge`](crate::Error::RowTooLarge),
+    /// As [`Device::forward`](crate::Device::forward); [`Error::RowTooLarge`](crate::Error::RowTooLarge);
+    /// [`Refusal::LoopSteps`] on Mesa's llvmpipe, for rows of some million elements;
     /// [`Error::OutOfMemory`](crate::Error::OutOfMemory), [`Error::DeviceLost`](crate::Error::DeviceLost), and
     /// [`Error::Driver`](crate::Error::Driver) with what wgpu says, for one if a buffer belongs to another device.
     /// Nothing has been recorded then.

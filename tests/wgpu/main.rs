@@ -5,5 +5,6 @@
 mod failures;
 mod framework;
 mod limits;
+mod loops;
 mod repeat;
 mod support;

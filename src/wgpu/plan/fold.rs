@@ -2,7 +2,7 @@
 
 use super::super::compose::{Body, Kernel, Slot};
 use super::parts::Parts;
-use super::{Arguments, Dispatch, Layout, Limits, Params, flag};
+use super::{Arguments, Dispatch, Layout, Limits, Params, flag, steps};
 use crate::{Argument, DType, Problem, Result};
 
 /// Columns of a workgroup.
@@ -33,19 +33,22 @@ pub(super) fn push(
         shared: at.folds_within_one_buffer,
     };
     let most = (limits.budget() / (layout.record() * 4).max(1)).max(1);
-    let mut first = 0;
-    loop {
-        let count = most.min(chunks - first);
-        let accumulate = if problem.accumulate() || first > 0 { flag::ACCUMULATE } else { 0 };
-        let params = layout.params(Params {
+    let params = |chunks: u64| {
+        layout.params(Params {
             cols: problem.cols() as u32,
             inner: problem.inner() as u32,
             slabs: layout.slab as u32,
             team: layout.scalars as u32,
-            chunks: count as u32,
-            flags: flags | accumulate,
+            chunks: chunks as u32,
             ..Params::default()
-        });
+        })
+    };
+    let most = most.min(most_counted(limits, most.min(chunks), |chunks| steps::of(kernel, &params(chunks))));
+    let mut first = 0;
+    loop {
+        let count = most.min(chunks - first);
+        let accumulate = if problem.accumulate() || first > 0 { flag::ACCUMULATE } else { 0 };
+        let params = Params { flags: flags | accumulate, ..params(count) };
         let mut parts = Parts::new(at, limits, params);
         let cols = problem.cols() as u64;
         parts.bind(Slot::Sums, Argument::Workspace, 4, first * layout.record(), count * layout.record())?;
@@ -59,4 +62,14 @@ pub(super) fn push(
             return Ok(());
         }
     }
+}
+
+/// Records that a lane may add up, of `chunks`: fewer where a driver counts the steps of loops. At least 1.
+fn most_counted(limits: &Limits, chunks: u64, counted: impl Fn(u64) -> u64) -> u64 {
+    let most = limits.most_steps();
+    let mut records = chunks.max(1);
+    while records > 1 && counted(records) > most {
+        records = records.div_ceil(2);
+    }
+    records
 }

@@ -11,14 +11,16 @@ mod norm;
 mod params;
 mod parts;
 mod pointwise;
+mod steps;
 #[cfg(test)]
 mod tests;
 mod tiling;
 
 pub(super) use params::Params;
 
+use super::adapter::refused;
 use super::compose::{Kernel, Slot};
-use crate::{Argument, Pass, Problem, Result, Std};
+use crate::{Argument, Pass, Problem, Refusal, Result, Std};
 use parts::Parts;
 use tiling::{Layout, Tiling};
 
@@ -51,12 +53,19 @@ pub(super) struct Limits {
     pub(super) workgroups: u64,
     /// Whether it has subgroup operations.
     pub(super) subgroups: bool,
+    /// Steps that a lane may take in all loops of a kernel together, if the driver counts them: `adapter::loop_steps`.
+    pub(super) loop_steps: Option<u64>,
 }
 
 impl Limits {
     /// Bytes of an argument that can be bound wherever it begins.
     const fn budget(&self) -> u64 {
         self.binding.saturating_sub(self.alignment + 4)
+    }
+
+    /// The same, where a driver that does not count is one that allows any number.
+    fn most_steps(&self) -> u64 {
+        self.loop_steps.unwrap_or(u64::MAX)
     }
 
     /// Bytes that the rows of a chunk may span, so that every device of usual limits cuts the same chunks.
@@ -133,7 +142,7 @@ pub(super) fn forward(problem: &Problem, at: &Arguments, limits: &Limits) -> Res
         dispatches.push(parts.dispatch(kernel, tiling.workgroups(problem, Pass::Forward, count)));
         first += count;
     }
-    Ok(dispatches)
+    complete(dispatches, limits)
 }
 
 /// The dispatches of a backward, to be recorded one behind the other.
@@ -168,7 +177,17 @@ pub(super) fn backward(problem: &Problem, at: &Arguments, limits: &Limits) -> Re
         first += count;
     }
     fold::push(problem, at, limits, &layout, tiling.chunks(problem, rows), &mut dispatches)?;
-    Ok(dispatches)
+    complete(dispatches, limits)
+}
+
+/// Refuses dispatches of which the driver would skip a part.
+fn complete(dispatches: Vec<Dispatch>, limits: &Limits) -> Result<Vec<Dispatch>> {
+    let Some(limit) = limits.loop_steps else { return Ok(dispatches) };
+    let needed = dispatches.iter().map(|dispatch| steps::of(dispatch.kernel, &dispatch.params)).max();
+    match needed {
+        Some(needed) if needed > limit => Err(refused(Refusal::LoopSteps { needed, limit })),
+        _ => Ok(dispatches),
+    }
 }
 
 /// Bytes of workspace that a call needs, whatever gradients it asks for and wherever its buffers begin.

@@ -102,6 +102,21 @@ impl Tiling {
         Self { steps: rows * tiles, ..self }
     }
 
+    /// With fewer rows of a team, or tiles of a workgroup.
+    pub(super) fn with_steps(self, problem: &Problem, steps: u64) -> Self {
+        match self.form {
+            Form::Kept | Form::Long => Self { steps, ..self },
+            Form::First => {
+                let tiles = tiles(problem);
+                if steps <= tiles {
+                    Self { steps, slabs: tiles.div_ceil(steps), ..self }
+                } else {
+                    Self { steps: steps / tiles * tiles, ..self }
+                }
+            }
+        }
+    }
+
     /// Rows of a workgroup that are gone through side by side.
     pub(super) const fn teams(&self) -> u64 {
         match self.form {

@@ -6,11 +6,19 @@ const ROWS: [usize; 9] = [1, 2, 7, 64, 255, 4096, 70_001, 1 << 20, 1 << 25];
 const COLS: [usize; 12] = [1, 2, 3, 8, 17, 64, 768, 4096, 8192, 16_384, 65_536, 262_144];
 /// Where every argument begins: aligned to anything, to 16 bytes, and to an element.
 const OFFSETS: [u64; 3] = [0, 4096 + 16, 4];
-/// Those of WebGPU, of a device that binds nearly everything at once, and of one that binds little.
-const LIMITS: [Limits; 3] = [
-    Limits { alignment: 256, binding: 128 << 20, workgroups: 65_535, subgroups: false },
-    Limits { alignment: 32, binding: (1 << 31) - 4, workgroups: 65_535, subgroups: true },
-    Limits { alignment: 256, binding: 2 << 20, workgroups: 65_535, subgroups: true },
+/// Those of WebGPU, of a device that binds nearly everything at once, of one that binds little, and of Mesa's llvmpipe,
+/// which counts the steps of loops.
+const LIMITS: [Limits; 4] = [
+    Limits { alignment: 256, binding: 128 << 20, workgroups: 65_535, subgroups: false, loop_steps: None },
+    Limits { alignment: 32, binding: (1 << 31) - 4, workgroups: 65_535, subgroups: true, loop_steps: None },
+    Limits { alignment: 256, binding: 2 << 20, workgroups: 65_535, subgroups: true, loop_steps: None },
+    Limits {
+        alignment: 16,
+        binding: 128 << 20,
+        workgroups: 65_535,
+        subgroups: true,
+        loop_steps: Some(65_535),
+    },
 ];
 
 type Plan = fn(&Problem, &Arguments, &Limits) -> Result<Vec<Dispatch>>;
@@ -58,6 +66,8 @@ fn within_limits(dispatch: &Dispatch, limits: &Limits) {
     assert!(x * y >= all && x * (y - 1) < all, "{dispatch:?}");
     let declared = dispatch.kernel.declared();
     assert!(declared.len() <= 8, "{dispatch:?}");
+    let steps = steps::of(dispatch.kernel, &dispatch.params);
+    assert!(steps <= limits.most_steps(), "{steps} steps: {dispatch:?}");
     for (i, binding) in dispatch.bindings.iter().enumerate() {
         assert!(binding.start.is_multiple_of(limits.alignment), "{dispatch:?}");
         assert!(binding.bytes > 0 && binding.bytes <= limits.binding, "{dispatch:?}");
@@ -260,6 +270,51 @@ fn a_row_beyond_a_binding_is_an_error() -> Result<()> {
         let at = arguments(&problem, Pass::Forward, 0);
         let refused = forward(&problem, &at, &limits).err();
         assert!(matches!(refused, Some(Error::RowTooLarge { limit: 2_097_152, .. })), "{refused:?}");
+    }
+    Ok(())
+}
+
+/// A lane takes one row after the other: with all those of a chunk of the other devices it would take too many steps.
+#[test]
+fn chunks_of_long_rows_are_smaller_where_steps_are_counted() -> Result<()> {
+    for (op, rows, cols, inner) in [
+        (Op::RmsNorm, 1 << 13, 200_001, 1),
+        (Op::LayerNorm, 1 << 13, 100_001, 1),
+        (Op::LayerNorm, 1 << 14, 4096, 49),
+    ] {
+        let problem = Problem::new(op, rows, cols).inner(inner).build()?;
+        let all = |limits: &Limits| backward(&problem, &arguments(&problem, Pass::Backward, 0), limits);
+        let most =
+            |dispatches: &[Dispatch]| dispatches.iter().map(|one| steps::of(one.kernel, &one.params)).max();
+        assert!(most(&all(&LIMITS[1])?) > Some(65_535), "{problem:?} is no case of it");
+        assert!(most(&all(&LIMITS[3])?) <= Some(65_535), "{problem:?}");
+        check(&problem)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_row_of_too_many_steps_is_refused() -> Result<()> {
+    for (op, cols, inner) in
+        [(Op::LayerNorm, 12_000_000, 1), (Op::RmsNorm, 2_000_001, 1), (Op::RmsNorm, 600_000, 3)]
+    {
+        let problem = Problem::new(op, 1, cols).inner(inner).build()?;
+        for (plan, pass) in [(forward as Plan, Pass::Forward), (backward as Plan, Pass::Backward)] {
+            let refused = plan(&problem, &arguments(&problem, pass, 0), &LIMITS[3]).err();
+            let reason = Refusal::LoopSteps { needed: 0, limit: 65_535 };
+            let Some(Error::BackendUnavailable { reason: found, .. }) = refused else {
+                panic!("{problem:?} {pass:?}: {refused:?}")
+            };
+            assert_eq!(
+                core::mem::discriminant(&found),
+                core::mem::discriminant(&reason),
+                "{problem:?} {pass:?}"
+            );
+            assert!(
+                plan(&problem, &arguments(&problem, pass, 0), &LIMITS[1]).is_ok(),
+                "{problem:?} {pass:?}"
+            );
+        }
     }
     Ok(())
 }

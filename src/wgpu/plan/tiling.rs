@@ -1,7 +1,7 @@
 //! How workgroups lie over the tensors, for both families of ops, and where they leave partial sums.
 
-use super::super::compose::{AHEAD, Body, Curve, Form};
-use super::{Limits, Params, geometry, norm, pointwise};
+use super::super::compose::{AHEAD, Body, Curve, Form, Kernel};
+use super::{Limits, Params, geometry, norm, pointwise, steps};
 use crate::{Op, Pass, Problem};
 
 /// Which kernels an op has.
@@ -43,8 +43,30 @@ impl Tiling {
             Family::Pointwise(curve) => {
                 Self::Pointwise(curve, pointwise::Tiling::backward(problem, wide, bytes))
             }
-            Family::Norm { center } => Self::Norm { center, tiling: norm::Tiling::backward(problem, bytes) },
+            Family::Norm { center } => {
+                let tiling = Self::Norm { center, tiling: norm::Tiling::backward(problem, bytes) };
+                tiling.within(problem, wide, limits)
+            }
         }
+    }
+
+    /// Fewer rows one after the other, where a lane would go round its loops more often than the driver lets it.
+    fn within(self, problem: &Problem, wide: bool, limits: &Limits) -> Self {
+        let Self::Norm { center, tiling } = self else { return self };
+        let body = self.body(Pass::Backward, limits);
+        let kernel = Kernel { body, dtype: problem.dtype(), wide, in_place: false, shared: false };
+        let counted = |steps: u64| {
+            let params = super::part_params(problem, &self, problem.rows() as u64);
+            steps::of(kernel.normalized(), &Params { steps: steps as u32, ..params })
+        };
+        let most = limits.most_steps();
+        if counted(tiling.steps) <= most {
+            return self;
+        }
+        // Each step takes as many; the first has what comes once.
+        let each = counted(2) - counted(1);
+        let steps = most.saturating_sub(counted(0)) / each.max(1);
+        Self::Norm { center, tiling: tiling.with_steps(problem, steps.max(1)) }
     }
 
     /// Whole rows of a chunk; 0 where a row has several chunks.

@@ -140,7 +140,7 @@ typedef struct dyt_forward_args {
     void *rstd;
 } dyt_forward_args;
 
-// The buffers of a backward. NULL where absent: a gradient that is not asked for costs nothing.
+// The buffers of a backward. NULL where absent: a gradient that is not asked for is not written.
 //
 // The gradients of parameters are f32, whatever the parameters are.
 typedef struct dyt_backward_args {

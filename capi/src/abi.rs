@@ -145,7 +145,7 @@ pub struct dyt_forward_args {
     pub rstd: *mut c_void,
 }
 
-/// The buffers of a backward. NULL where absent: a gradient that is not asked for costs nothing.
+/// The buffers of a backward. NULL where absent: a gradient that is not asked for is not written.
 ///
 /// The gradients of parameters are f32, whatever the parameters are.
 #[derive(Clone, Copy, Debug)]

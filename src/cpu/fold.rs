@@ -200,6 +200,8 @@ impl Partials {
         if self.is_direct() {
             (dgamma, dbeta) = (core::ptr::null_mut(), core::ptr::null_mut());
         }
+        // Without rows there is no workspace, and nothing but zeros.
+        let totals = [dalpha, dshift].map(|output| !output.is_null() && self.chunks > 0);
         let fold = Shared(Fold::<T> {
             partials: self,
             dx,
@@ -207,12 +209,12 @@ impl Partials {
             sign,
             accumulate,
             outputs: [dgamma, dbeta],
-            // Without rows there is no workspace, and nothing but zeros.
-            totals: [dalpha, dshift].map(|output| !output.is_null() && self.chunks > 0),
+            totals,
             block: 0,
         });
         let blocks = self.cols.div_ceil(BLOCK);
-        let tasks = if [dgamma, dbeta, dalpha, dshift].iter().all(|p| p.is_null()) { 0 } else { blocks };
+        let nothing = dgamma.is_null() && dbeta.is_null() && totals == [false; 2];
+        let tasks = if nothing { 0 } else { blocks };
         self.team.for_each(tasks, |block| isa.run(Fold { block, ..fold.get() }));
         for (k, output) in [(2, dalpha), (3, dshift)] {
             if output.is_null() {

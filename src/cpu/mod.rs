@@ -1,5 +1,7 @@
 //! The CPU: one generic body a family, compiled for each level; large calls on several threads.
 
+#![allow(clippy::needless_range_loop, reason = "kernels count rows and vectors in several arrays at once")]
+
 mod cache;
 mod choices;
 mod fold;

@@ -7,8 +7,7 @@ use crate::error::Argument;
 use crate::view::{View, ViewMut};
 use crate::{DType, Error, Problem, Result};
 
-/// The buffers of a backward call, by name. Every gradient is optional, and one not asked for is neither gathered nor
-/// stored: it costs no memory traffic.
+/// The buffers of a backward call, by name. Every gradient is optional, and one not asked for is not written.
 ///
 /// With h = dy·gamma, and sums over all rows unless over the columns of one:
 ///

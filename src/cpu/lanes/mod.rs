@@ -49,7 +49,7 @@ pub(crate) trait Register: Copy + 'static {
     /// How many entries of a table [`Self::lookup`] chooses from in one or two instructions; 0 where a lookup takes so many
     /// that other ways are faster.
     const ENTRIES: usize;
-    /// What the powers of [`Self::exp2`] are multiplied by, a power of two.
+    /// What the powers of [`Self::exp2_parts`] are multiplied by, a power of two.
     const UP: f32;
 
     /// Runs `kernel` in a function with the level's target features.

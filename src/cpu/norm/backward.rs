@@ -321,7 +321,6 @@ impl<T: Stored, const CENTER: bool> Write<T, CENTER> {
     }
 
     #[inline(always)]
-    #[expect(clippy::too_many_arguments, reason = "what a loop is about")]
     fn block<R: Register, P: Stored, const N: usize, const WHOLE: bool, const PAST: bool>(
         &self,
         fit: &Fit,

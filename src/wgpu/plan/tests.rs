@@ -301,15 +301,11 @@ fn a_row_of_too_many_steps_is_refused() -> Result<()> {
         let problem = Problem::new(op, 1, cols).inner(inner).build()?;
         for (plan, pass) in [(forward as Plan, Pass::Forward), (backward as Plan, Pass::Backward)] {
             let refused = plan(&problem, &arguments(&problem, pass, 0), &LIMITS[3]).err();
-            let reason = Refusal::LoopSteps { needed: 0, limit: 65_535 };
-            let Some(Error::BackendUnavailable { reason: found, .. }) = refused else {
-                panic!("{problem:?} {pass:?}: {refused:?}")
-            };
-            assert_eq!(
-                core::mem::discriminant(&found),
-                core::mem::discriminant(&reason),
-                "{problem:?} {pass:?}"
+            let too_many = matches!(
+                refused,
+                Some(Error::BackendUnavailable { reason: Refusal::LoopSteps { limit: 65_535, .. }, .. })
             );
+            assert!(too_many, "{problem:?} {pass:?}: {refused:?}");
             assert!(
                 plan(&problem, &arguments(&problem, pass, 0), &LIMITS[1]).is_ok(),
                 "{problem:?} {pass:?}"

@@ -127,9 +127,3 @@ def plain(function, shift, limit, degree, entries, bits):
                         for a in x)
         rows[:, k] = c
     return rows, errors
-
-
-def powers(factor, entries):
-    """Bits of factor * 2^64 * 2^(k/entries), less by k * 2^23/entries, for k from 0."""
-    values = [factor * 2 ** (64 + mpf(k) / entries) for k in range(entries)]
-    return [int(numpy.float32(float(v)).view(numpy.uint32)) - k * 2**23 // entries for k, v in enumerate(values)]

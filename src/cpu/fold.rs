@@ -284,17 +284,24 @@ impl<T: Stored> Kernel for Fold<T> {
 }
 
 impl<T: Stored> Fold<T> {
-    /// Sum `k` of the columns `at` over all chunks.
+    /// Sum `k` of these columns in the first chunk.
     #[inline(always)]
-    fn sum<R: Register>(&self, k: usize, head: usize, columns: Columns, at: At) -> Lanes<R> {
-        if self.partials.chunks == 1 {
-            let sums = Sums { head, ..self.partials.chunk(0) };
-            return sums.block::<R>(k, columns).load(at);
+    fn first<R: Register>(&self, k: usize, head: usize, columns: Columns) -> Slots {
+        Sums { head, ..self.partials.chunk(0) }.block::<R>(k, columns)
+    }
+
+    /// The sum over all chunks of the columns `at`, of which `first` is that of the first chunk.
+    #[inline(always)]
+    fn sum<R: Register>(&self, first: Slots, at: At) -> Lanes<R> {
+        let Partials { chunks, count, cols, .. } = self.partials;
+        match chunks {
+            0 => return Lanes::splat(0.0),
+            1 => return first.load(at),
+            _ => {}
         }
-        let mut sum = Compensated::new(Lanes::splat(0.0));
-        for chunk in 0..self.partials.chunks {
-            let sums = Sums { head, ..self.partials.chunk(chunk) };
-            sum.add(sums.block::<R>(k, columns).load(at));
+        let mut sum = Compensated::new(first.load(at));
+        for chunk in 1..chunks {
+            sum.add(first.shifted(chunk * count * room(cols)).load(at));
         }
         sum.lanes()
     }
@@ -310,13 +317,14 @@ impl<T: Stored> Fold<T> {
         factor: Lanes<R>,
         output: *mut f32,
     ) {
+        let first = self.first::<R>(k, head, columns);
         for at in columns.whole::<R>() {
             // SAFETY: the columns exist.
-            unsafe { self.put::<R>(output, at, self.sum(k, head, columns, at) * factor) };
+            unsafe { self.put::<R>(output, at, self.sum(first, at) * factor) };
         }
         for at in columns.ragged::<R>() {
             // SAFETY: the columns exist.
-            unsafe { self.put::<R>(output, at, self.sum(k, head, columns, at) * factor) };
+            unsafe { self.put::<R>(output, at, self.sum(first, at) * factor) };
         }
     }
 
@@ -358,9 +366,10 @@ impl<T: Stored> Fold<T> {
     #[inline(always)]
     fn dot_with<R: Register, P: Stored>(&self, k: usize, columns: Columns, gamma: Values<P, 1>) -> f32 {
         let (mut total, zero) = (Compensated::new(Lanes::splat(0.0)), Lanes::splat(0.0));
+        let first = self.first::<R>(k, 0, columns);
         let (mut sum, mut steps) = (zero, 0);
         for at in columns.whole::<R>() {
-            sum = gamma.load::<R, true>(0, at).mul_add(self.sum(k, 0, columns, at), sum);
+            sum = gamma.load::<R, true>(0, at).mul_add(self.sum(first, at), sum);
             steps += 1;
             if steps == STEPS {
                 total.add(sum);
@@ -368,7 +377,7 @@ impl<T: Stored> Fold<T> {
             }
         }
         for at in columns.ragged::<R>() {
-            let term = gamma.load::<R, false>(0, at) * self.sum(k, 0, columns, at);
+            let term = gamma.load::<R, false>(0, at) * self.sum(first, at);
             // The lanes behind the last column repeat another.
             sum = sum + term.keep(T::mask(at.n));
         }

@@ -40,6 +40,12 @@ impl Slots {
         Self(first)
     }
 
+    /// The slots that begin so many values further on.
+    #[inline(always)]
+    pub(crate) const fn shifted(self, values: usize) -> Self {
+        Self(self.0.wrapping_add(values))
+    }
+
     /// The first slot.
     #[inline(always)]
     pub(crate) const fn pointer(self) -> *const f32 {

@@ -171,8 +171,7 @@ impl<T: Stored, const CENTER: bool> Kernel for Backward<T, CENTER> {
                     let target = dx.target(first + at, columns, &mut stage);
                     let (x, dy) = (self.arguments.x.from(first + at), self.arguments.dy.from(first + at));
                     let sums = [sums.block::<R>(0, columns), sums.block::<R>(1, columns)];
-                    let ahead = group;
-                    let write = Write::<T, CENTER> { x, dy, dx: target, sums, ahead };
+                    let write = Write::<T, CENTER> { x, dy, dx: target, sums, ahead: group };
                     for rows in Ordinary::new(&fit.strays[at..at + side]) {
                         with_form!(params, stream, |values, PAST| write
                             .rows::<R, _, PAST>(&fit, at, rows, columns, begins, values));

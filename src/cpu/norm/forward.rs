@@ -95,14 +95,6 @@ struct Fit {
     strays: [bool; GROUP],
 }
 
-impl Fit {
-    /// The rows from `at` on, `n` at most, that go the usual way.
-    #[inline(always)]
-    fn ordinary(&self, at: usize, n: usize) -> Ordinary<'_> {
-        Ordinary::new(&self.strays[at..at + n])
-    }
-}
-
 impl<T: Stored, const CENTER: bool> Kernel for Forward<T, CENTER> {
     type Output = ();
 
@@ -134,9 +126,8 @@ impl<T: Stored, const CENTER: bool> Kernel for Forward<T, CENTER> {
                 for at in (0..n).step_by(choices::STAGE_ROWS) {
                     let side = choices::STAGE_ROWS.min(n - at);
                     let target = output.target(first + at, columns, &mut stage);
-                    let ahead = group;
-                    let write = Write::<T, CENTER> { x: x.from(first + at), y: target, ahead };
-                    for rows in fit.ordinary(at, side) {
+                    let write = Write::<T, CENTER> { x: x.from(first + at), y: target, ahead: group };
+                    for rows in Ordinary::new(&fit.strays[at..at + side]) {
                         with_form!(params, stream, |values, PAST| write
                             .rows::<R, _, PAST>(&fit, at, rows, columns, values));
                         for r in rows.begin..rows.end {

@@ -84,33 +84,30 @@ impl<T: Stored, C: Curve> Write<'_, T, C> {
     ) {
         side_by_side!(const { choices::rows::<R, T>(Work::PointwiseForward) }, n, |row, SIDE| {
             for at in columns.whole::<R>() {
-                self.block::<R, SIDE, true, PAST>(
-                    row,
-                    at,
-                    values.load::<R, true>(0, at),
-                    values.load::<R, true>(1, at),
-                );
+                self.with::<R, P, SIDE, true, PAST>(row, at, values);
             }
             for at in columns.ragged::<R>() {
                 if columns.overlap {
-                    self.block::<R, SIDE, true, PAST>(
-                        row,
-                        at,
-                        values.load::<R, true>(0, at),
-                        values.load::<R, true>(1, at),
-                    );
+                    self.with::<R, P, SIDE, true, PAST>(row, at, values);
                 } else {
-                    self.block::<R, SIDE, false, PAST>(
-                        row,
-                        at,
-                        values.load::<R, false>(0, at),
-                        values.load::<R, false>(1, at),
-                    );
+                    self.with::<R, P, SIDE, false, PAST>(row, at, values);
                 }
             }
         });
     }
 
+    #[inline(always)]
+    fn with<R: Register, P: Stored, const N: usize, const WHOLE: bool, const PAST: bool>(
+        &self,
+        row: usize,
+        at: At,
+        values: Values<P, 2>,
+    ) {
+        let (gamma, beta) = (values.load::<R, WHOLE>(0, at), values.load::<R, WHOLE>(1, at));
+        self.block::<R, N, WHOLE, PAST>(row, at, gamma, beta);
+    }
+
+    /// `N` rows from `row` on, of one vector.
     #[inline(always)]
     pub(super) fn block<R: Register, const N: usize, const WHOLE: bool, const PAST: bool>(
         &self,

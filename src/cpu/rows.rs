@@ -220,7 +220,8 @@ impl<T: Stored> Rows<T> {
         #[cfg(debug_assertions)]
         assert!(
             self.bounds.0 <= p.addr() && p.addr() + n * size_of::<T>() <= self.bounds.1,
-            "{self:?} {p:?}"
+            "{n} elements at {p:?}, of {:x?}",
+            self.bounds
         );
         let _ = n;
         p

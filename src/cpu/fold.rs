@@ -21,11 +21,12 @@ const fn room(cols: usize) -> usize {
     cols.next_multiple_of(MAX_LANES) + MAX_LANES
 }
 
-/// Bytes of the workspace of a backward.
+/// Bytes of the workspace of a backward. Where there cannot be so many, no workspace is large enough.
 pub(crate) fn workspace_bytes(problem: &Problem) -> usize {
-    let values = plan::chunks(problem) * plan::sums(problem) * room(problem.cols());
+    let values =
+        plan::chunks(problem).saturating_mul(plan::sums(problem)).saturating_mul(room(problem.cols()));
     // As many as it takes to begin at a line of the cache.
-    if values == 0 { 0 } else { values * size_of::<f32>() + LINE }
+    if values == 0 { 0 } else { values.saturating_mul(size_of::<f32>()).saturating_add(LINE) }
 }
 
 /// The sums of one chunk: a value for each column, in the order of a kernel's lanes.
@@ -36,6 +37,8 @@ pub(crate) struct Sums {
     count: usize,
     /// Values of each sum.
     values: usize,
+    /// Columns.
+    cols: usize,
     /// Columns of the ragged vector at the begin, if there is one.
     pub(crate) head: usize,
     /// Whether the lanes of a vector are its even columns, then its odd ones.
@@ -60,15 +63,23 @@ impl Sums {
     /// Sets all sums to 0.
     #[inline(always)]
     pub(crate) fn clear(&self) {
-        self.clear_slots(plan::Range { begin: 0, end: self.values });
+        self.clear_slots(0, self.values);
     }
 
-    /// Sets all sums at some slots to 0.
+    /// Sets the sums of some columns to 0, where slots stand in their order. Vectors are read whole: what lies behind the last
+    /// column is set too.
     #[inline(always)]
-    pub(crate) fn clear_slots(&self, slots: plan::Range) {
+    pub(crate) fn clear_columns(&self, cols: plan::Range) {
+        let last = cols.end == self.cols;
+        let end = if last { cols.end.next_multiple_of(MAX_LANES) } else { cols.end };
+        self.clear_slots(cols.begin, end);
+    }
+
+    #[inline(always)]
+    fn clear_slots(&self, begin: usize, end: usize) {
         for first in &self.first[..self.count] {
             // SAFETY: as in `block`.
-            unsafe { first.add(slots.begin).write_bytes(0, slots.len()) }
+            unsafe { first.add(begin).write_bytes(0, end - begin) }
         }
     }
 
@@ -179,7 +190,7 @@ impl Partials {
             }
         }
         let values = if self.is_direct() { self.cols } else { room };
-        Sums { first, count: self.count, values, head: 0, split: self.split }
+        Sums { first, count: self.count, values, cols: self.cols, head: 0, split: self.split }
     }
 
     /// Adds up the chunks and writes, or adds to, the gradients that are asked for. The kernels wrote dx to `dx`; the sums
@@ -197,6 +208,10 @@ impl Partials {
         accumulate: bool,
     ) {
         let &BackwardPtrs { mut dgamma, mut dbeta, dalpha, dshift, .. } = wanted;
+        if self.chunks == 0 && accumulate {
+            // Nothing is added, and so nothing is written.
+            return;
+        }
         if self.is_direct() {
             (dgamma, dbeta) = (core::ptr::null_mut(), core::ptr::null_mut());
         }
@@ -206,7 +221,8 @@ impl Partials {
             partials: self,
             dx,
             gamma,
-            sign,
+            // 0 has none.
+            sign: if self.chunks == 0 { 1.0 } else { sign },
             accumulate,
             outputs: [dgamma, dbeta],
             totals,

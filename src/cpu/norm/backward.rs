@@ -149,7 +149,8 @@ impl<T: Stored, const CENTER: bool> Kernel for Backward<T, CENTER> {
         if same {
             write_tile = read_tile;
         }
-        let group = if one_read && one_write { STAGE_ROWS } else { GROUP };
+        // By the columns alone: rows that stray join the sums behind their group, and so their place follows from it.
+        let group = if one_read { STAGE_ROWS } else { GROUP };
         let (mut fit, mut begun) = (Fit::ZERO, false);
         for first in (rows.begin..rows.end).step_by(group) {
             let n = group.min(rows.end - first);

@@ -46,7 +46,7 @@ pub(super) unsafe fn forward<T: Stored, C>(arguments: &Forward<T, C>, tile: Tile
 pub(super) unsafe fn backward<T: Stored, C>(arguments: &Backward<T, C>, tile: Tile, sums: &Sums) {
     let &Backward { dy, x, dx, gamma, alpha, inner, .. } = arguments;
     let alpha = f64::from(alpha);
-    sums.clear_slots(tile.cols);
+    sums.clear_columns(tile.cols);
     for c in tile.cols.begin..tile.cols.end {
         // SAFETY: the caller's promise.
         let gamma = f64::from(unsafe { gamma.value(c) });

@@ -83,7 +83,7 @@ impl<T: Stored, C: Curve> Kernel for BackwardTile<T, C> {
     unsafe fn run<R: Register>(self) {
         let Self { arguments: Backward { dy, x, dx, gamma, alpha, shift, inner, .. }, tile, sums } = self;
         let curve = C::new::<R, f32>(alpha, shift);
-        sums.clear_slots(tile.cols);
+        sums.clear_columns(tile.cols);
         for row in tile.rows.begin..tile.rows.end {
             for c in tile.cols.begin..tile.cols.end {
                 // SAFETY: gamma has a value a channel.

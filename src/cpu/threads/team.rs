@@ -18,7 +18,12 @@ static FIRST_PROCESS: AtomicU32 = AtomicU32::new(0);
 /// Notes the process. A device is opened before any call, and so before a fork that a call has to know of.
 pub(crate) fn device_opened() {
     // Another value means that a device has been opened before.
-    let _ = FIRST_PROCESS.compare_exchange(0, std::process::id(), Ordering::Relaxed, Ordering::Relaxed);
+    let _ = FIRST_PROCESS.compare_exchange(0, process_id(), Ordering::Relaxed, Ordering::Relaxed);
+}
+
+/// The number of this process; 0 where there are none.
+fn process_id() -> u32 {
+    if cfg!(target_family = "wasm") { 0 } else { std::process::id() }
 }
 
 /// The threads of one call.
@@ -50,7 +55,7 @@ impl Team {
         if limit <= 1 {
             return Self::ALONE;
         }
-        let process = std::process::id();
+        let process = process_id();
         // In a forked child rayon takes a thread for one of a pool whose other threads are gone.
         let forked = process != FIRST_PROCESS.load(Ordering::Relaxed);
         if !forked && rayon::current_thread_index().is_some() {

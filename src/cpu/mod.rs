@@ -17,6 +17,7 @@ mod rows;
 mod stage;
 mod stored;
 mod sum;
+mod sums;
 // Elsewhere nothing is streamed.
 #[cfg(all(test, target_arch = "x86_64"))]
 mod tests;

@@ -6,7 +6,6 @@ use super::forward::Ordinary;
 use super::projections::Projections;
 use super::stats::{Norm, Statistics, strays};
 use crate::cpu::choices::{self, GROUP, STAGE_ROWS, Work, side_by_side};
-use crate::cpu::fold::Sums;
 use crate::cpu::lanes::{Kernel, Lanes, Register};
 use crate::cpu::param::{Param, Sources, Values, with_form};
 use crate::cpu::plan::Range;
@@ -14,6 +13,7 @@ use crate::cpu::rows::{At, Columns, Rows};
 use crate::cpu::stage::{Output, Stage};
 use crate::cpu::stored::Stored;
 use crate::cpu::sum::Compensated;
+use crate::cpu::sums::Sums;
 use crate::cpu::tile::{BLOCK, Slots, Tiles};
 
 /// The arguments of a norm's backward.

@@ -6,7 +6,6 @@
 
 use super::Backward;
 use crate::cpu::choices::{self, STAGE_ROWS};
-use crate::cpu::fold::Sums;
 use crate::cpu::lanes::{Kernel, Lanes, Register};
 use crate::cpu::math::Curve;
 use crate::cpu::param::{Sources, Values, with_form};
@@ -14,6 +13,7 @@ use crate::cpu::plan::Tile;
 use crate::cpu::rows::{At, Columns, Rows};
 use crate::cpu::stage::Stage;
 use crate::cpu::stored::Stored;
+use crate::cpu::sums::Sums;
 use crate::cpu::tile::{Slots, Tiles};
 
 /// The backward of one tile of one chunk of rows.

@@ -2,10 +2,10 @@
 //! in f64.
 
 use super::{Backward, Forward};
-use crate::cpu::fold::Sums;
 use crate::cpu::plan::Tile;
 use crate::cpu::rows::Rows;
 use crate::cpu::stored::Stored;
+use crate::cpu::sums::Sums;
 
 /// The element `s` of channel `c`, as rows that begin with it.
 fn element<T: Stored>(rows: Rows<T>, row: usize, c: usize, inner: usize, s: usize) -> Rows<T> {

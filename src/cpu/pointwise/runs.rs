@@ -3,7 +3,6 @@
 use super::forward::Write;
 use super::{Backward, Forward};
 use crate::cpu::choices::STEPS;
-use crate::cpu::fold::Sums;
 use crate::cpu::lanes::{Kernel, Lanes, Register};
 use crate::cpu::math::Curve;
 use crate::cpu::plan::Tile;
@@ -11,6 +10,7 @@ use crate::cpu::rows::{At, Columns, Rows};
 use crate::cpu::stage::{Output, Stage};
 use crate::cpu::stored::Stored;
 use crate::cpu::sum::Compensated;
+use crate::cpu::sums::Sums;
 
 /// The run of channel `c` of row `row`.
 #[inline(always)]

@@ -2,7 +2,6 @@
 
 use super::{Vectors, channels, for_tiles, gathered, line, spread, statistics, vector};
 use crate::cpu::choices::STEPS;
-use crate::cpu::fold::Sums;
 use crate::cpu::lanes::{Kernel, Lanes, MAX_LANES, Register};
 use crate::cpu::norm::backward::{Arguments, Parts};
 use crate::cpu::norm::exact;
@@ -10,6 +9,7 @@ use crate::cpu::plan::Range;
 use crate::cpu::rows::{At, load_part};
 use crate::cpu::stored::Stored;
 use crate::cpu::sum::Compensated;
+use crate::cpu::sums::Sums;
 
 /// The backward of one chunk of tiles.
 #[derive(Clone, Copy, Debug)]

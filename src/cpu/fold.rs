@@ -211,8 +211,8 @@ impl<T: Stored> Fold<T> {
             1 => return first.load(at),
             _ => {}
         }
-        let mut sum = Compensated::new(first.load(at));
-        for chunk in 1..chunks {
+        let mut sum = Compensated::new(Lanes::splat(0.0));
+        for chunk in 0..chunks {
             sum.add(first.shifted(chunk * count * room(cols)).load(at));
         }
         sum.lanes()

@@ -271,7 +271,7 @@ pub(crate) struct BackwardPtrs {
 }
 
 impl BackwardPtrs {
-    /// Whether there is no gradient to write.
+    /// Whether there is no gradient to write. For host memory alone: views of other memory may have no address.
     pub(crate) fn asks_for_nothing(&self) -> bool {
         let Self { dx, dalpha, dshift, dgamma, dbeta, .. } = *self;
         dx.is_null() && [dalpha, dshift, dgamma, dbeta].iter().all(|gradient| gradient.is_null())

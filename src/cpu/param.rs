@@ -3,7 +3,7 @@
 use half::{bf16, f16};
 
 use super::choices;
-use super::lanes::{Kernel, Lanes, Register};
+use super::lanes::{Kernel, Lanes, Register, quiet};
 use super::rows::{At, Columns, load_part};
 use super::stored::Stored;
 use super::tile::Slots;
@@ -65,22 +65,21 @@ impl Param {
         }
     }
 
-    /// The value of column `c`. It is one and the same NaN for all NaN, as the rounding to bf16 needs it.
+    /// The value of column `c`, [`quiet`].
     ///
     /// # Safety
     /// The parameter has a value for it.
     #[inline(always)]
     pub(crate) unsafe fn value(self, c: usize) -> f32 {
         // SAFETY: the caller's promise.
-        let v = unsafe {
+        quiet(unsafe {
             match self {
                 Self::Absent(absent) => absent.value(),
                 Self::F32(p) => *p.add(c),
                 Self::F16(p) => (*p.add(c)).widen(),
                 Self::Bf16(p) => (*p.add(c)).widen(),
             }
-        };
-        if v.is_nan() { f32::NAN } else { v }
+        })
     }
 
     /// The values from column `begin` of a block on, as T, if they are stored so.

@@ -29,6 +29,12 @@ pub(crate) const MAX_ENTRIES: usize = 16;
 /// Bytes of a cache line.
 pub(crate) const LINE: usize = 64;
 
+/// `v`, but one and the same NaN for all NaN, as [`Register::quiet`] has it: for values that kernels do not load as vectors.
+#[inline(always)]
+pub(crate) const fn quiet(v: f32) -> f32 {
+    if v.is_nan() { f32::NAN } else { v }
+}
+
 /// Code that is compiled once for each CPU level.
 pub(crate) trait Kernel {
     /// What the kernel returns.

@@ -6,7 +6,7 @@ use super::forward::Ordinary;
 use super::projections::Projections;
 use super::stats::{Norm, Statistics, strays};
 use crate::cpu::choices::{self, GROUP, STAGE_ROWS, Work, side_by_side};
-use crate::cpu::lanes::{Kernel, Lanes, Register};
+use crate::cpu::lanes::{Kernel, Lanes, Register, quiet};
 use crate::cpu::param::{Param, Sources, Values, with_form};
 use crate::cpu::plan::Range;
 use crate::cpu::rows::{At, Columns, Rows};
@@ -30,31 +30,14 @@ pub(super) struct Arguments<T> {
     pub(super) cols: usize,
 }
 
-impl<T> Arguments<T> {
-    /// The saved mean of row `row`. It is one and the same NaN for all NaN, as the rounding to bf16 needs it.
-    ///
-    /// # Safety
-    /// The mean is null or has a value for the row.
-    #[inline(always)]
-    pub(super) unsafe fn saved_mean(&self, row: usize) -> Option<f32> {
-        // SAFETY: the caller's promise.
-        if self.mean.is_null() { None } else { Some(quiet(unsafe { *self.mean.add(row) })) }
-    }
-
-    /// The saved rstd of row `row`.
-    ///
-    /// # Safety
-    /// The rstd is null or has a value for the row.
-    #[inline(always)]
-    pub(super) unsafe fn saved_rstd(&self, row: usize) -> Option<f32> {
-        // SAFETY: the caller's promise.
-        if self.rstd.is_null() { None } else { Some(quiet(unsafe { *self.rstd.add(row) })) }
-    }
-}
-
+/// The saved mean or rstd of row `row`, [`quiet`], if it was saved.
+///
+/// # Safety
+/// `p` is null or has a value for the row.
 #[inline(always)]
-const fn quiet(v: f32) -> f32 {
-    if v.is_nan() { f32::NAN } else { v }
+unsafe fn saved(p: *const f32, row: usize) -> Option<f32> {
+    // SAFETY: the caller's promise.
+    if p.is_null() { None } else { Some(quiet(unsafe { *p.add(row) })) }
 }
 
 /// What a row's x̂ and dx are made of: x̂ = (x − m)·rstd + shift and dx = h·rstd − (x̂·b + a).
@@ -207,7 +190,7 @@ impl<T: Stored, const CENTER: bool> Backward<T, CENTER> {
     /// The processor has this level; the rows exist, with saved statistics if they are not null.
     #[inline(always)]
     unsafe fn fit<R: Register>(&self, first: usize, n: usize, tile: Slots, fresh: bool, fit: &mut Fit) {
-        let Arguments { x, dy, gamma, norm, cols, .. } = self.arguments;
+        let Arguments { x, dy, gamma, rstd, norm, cols, .. } = self.arguments;
         // SAFETY: the caller's promise.
         unsafe { self.means::<R>(first, n, &mut fit.m) };
         let mut totals = [[Compensated::ZERO; 4]; GROUP];
@@ -235,7 +218,7 @@ impl<T: Stored, const CENTER: bool> Backward<T, CENTER> {
                 sums[k] = totals[r][k].total();
             }
             // SAFETY: the caller's promise.
-            let saved = unsafe { self.arguments.saved_rstd(first + r) };
+            let saved = unsafe { saved(rstd, first + r) };
             fit.set(r, Parts::new(&norm, fit.m[r], saved, sums));
         }
     }
@@ -254,7 +237,7 @@ impl<T: Stored, const CENTER: bool> Backward<T, CENTER> {
         if !mean.is_null() {
             for r in 0..n {
                 // SAFETY: the caller's promise.
-                m[r] = unsafe { self.arguments.saved_mean(first + r) }.unwrap_or(0.0);
+                m[r] = unsafe { saved(mean, first + r) }.unwrap_or(0.0);
             }
             return;
         }

@@ -10,6 +10,7 @@ use core::marker::PhantomData;
 use half::f16;
 
 use crate::cpu::fold::Partials;
+use crate::cpu::lanes::quiet;
 use crate::cpu::launch::Launch;
 use crate::cpu::math::Curve;
 use crate::cpu::param::Param;
@@ -20,12 +21,10 @@ use crate::cpu::stored::Stored;
 use crate::cpu::threads::Shared;
 use crate::ops::{BackwardPtrs, ForwardPtrs};
 
-/// The value of a scalar argument; 0 where the op has none. It is one and the same NaN for all NaN, as the rounding to bf16
-/// needs it.
+/// The value of a scalar argument, [`quiet`]; 0 where the op has none.
 fn scalar(p: *const f32) -> f32 {
     // SAFETY: a checked argument is null or one valid f32.
-    let v = if p.is_null() { 0.0 } else { unsafe { *p } };
-    if v.is_nan() { f32::NAN } else { v }
+    if p.is_null() { 0.0 } else { quiet(unsafe { *p }) }
 }
 
 /// The arguments of a forward.

@@ -25,10 +25,9 @@ impl<T: Stored, const CENTER: bool> Kernel for Backward<T, CENTER> {
     type Output = ();
 
     #[inline(always)]
-    unsafe fn run<R: Register>(mut self) {
+    unsafe fn run<R: Register>(self) {
         self.sums.clear();
-        let (tiles, inner) = (self.tiles, self.inner);
-        for_tiles::<R, _>(&mut self, tiles, inner);
+        for_tiles::<R, _>(&self, self.tiles, self.inner);
         self.sums.settle();
     }
 }
@@ -158,7 +157,7 @@ impl<T: Stored, const CENTER: bool> Backward<T, CENTER> {
 
 impl<T: Stored, const CENTER: bool> Vectors for Backward<T, CENTER> {
     #[inline(always)]
-    fn vectors<R: Register, const N: usize, const WHOLE: bool>(&mut self, n: usize, at: At) -> bool {
+    fn vectors<R: Register, const N: usize, const WHOLE: bool>(&self, n: usize, at: At) -> bool {
         let Arguments { x, dy, dx, gamma, cols, .. } = self.arguments;
         let Some(fits) = self.fit::<R, N, WHOLE>(n, at) else { return false };
         let (x, dy) = (channels(x, n, self.inner), channels(dy, n, self.inner));
@@ -197,7 +196,7 @@ impl<T: Stored, const CENTER: bool> Vectors for Backward<T, CENTER> {
         true
     }
 
-    fn single(&mut self, n: usize, s: usize) {
+    fn single(&self, n: usize, s: usize) {
         let (arguments, inner) = (&self.arguments, self.inner);
         let Arguments { dy, x, dx, cols, .. } = *arguments;
         let lines = (line(dy, n, inner, s, cols), line(x, n, inner, s, cols));

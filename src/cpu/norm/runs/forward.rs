@@ -21,15 +21,14 @@ impl<T: Stored, const CENTER: bool> Kernel for Forward<T, CENTER> {
     type Output = ();
 
     #[inline(always)]
-    unsafe fn run<R: Register>(mut self) {
-        let (tiles, inner) = (self.tiles, self.inner);
-        for_tiles::<R, _>(&mut self, tiles, inner);
+    unsafe fn run<R: Register>(self) {
+        for_tiles::<R, _>(&self, self.tiles, self.inner);
     }
 }
 
 impl<T: Stored, const CENTER: bool> Vectors for Forward<T, CENTER> {
     #[inline(always)]
-    fn vectors<R: Register, const N: usize, const WHOLE: bool>(&mut self, n: usize, at: At) -> bool {
+    fn vectors<R: Register, const N: usize, const WHOLE: bool>(&self, n: usize, at: At) -> bool {
         let Arguments { x, y, gamma, beta, mean, rstd, norm, cols } = self.arguments;
         let (x, y) = (channels(x, n, self.inner), channels(y, n, self.inner));
         let found = statistics::<R, T, N, WHOLE, CENTER>(&norm, x, cols, at);
@@ -68,7 +67,7 @@ impl<T: Stored, const CENTER: bool> Vectors for Forward<T, CENTER> {
         true
     }
 
-    fn single(&mut self, n: usize, s: usize) {
+    fn single(&self, n: usize, s: usize) {
         let (arguments, inner) = (&self.arguments, self.inner);
         let Arguments { x, y, cols, .. } = *arguments;
         let (x, y) = (line(x, n, inner, s, cols), line(y, n, inner, s, cols));

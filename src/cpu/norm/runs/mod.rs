@@ -43,15 +43,15 @@ impl Tile {
 /// Work on a few vectors of positions.
 trait Vectors {
     /// Works on `N` vectors; false, and nothing written but statistics, if f32 may not hold the squares of a row.
-    fn vectors<R: Register, const N: usize, const WHOLE: bool>(&mut self, n: usize, at: At) -> bool;
+    fn vectors<R: Register, const N: usize, const WHOLE: bool>(&self, n: usize, at: At) -> bool;
     /// Works on one row whose squares f32 may not hold.
-    fn single(&mut self, n: usize, s: usize);
+    fn single(&self, n: usize, s: usize);
 }
 
 /// Works on the tiles that `tiles` counts. Vectors that were refused are gone through again row by row: a row has the same bits
 /// in any lane and beside any other.
 #[inline(always)]
-fn for_tiles<R: Register, K: Vectors>(kernel: &mut K, tiles: Range, inner: usize) {
+fn for_tiles<R: Register, K: Vectors>(kernel: &K, tiles: Range, inner: usize) {
     for index in tiles.begin..tiles.end {
         let Tile { n, positions } = Tile::number(index, inner);
         let Range { begin: mut s, end } = positions;

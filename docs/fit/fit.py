@@ -2,7 +2,7 @@
 
     python docs/fit/fit.py > src/cpu/math/tables.rs
 
-Needs what requirements.txt names: with those versions it prints the file as it is. docs/math.md explains the method.
+Needs what requirements.txt names. docs/math.md explains the method.
 """
 
 import sys
@@ -51,18 +51,18 @@ POLYNOMIALS = [
 # Name, function, shift, limit, degree, entries, and what `tables.centred` takes besides.
 CENTRED = [
     ("TANH_8", mpmath.tanh, 0.75, 9.2, 7, 8, {"slope": 1.0}),
-    ("TANH_16", mpmath.tanh, 0.625, 9.2, 5, 16, {"slope": 1.0}),
+    ("TANH_32", mpmath.tanh, 0.625, 9.2, 4, 32, {"slope": 1.0}),
     ("ERF_8", mpmath.erf, 0.375, 3.95, 7, 8, {"apart": 1}),
-    ("ERF_16", mpmath.erf, 0.3125, 3.95, 5, 16, {"apart": 1}),
+    ("ERF_32", mpmath.erf, 0.28125, 3.95, 4, 32, {"apart": 1}),
 ]
 # Name, function, shift, limit, degree, entries, significant bits of the storage type.
 PLAIN = [
     ("TANH_F16_8", mpmath.tanh, 0.375, 5.5, 3, 8, 11),
-    ("TANH_F16_16", mpmath.tanh, 0.4375, 5.5625, 3, 16, 11),
+    ("TANH_F16_32", mpmath.tanh, 0.4375, 5.5625, 2, 32, 11),
     ("ERF_F16_8", mpmath.erf, 0.1875, 2.75, 3, 8, 11),
-    ("ERF_F16_16", mpmath.erf, 0.21875, 2.78125, 3, 16, 11),
-    ("TANH_BF16_16", mpmath.tanh, 0.375, 4.5, 2, 16, 8),
-    ("ERF_BF16_16", mpmath.erf, 0.375, 2.5, 2, 16, 8),
+    ("ERF_F16_32", mpmath.erf, 0.1875, 2.75, 2, 32, 11),
+    ("TANH_BF16_32", mpmath.tanh, 0.3125, 4.0, 1, 32, 8),
+    ("ERF_BF16_32", mpmath.erf, 0.171875, 2.5, 1, 32, 8),
 ]
 
 

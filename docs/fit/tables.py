@@ -13,8 +13,8 @@ TINY = mpf("1e-9")
 
 def bins(shift, limit, entries):
     """{index: (low, high)} in a, for the index that ends with the highest bit of the fraction of f32(a + shift) where
-    there are 8 entries, with the two highest where there are 16."""
-    drop = {8: 22, 16: 21}[entries]
+    there are 8 entries, with the three highest where there are 32."""
+    drop = {8: 22, 32: 20}[entries]
 
     def upper_bits(v):
         return int(numpy.float32(v).view(numpy.uint32)) >> drop

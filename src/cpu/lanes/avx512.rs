@@ -108,7 +108,7 @@ const fn first_bytes(n: usize) -> u64 {
 impl Register for F32x16 {
     const LANES: usize = 16;
     const ROWS: usize = 4;
-    const ENTRIES: usize = 16;
+    const ENTRIES: usize = 32;
     // The last product of `both` then rounds once.
     const UP: f32 = 4.0;
 
@@ -196,11 +196,12 @@ impl Register for F32x16 {
     }
     #[inline(always)]
     fn lookup(self, table: &[f32; MAX_ENTRIES]) -> Self {
-        // `vpermps` looks at the low four bits of each index alone.
-        // SAFETY: as above; the load is of the table's sixteen entries.
+        // `vpermi2ps` looks at the low five bits of each index alone.
+        // SAFETY: as above; the loads are of the table's entries.
         unsafe {
-            let index = _mm512_srli_epi32::<21>(_mm512_castps_si512(self));
-            _mm512_permutexvar_ps(index, _mm512_loadu_ps(table.as_ptr()))
+            let index = _mm512_srli_epi32::<20>(_mm512_castps_si512(self));
+            let (low, high) = (_mm512_loadu_ps(table.as_ptr()), _mm512_loadu_ps(table.as_ptr().add(16)));
+            _mm512_permutex2var_ps(low, index, high)
         }
     }
     #[inline(always)]

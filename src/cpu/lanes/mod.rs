@@ -25,7 +25,7 @@ pub(crate) mod neon;
 /// The lanes of the widest level.
 pub(crate) const MAX_LANES: usize = 32;
 /// The most entries of a table that a lookup chooses from.
-pub(crate) const MAX_ENTRIES: usize = 16;
+pub(crate) const MAX_ENTRIES: usize = 32;
 /// Bytes of a cache line.
 pub(crate) const LINE: usize = 64;
 
@@ -93,7 +93,7 @@ pub(crate) trait Register: Copy + 'static {
     /// self, but one and the same NaN for each NaN, whose lower 16 bits are 0: rounding to bf16 needs no test for it then.
     fn quiet(self) -> Self;
     /// The entry of `table`, of the first [`Self::ENTRIES`], that the lowest bits of the exponent and the highest of the
-    /// fraction name: for 8 entries one bit of the fraction, for 16 two.
+    /// fraction name: for 8 entries one bit of the fraction, for 32 three.
     fn lookup(self, table: &[f32; MAX_ENTRIES]) -> Self;
     /// (s, f) with 2^self·[`Self::UP`] = s·2^f and |f| ≤ 1/2, self at most 0: s is 0 where the power is below all numbers.
     fn exp2_parts(self) -> (Self, Self);

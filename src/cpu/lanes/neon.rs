@@ -137,7 +137,7 @@ impl Register for F32x4 {
         unsafe {
             vst1q_f32(lanes.as_mut_ptr(), self);
             for lane in &mut lanes {
-                *lane = table[(lane.to_bits() >> 21) as usize % MAX_ENTRIES];
+                *lane = table[(lane.to_bits() >> 20) as usize % MAX_ENTRIES];
             }
             vld1q_f32(lanes.as_ptr())
         }

@@ -137,7 +137,7 @@ impl Register for f32x4 {
     }
     #[inline(always)]
     fn lookup(self, table: &[f32; MAX_ENTRIES]) -> Self {
-        Self::from(bits(self).to_array().map(|v| table[(v >> 21) as usize % MAX_ENTRIES]))
+        Self::from(bits(self).to_array().map(|v| table[(v >> 20) as usize % MAX_ENTRIES]))
     }
     #[inline(always)]
     fn exp2_parts(self) -> (Self, Self) {

@@ -4,7 +4,7 @@ use core::f32::consts::{FRAC_2_SQRT_PI, LOG2_E};
 
 use super::exp::exp2;
 use super::pieces::Pieces;
-use super::tables::{ERF_8, ERF_16, ERF_BF16_16, ERF_F16_8, ERF_F16_16, ERF_NEAR, LOG2_ERFC};
+use super::tables::{ERF_8, ERF_32, ERF_BF16_32, ERF_F16_8, ERF_F16_32, ERF_NEAR, LOG2_ERFC};
 use super::{Curve, horner};
 use crate::DType;
 use crate::cpu::lanes::{Lanes, Register};
@@ -38,9 +38,9 @@ impl Curve for Erf {
     #[inline(always)]
     fn new<R: Register, T: Stored>(alpha: f32, shift: f32) -> Self {
         let pieces = match (R::ENTRIES, T::DTYPE) {
-            (16, DType::F32) => Pieces::centred::<R, _, _>(&ERF_16, 1.0),
-            (16, DType::F16) => Pieces::plain::<R, _, _>(&ERF_F16_16, 1.0),
-            (16, DType::Bf16) => Pieces::plain::<R, _, _>(&ERF_BF16_16, 1.0),
+            (32, DType::F32) => Pieces::centred::<R, _, _>(&ERF_32, 1.0),
+            (32, DType::F16) => Pieces::plain::<R, _, _>(&ERF_F16_32, 1.0),
+            (32, DType::Bf16) => Pieces::plain::<R, _, _>(&ERF_BF16_32, 1.0),
             (8, DType::F32) => Pieces::centred::<R, _, _>(&ERF_8, 1.0),
             (8, _) => Pieces::plain::<R, _, _>(&ERF_F16_8, 1.0),
             _ => Pieces::NONE,
@@ -53,8 +53,8 @@ impl Curve for Erf {
         let u = self.argument(x);
         let a = u.abs();
         let y = match (R::ENTRIES, T::DTYPE) {
-            (16, DType::F16) => self.pieces.of::<R, 4>(a),
-            (16, DType::Bf16) => self.pieces.of::<R, 3>(a),
+            (32, DType::F16) => self.pieces.of::<R, 3>(a),
+            (32, DType::Bf16) => self.pieces.of::<R, 2>(a),
             (8, DType::F16 | DType::Bf16) => self.pieces.of::<R, 4>(a),
             _ => self.fine(a),
         };
@@ -85,7 +85,7 @@ impl Erf {
     #[inline(always)]
     fn fine<R: Register>(&self, a: Lanes<R>) -> Lanes<R> {
         match R::ENTRIES {
-            16 => self.pieces.about_centre::<R, 7, true>(a),
+            32 => self.pieces.about_centre::<R, 6, true>(a),
             8 => self.pieces.about_centre::<R, 9, true>(a),
             _ => {
                 let square = a * a;

@@ -4,7 +4,7 @@ use core::f32::consts::LOG2_E;
 
 use super::exp::exp2;
 use super::pieces::Pieces;
-use super::tables::{TANH_8, TANH_16, TANH_BF16_16, TANH_F16_8, TANH_F16_16, TANH_NEAR};
+use super::tables::{TANH_8, TANH_32, TANH_BF16_32, TANH_F16_8, TANH_F16_32, TANH_NEAR};
 use super::{Curve, horner};
 use crate::DType;
 use crate::cpu::lanes::{Lanes, Register};
@@ -45,9 +45,9 @@ impl Curve for Tanh {
     fn new<R: Register, T: Stored>(alpha: f32, _: f32) -> Self {
         let scale = alpha.abs();
         let pieces = match (R::ENTRIES, T::DTYPE) {
-            (16, DType::F32) => Pieces::centred::<R, _, _>(&TANH_16, scale),
-            (16, DType::F16) => Pieces::plain::<R, _, _>(&TANH_F16_16, scale),
-            (16, DType::Bf16) => Pieces::plain::<R, _, _>(&TANH_BF16_16, scale),
+            (32, DType::F32) => Pieces::centred::<R, _, _>(&TANH_32, scale),
+            (32, DType::F16) => Pieces::plain::<R, _, _>(&TANH_F16_32, scale),
+            (32, DType::Bf16) => Pieces::plain::<R, _, _>(&TANH_BF16_32, scale),
             (8, DType::F32) => Pieces::centred::<R, _, _>(&TANH_8, scale),
             (8, _) => Pieces::plain::<R, _, _>(&TANH_F16_8, scale),
             _ => Pieces::NONE,
@@ -62,9 +62,9 @@ impl Curve for Tanh {
     fn value<R: Register, T: Stored>(&self, x: Lanes<R>) -> Lanes<R> {
         let a = x.abs();
         let t = match (R::ENTRIES, T::DTYPE) {
-            (16, DType::F32) => self.pieces.about_centre::<R, 7, false>(a),
-            (16, DType::F16) => self.pieces.of::<R, 4>(a),
-            (16, DType::Bf16) => self.pieces.of::<R, 3>(a),
+            (32, DType::F32) => self.pieces.about_centre::<R, 6, false>(a),
+            (32, DType::F16) => self.pieces.of::<R, 3>(a),
+            (32, DType::Bf16) => self.pieces.of::<R, 2>(a),
             (8, DType::F32) => self.pieces.about_centre::<R, 9, false>(a),
             (8, _) => self.pieces.of::<R, 4>(a),
             (_, DType::F32) => near_or_far(a * Lanes::splat(self.scale)) * Lanes::splat(self.sign),

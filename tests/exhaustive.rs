@@ -205,7 +205,11 @@ impl Block {
             let ulp = (f64::from(got) - exact).abs() * self.per_ulp[i];
             let bound = function.bound(f64::from(self.u[i]), exact, self.per_ulp[i]);
             // The bound at infinity is 0·∞.
-            assert!(ulp == 0.0 || ulp <= bound, "{device} {function:?}({:e}, {at:#010x}) = {got:e}: {ulp} ulp", self.u[i]);
+            assert!(
+                ulp == 0.0 || ulp <= bound,
+                "{device} {function:?}({:e}, {at:#010x}) = {got:e}: {ulp} ulp",
+                self.u[i]
+            );
             if ulp > worst.ulp && exact >= f64::from(f32::MIN_POSITIVE) {
                 worst = Worst { ulp, at };
             }

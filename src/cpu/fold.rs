@@ -1,7 +1,7 @@
 //! The sums of the backward over rows. Each chunk of rows has its own, in the caller's workspace; in the second stage they
 //! are added in the order of the chunks, and become the gradients.
 
-use super::lanes::{Kernel, LINE, Lanes, MAX_LANES, Register};
+use super::lanes::{Arithmetic, Kernel, LINE, Lanes, MAX_LANES, Register};
 use super::launch::Launch;
 use super::level::Isa;
 use super::param::{Param, Sources, Values, with_values};

@@ -3,7 +3,7 @@
 use half::{bf16, f16};
 
 use super::choices;
-use super::lanes::{Kernel, Lanes, Register, quiet};
+use super::lanes::{Arithmetic, Kernel, Lanes, Register, quiet};
 use super::rows::{At, Columns, load_part};
 use super::stored::Stored;
 use super::tile::Slots;

@@ -2,7 +2,7 @@
 
 use core::ops::{Add, Sub};
 
-use super::lanes::{Lanes, Register};
+use super::lanes::{Arithmetic, Lanes, Register};
 
 /// a + b, rounded, and exactly what rounding took from it (Knuth's two-sum).
 #[inline(always)]

@@ -4,7 +4,7 @@ use core::arch::x86_64::*;
 
 use half::{bf16, f16};
 
-use super::{Kernel, MAX_ENTRIES, Register};
+use super::{Arithmetic, Kernel, MAX_ENTRIES, Register, UP};
 
 /// Proof that the CPU has AVX-512 F, BW, DQ and VL, AVX2, FMA and F16C: only [`Avx512::detect`] makes one.
 #[derive(Clone, Copy, Debug)]
@@ -105,19 +105,9 @@ const fn first_bytes(n: usize) -> u64 {
     if n >= 64 { u64::MAX } else { (1 << n) - 1 }
 }
 
-impl Register for F32x16 {
-    const LANES: usize = 16;
-    const ROWS: usize = 4;
+impl Arithmetic for F32x16 {
     const ENTRIES: usize = 32;
-    // The last product of `both` then rounds once.
-    const UP: f32 = 4.0;
 
-    // `inline(never)` has no effect on functions with target features, and a kernel is to stay a function of its own.
-    #[inline(never)]
-    unsafe fn run<K: Kernel>(kernel: K) -> K::Output {
-        // SAFETY: the caller's promise.
-        unsafe { enter(kernel) }
-    }
     #[inline(always)]
     fn splat(v: f32) -> Self {
         // SAFETY: see `F32x16`, as in all methods here.
@@ -209,7 +199,7 @@ impl Register for F32x16 {
         // SAFETY: as above.
         unsafe {
             let f = _mm512_reduce_ps::<0>(self);
-            (_mm512_scalef_ps(_mm512_set1_ps(Self::UP), _mm512_sub_ps(self, f)), f)
+            (_mm512_scalef_ps(_mm512_set1_ps(UP), _mm512_sub_ps(self, f)), f)
         }
     }
     #[inline(always)]
@@ -219,6 +209,18 @@ impl Register for F32x16 {
             let r = _mm512_rcp14_ps(self);
             _mm512_fmadd_ps(r, _mm512_fnmadd_ps(self, r, _mm512_set1_ps(1.0)), r)
         }
+    }
+}
+
+impl Register for F32x16 {
+    const LANES: usize = 16;
+    const ROWS: usize = 4;
+
+    // `inline(never)` has no effect on functions with target features, and a kernel is to stay a function of its own.
+    #[inline(never)]
+    unsafe fn run<K: Kernel>(kernel: K) -> K::Output {
+        // SAFETY: the caller's promise.
+        unsafe { enter(kernel) }
     }
     #[inline(always)]
     fn sums([a, b, c, d]: [Self; 4]) -> [f32; 4] {

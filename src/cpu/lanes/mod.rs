@@ -26,6 +26,14 @@ pub(crate) mod neon;
 pub(crate) const MAX_LANES: usize = 32;
 /// The most entries of a table that a lookup chooses from.
 pub(crate) const MAX_ENTRIES: usize = 32;
+/// The exponent of [`UP`].
+const UP_EXPONENT: u16 = 62;
+/// What powers of two are multiplied by: 2^w of the least subnormal number is then a normal one, and the square has room.
+pub(crate) const UP: f32 = f32::from_bits((127 + UP_EXPONENT as u32) << 23);
+/// The least w of 2^w where s is put together from bits: s is then the least normal number.
+const LEAST_POWER: f32 = -126.0 - UP_EXPONENT as f32;
+/// 1.5·2²³ and the exponent's bias with that of [`UP`]: added to w they leave the biased exponent of s in the low bits.
+const ROUND: f32 = 12_582_912.0 + 127.0 + UP_EXPONENT as f32;
 /// Bytes of a cache line.
 pub(crate) const LINE: usize = 64;
 
@@ -46,23 +54,11 @@ pub(crate) trait Kernel {
     unsafe fn run<R: Register>(self) -> Self::Output;
 }
 
-/// One register of f32 of a level: arithmetic lane by lane as IEEE 754 says, to nearest, with subnormals.
-pub(crate) trait Register: Copy + 'static {
-    /// Lanes of a register.
-    const LANES: usize;
-    /// Rows that are worked on side by side: as many as the registers hold.
-    const ROWS: usize;
+/// Arithmetic lane by lane, as IEEE 754 says, to nearest, with subnormals: of one register, or of some as one value.
+pub(crate) trait Arithmetic: Copy + 'static {
     /// How many entries of a table [`Self::lookup`] chooses from in one or two instructions; 0 where a lookup takes so many
     /// that other ways are faster.
     const ENTRIES: usize;
-    /// What the powers of [`Self::exp2_parts`] are multiplied by, a power of two.
-    const UP: f32;
-
-    /// Runs `kernel` in a function with the level's target features.
-    ///
-    /// # Safety
-    /// The processor has the level.
-    unsafe fn run<K: Kernel>(kernel: K) -> K::Output;
 
     /// All lanes `v`.
     fn splat(v: f32) -> Self;
@@ -95,10 +91,26 @@ pub(crate) trait Register: Copy + 'static {
     /// The entry of `table`, of the first [`Self::ENTRIES`], that the lowest bits of the exponent and the highest of the
     /// fraction name: for 8 entries one bit of the fraction, for 32 three.
     fn lookup(self, table: &[f32; MAX_ENTRIES]) -> Self;
-    /// (s, f) with 2^self·[`Self::UP`] = s·2^f and |f| ≤ 1/2, self at most 0: s is 0 where the power is below all numbers.
+    /// (s, f) with 2^self·[`UP`] = s·2^f, s a power of two and |f| ≤ 1/2, for self at most 0. Where 2^self is below all
+    /// numbers, so is s/[`UP`].
     fn exp2_parts(self) -> (Self, Self);
-    /// 1/self of a number from 1 to 2, within an ulp.
+    /// 1/self, within an ulp, of a positive number neither near the largest nor the least.
     fn reciprocal(self) -> Self;
+}
+
+/// One register of f32 of a level.
+pub(crate) trait Register: Arithmetic {
+    /// Lanes of a register.
+    const LANES: usize;
+    /// Rows that are worked on side by side: as many as the registers hold.
+    const ROWS: usize;
+
+    /// Runs `kernel` in a function with the level's target features.
+    ///
+    /// # Safety
+    /// The processor has the level.
+    unsafe fn run<K: Kernel>(kernel: K) -> K::Output;
+
     /// The sums over the lanes of four registers, each in the same tree.
     fn sums(of: [Self; 4]) -> [f32; 4];
     /// The elements with even places of two registers in a row, then those with odd places.
@@ -197,18 +209,13 @@ unsafe fn copy_by_powers(from: *const u8, to: *mut u8, n: usize) {
 }
 
 /// Two registers as one value: neighbouring elements in a row, or the even ones and the odd ones; `Stored` says which.
+/// Or two such values, of two rows: their instructions then go by turns, so that none waits for the one before.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Lanes<R>(pub(crate) R, pub(crate) R);
+pub(crate) struct Lanes<V>(pub(crate) V, pub(crate) V);
 
 impl<R: Register> Lanes<R> {
     /// How many lanes there are.
     pub(crate) const LANES: usize = 2 * R::LANES;
-
-    /// All lanes `v`.
-    #[inline(always)]
-    pub(crate) fn splat(v: f32) -> Self {
-        Self(R::splat(v), R::splat(v))
-    }
 
     /// The first and the second register of what `p` points to.
     ///
@@ -238,25 +245,6 @@ impl<R: Register> Lanes<R> {
         zero.if_less(mask, self, zero)
     }
 
-    /// `x` where self < b, else `y`.
-    #[inline(always)]
-    pub(crate) fn if_less(self, b: Self, x: Self, y: Self) -> Self {
-        Self(self.0.if_less(b.0, x.0, y.0), self.1.if_less(b.1, x.1, y.1))
-    }
-
-    /// As [`Register::exp2_parts`].
-    #[inline(always)]
-    pub(crate) fn exp2_parts(self) -> (Self, Self) {
-        let ((s0, f0), (s1, f1)) = (self.0.exp2_parts(), self.1.exp2_parts());
-        (Self(s0, s1), Self(f0, f1))
-    }
-
-    /// As [`Register::lookup`].
-    #[inline(always)]
-    pub(crate) fn lookup(self, table: &[f32; MAX_ENTRIES]) -> Self {
-        Self(self.0.lookup(table), self.1.lookup(table))
-    }
-
     /// The sums over the lanes of four vectors, each in the same tree.
     #[inline(always)]
     pub(crate) fn sums([a, b, c, d]: [Self; 4]) -> [f32; 4] {
@@ -279,44 +267,55 @@ impl<R: Register> Lanes<R> {
 }
 
 macro_rules! lane_by_lane {
-    ($($(#[$doc:meta])* $method:ident($($operand:ident),*);)*) => {
-        impl<R: Register> Lanes<R> {
-            $($(#[$doc])*
-            #[inline(always)]
-            pub(crate) fn $method(self $(, $operand: Self)*) -> Self {
-                Self(self.0.$method($($operand.0),*), self.1.$method($($operand.1),*))
-            })*
-        }
+    ($($method:ident($($operand:ident),*);)*) => {
+        $(#[inline(always)]
+        fn $method(self $(, $operand: Self)*) -> Self {
+            Self(self.0.$method($($operand.0),*), self.1.$method($($operand.1),*))
+        })*
     };
 }
-lane_by_lane! {
-    /// As [`Register::mul_add`].
-    mul_add(a, b);
-    /// As [`Register::mul_sub`].
-    mul_sub(a, b);
-    /// As [`Register::mul_add_exact`].
-    mul_add_exact(a, b);
-    /// As [`Register::abs`].
-    abs();
-    /// As [`Register::at_most`].
-    at_most(limit);
-    /// As [`Register::at_least`].
-    at_least(limit);
-    /// As [`Register::times_sign`].
-    times_sign(s);
-    /// As [`Register::quiet`].
-    quiet();
-    /// As [`Register::reciprocal`].
-    reciprocal();
+
+impl<V: Arithmetic> Arithmetic for Lanes<V> {
+    const ENTRIES: usize = V::ENTRIES;
+
+    #[inline(always)]
+    fn splat(v: f32) -> Self {
+        Self(V::splat(v), V::splat(v))
+    }
+    lane_by_lane! {
+        add(b);
+        sub(b);
+        mul(b);
+        div(b);
+        mul_add(a, b);
+        mul_sub(a, b);
+        mul_add_exact(a, b);
+        abs();
+        at_most(limit);
+        at_least(limit);
+        times_sign(s);
+        if_less(b, x, y);
+        quiet();
+        reciprocal();
+    }
+    #[inline(always)]
+    fn lookup(self, table: &[f32; MAX_ENTRIES]) -> Self {
+        Self(self.0.lookup(table), self.1.lookup(table))
+    }
+    #[inline(always)]
+    fn exp2_parts(self) -> (Self, Self) {
+        let ((s0, f0), (s1, f1)) = (self.0.exp2_parts(), self.1.exp2_parts());
+        (Self(s0, s1), Self(f0, f1))
+    }
 }
 
 macro_rules! operators {
     ($($trait:ident $method:ident),*) => {
-        $(impl<R: Register> $trait for Lanes<R> {
+        $(impl<V: Arithmetic> $trait for Lanes<V> {
             type Output = Self;
             #[inline(always)]
             fn $method(self, b: Self) -> Self {
-                Self(self.0.$method(b.0), self.1.$method(b.1))
+                Arithmetic::$method(self, b)
             }
         })*
     };

@@ -5,7 +5,7 @@ use core::arch::asm;
 
 use half::{bf16, f16};
 
-use super::{Kernel, LINE, MAX_ENTRIES, Register};
+use super::{Arithmetic, Kernel, LEAST_POWER, LINE, MAX_ENTRIES, ROUND, Register};
 
 /// Proof that the CPU has NEON: only [`Neon::detect`] makes one.
 #[derive(Clone, Copy, Debug)]
@@ -44,19 +44,9 @@ fn round_to_bf16(v: float32x4_t) -> uint16x8_t {
     }
 }
 
-impl Register for F32x4 {
-    const LANES: usize = 4;
-    const ROWS: usize = 2;
+impl Arithmetic for F32x4 {
     const ENTRIES: usize = 0;
-    // 2⁶⁶: with it every power down to the least subnormal number has a normal one.
-    const UP: f32 = f32::from_bits((127 + 66) << 23);
 
-    // `inline(never)` has no effect on functions with target features, and a kernel is to stay a function of its own.
-    #[inline(never)]
-    unsafe fn run<K: Kernel>(kernel: K) -> K::Output {
-        // SAFETY: the caller's promise.
-        unsafe { enter(kernel) }
-    }
     #[inline(always)]
     fn splat(v: f32) -> Self {
         // SAFETY: see `F32x4`, as in all methods here.
@@ -144,9 +134,7 @@ impl Register for F32x4 {
     }
     #[inline(always)]
     fn exp2_parts(self) -> (Self, Self) {
-        // 1.5·2²³ and the exponent's bias with that of `UP`: they leave the biased exponent in the low bits.
-        const ROUND: f32 = 12_582_912.0 + 127.0 + 66.0;
-        let w = self.at_least(Self::splat(-192.0));
+        let w = self.at_least(Self::splat(LEAST_POWER));
         let key = w.add(Self::splat(ROUND));
         let f = w.sub(key.sub(Self::splat(ROUND)));
         // SAFETY: as above.
@@ -155,6 +143,18 @@ impl Register for F32x4 {
     #[inline(always)]
     fn reciprocal(self) -> Self {
         Self::splat(1.0).div(self)
+    }
+}
+
+impl Register for F32x4 {
+    const LANES: usize = 4;
+    const ROWS: usize = 2;
+
+    // `inline(never)` has no effect on functions with target features, and a kernel is to stay a function of its own.
+    #[inline(never)]
+    unsafe fn run<K: Kernel>(kernel: K) -> K::Output {
+        // SAFETY: the caller's promise.
+        unsafe { enter(kernel) }
     }
     #[inline(always)]
     fn sums([a, b, c, d]: [Self; 4]) -> [f32; 4] {

@@ -4,7 +4,7 @@ use half::{bf16, f16};
 use wide::{f32x4, u32x4};
 
 use super::half_bits::{f16_to_f32, f32_to_f16};
-use super::{Kernel, LINE, MAX_ENTRIES, Register};
+use super::{Arithmetic, Kernel, LEAST_POWER, LINE, MAX_ENTRIES, ROUND, Register};
 
 /// The level that runs everywhere.
 #[derive(Clone, Copy, Debug)]
@@ -58,18 +58,9 @@ fn round_to_bf16(v: f32x4) -> u32x4 {
     v + (((v >> 16_u32) & u32x4::splat(1)) + u32x4::splat(0x7fff))
 }
 
-impl Register for f32x4 {
-    const LANES: usize = 4;
-    const ROWS: usize = 1;
+impl Arithmetic for f32x4 {
     const ENTRIES: usize = 0;
-    // 2⁶⁶: with it every power down to the least subnormal number has a normal one.
-    const UP: f32 = f32::from_bits((127 + 66) << 23);
 
-    #[inline(never)]
-    unsafe fn run<K: Kernel>(kernel: K) -> K::Output {
-        // SAFETY: the level runs everywhere.
-        unsafe { kernel.run::<Self>() }
-    }
     #[inline(always)]
     fn splat(v: f32) -> Self {
         Self::splat(v)
@@ -141,15 +132,24 @@ impl Register for f32x4 {
     }
     #[inline(always)]
     fn exp2_parts(self) -> (Self, Self) {
-        // 1.5·2²³ and the exponent's bias with that of `UP`: they leave the biased exponent in the low bits.
-        const ROUND: f32 = 12_582_912.0 + 127.0 + 66.0;
-        let w = self.at_least(Self::splat(-192.0));
+        let w = self.at_least(Self::splat(LEAST_POWER));
         let key = w + Self::splat(ROUND);
         (from_bits(bits(key) << 23_u32), w - (key - Self::splat(ROUND)))
     }
     #[inline(always)]
     fn reciprocal(self) -> Self {
         Self::splat(1.0) / self
+    }
+}
+
+impl Register for f32x4 {
+    const LANES: usize = 4;
+    const ROWS: usize = 1;
+
+    #[inline(never)]
+    unsafe fn run<K: Kernel>(kernel: K) -> K::Output {
+        // SAFETY: the level runs everywhere.
+        unsafe { kernel.run::<Self>() }
     }
     #[inline(always)]
     fn sums(of: [Self; 4]) -> [f32; 4] {

@@ -7,7 +7,7 @@ use super::pieces::Pieces;
 use super::tables::{ERF_8, ERF_32, ERF_BF16_32, ERF_F16_8, ERF_F16_32, ERF_NEAR, LOG2_ERFC};
 use super::{Curve, horner};
 use crate::DType;
-use crate::cpu::lanes::{Lanes, Register};
+use crate::cpu::lanes::{Arithmetic, Lanes, Register, UP};
 use crate::cpu::stored::Stored;
 
 /// From here on erf is more than 1/2, so that 1 − (1 − erf) loses nothing.
@@ -49,23 +49,23 @@ impl Curve for Erf {
     }
 
     #[inline(always)]
-    fn value<R: Register, T: Stored>(&self, x: Lanes<R>) -> Lanes<R> {
+    fn value<V: Arithmetic, T: Stored>(&self, x: Lanes<V>) -> Lanes<V> {
         let u = self.argument(x);
         let a = u.abs();
-        let y = match (R::ENTRIES, T::DTYPE) {
-            (32, DType::F16) => self.pieces.of::<R, 3>(a),
-            (32, DType::Bf16) => self.pieces.of::<R, 2>(a),
-            (8, DType::F16 | DType::Bf16) => self.pieces.of::<R, 4>(a),
+        let y = match (V::ENTRIES, T::DTYPE) {
+            (32, DType::F16) => self.pieces.of::<V, 3>(a),
+            (32, DType::Bf16) => self.pieces.of::<V, 2>(a),
+            (8, DType::F16 | DType::Bf16) => self.pieces.of::<V, 4>(a),
             _ => self.fine(a),
         };
         y.times_sign(u)
     }
 
     #[inline(always)]
-    fn value_and_slope<R: Register>(&self, x: Lanes<R>) -> (Lanes<R>, Lanes<R>) {
+    fn value_and_slope<V: Arithmetic>(&self, x: Lanes<V>) -> (Lanes<V>, Lanes<V>) {
         let u = self.argument(x);
-        let (s, rest) = exp2((u * u) * Lanes::splat(-LOG2_E));
-        let slope = (s + rest) * Lanes::splat(FRAC_2_SQRT_PI / R::UP);
+        let (s, sf, p) = exp2((u * u) * Lanes::splat(-LOG2_E));
+        let slope = sf.mul_add(p, s) * Lanes::splat(FRAC_2_SQRT_PI / UP);
         (self.fine(u.abs()).times_sign(u), slope)
     }
 }
@@ -73,7 +73,7 @@ impl Curve for Erf {
 impl Erf {
     /// u, rounded once.
     #[inline(always)]
-    fn argument<R: Register>(&self, x: Lanes<R>) -> Lanes<R> {
+    fn argument<V: Arithmetic>(&self, x: Lanes<V>) -> Lanes<V> {
         x.mul_add_exact(Lanes::splat(self.alpha), Lanes::splat(self.shift))
     }
 
@@ -83,15 +83,15 @@ impl Erf {
     /// a + a P(a²) below `NEAR_END`, 1 − 2^L(a) with L = log₂(1 − erf a) from there on
     /// ```
     #[inline(always)]
-    fn fine<R: Register>(&self, a: Lanes<R>) -> Lanes<R> {
-        match R::ENTRIES {
-            32 => self.pieces.about_centre::<R, 6, true>(a),
-            8 => self.pieces.about_centre::<R, 9, true>(a),
+    fn fine<V: Arithmetic>(&self, a: Lanes<V>) -> Lanes<V> {
+        match V::ENTRIES {
+            32 => self.pieces.about_centre::<V, 6, true>(a),
+            8 => self.pieces.about_centre::<V, 9, true>(a),
             _ => {
                 let square = a * a;
                 let near = a.mul_add(horner(&ERF_NEAR, square), a);
-                let (s, rest) = exp2(horner(&LOG2_ERFC, a.at_most(Lanes::splat(SATURATED))));
-                let far = Lanes::splat(1.0) - (s + rest) * Lanes::splat(1.0 / R::UP);
+                let (s, sf, p) = exp2(horner(&LOG2_ERFC, a.at_most(Lanes::splat(SATURATED))));
+                let far = Lanes::splat(1.0) - sf.mul_add(p, s) * Lanes::splat(1.0 / UP);
                 a.if_less(Lanes::splat(NEAR_END), near, far)
             }
         }

@@ -2,12 +2,14 @@
 
 use super::horner;
 use super::tables::EXP2;
-use crate::cpu::lanes::{Lanes, Register};
+#[cfg(doc)]
+use crate::cpu::lanes::UP;
+use crate::cpu::lanes::{Arithmetic, Lanes};
 
-/// 2^w in two parts, both multiplied by [`Register::UP`]: a power of two s and s·(2^f − 1), so that the difference of 2^w
+/// 2^w in three numbers, (s, sf, p): 2^w·[`UP`] = s + sf·p. s is a power of two, so that the difference of 2^w
 /// and 1 keeps its relative accuracy near w = 0. w is at most 0.
 #[inline(always)]
-pub(super) fn exp2<R: Register>(w: Lanes<R>) -> (Lanes<R>, Lanes<R>) {
+pub(super) fn exp2<V: Arithmetic>(w: Lanes<V>) -> (Lanes<V>, Lanes<V>, Lanes<V>) {
     let (s, f) = w.exp2_parts();
-    (s, s * (f * horner(&EXP2, f)))
+    (s, s * f, horner(&EXP2, f))
 }

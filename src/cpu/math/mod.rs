@@ -13,7 +13,7 @@ mod tanh;
 pub(crate) use erf::Erf;
 pub(crate) use tanh::Tanh;
 
-use super::lanes::{Lanes, Register};
+use super::lanes::{Arithmetic, Lanes, Register};
 use super::stored::Stored;
 
 /// A function f of the pointwise family, with its scalars: u = alpha·x, or alpha·x + shift.
@@ -27,14 +27,14 @@ pub(crate) trait Curve: Copy {
     /// The function for results that are stored as T.
     fn new<R: Register, T: Stored>(alpha: f32, shift: f32) -> Self;
     /// f(u) to 2 ulp of f32, or a quarter ulp of f16 or bf16.
-    fn value<R: Register, T: Stored>(&self, x: Lanes<R>) -> Lanes<R>;
+    fn value<V: Arithmetic, T: Stored>(&self, x: Lanes<V>) -> Lanes<V>;
     /// f(u), but for [`Self::sign_of`] alpha, and f′(u).
-    fn value_and_slope<R: Register>(&self, x: Lanes<R>) -> (Lanes<R>, Lanes<R>);
+    fn value_and_slope<V: Arithmetic>(&self, x: Lanes<V>) -> (Lanes<V>, Lanes<V>);
 }
 
 /// The polynomial with coefficients `c`, lowest first.
 #[inline(always)]
-fn horner<R: Register, const D: usize>(c: &[f32; D], x: Lanes<R>) -> Lanes<R> {
+fn horner<V: Arithmetic, const D: usize>(c: &[f32; D], x: Lanes<V>) -> Lanes<V> {
     let mut y = Lanes::splat(c[D - 1]);
     for k in (0..D - 1).rev() {
         y = y.mul_add(x, Lanes::splat(c[k]));

@@ -3,7 +3,7 @@
 use core::hint::black_box;
 
 use super::tables::Table;
-use crate::cpu::lanes::{Lanes, MAX_ENTRIES, Register};
+use crate::cpu::lanes::{Arithmetic, Lanes, MAX_ENTRIES, Register};
 
 /// The most rows of a table.
 const ROWS: usize = 9;
@@ -104,7 +104,7 @@ impl Pieces {
 
     /// x up to the limit, and what chooses the piece. A NaN passes.
     #[inline(always)]
-    fn choose<R: Register>(&self, x: Lanes<R>) -> (Lanes<R>, Lanes<R>) {
+    fn choose<V: Arithmetic>(&self, x: Lanes<V>) -> (Lanes<V>, Lanes<V>) {
         let x = x.at_most(Lanes::splat(self.limit));
         (x, x.mul_add(Lanes::splat(self.scale), Lanes::splat(self.shift)))
     }
@@ -112,27 +112,27 @@ impl Pieces {
     /// The function of x, by [`Self::centred`] of a table with `K` rows. With `PLUS` the first piece lacks a itself, which
     /// joins in place of its lowest coefficient, 0.
     #[inline(always)]
-    pub(super) fn about_centre<R: Register, const K: usize, const PLUS: bool>(
+    pub(super) fn about_centre<V: Arithmetic, const K: usize, const PLUS: bool>(
         &self,
-        x: Lanes<R>,
-    ) -> Lanes<R> {
+        x: Lanes<V>,
+    ) -> Lanes<V> {
         let (x, piece) = self.choose(x);
         let s = x.mul_sub(Lanes::splat(self.scale), piece.lookup(&self.rows[0]));
-        let y = if K == 9 { self.by_pairs(piece, s) } else { self.horner::<R, K>(piece, s, 2) };
+        let y = if K == 9 { self.by_pairs(piece, s) } else { self.horner::<V, K>(piece, s, 2) };
         let lowest = piece.lookup(&self.rows[1]);
         y.mul_add(s, if PLUS { s.at_least(lowest) } else { lowest })
     }
 
     /// The function of x, by [`Self::plain`] of a table with `K` rows.
     #[inline(always)]
-    pub(super) fn of<R: Register, const K: usize>(&self, x: Lanes<R>) -> Lanes<R> {
+    pub(super) fn of<V: Arithmetic, const K: usize>(&self, x: Lanes<V>) -> Lanes<V> {
         let (x, piece) = self.choose(x);
-        self.horner::<R, K>(piece, x, 0)
+        self.horner::<V, K>(piece, x, 0)
     }
 
     /// The polynomial with the coefficients of the rows from `first` to `K`.
     #[inline(always)]
-    fn horner<R: Register, const K: usize>(&self, piece: Lanes<R>, x: Lanes<R>, first: usize) -> Lanes<R> {
+    fn horner<V: Arithmetic, const K: usize>(&self, piece: Lanes<V>, x: Lanes<V>, first: usize) -> Lanes<V> {
         let mut y = piece.lookup(&self.rows[K - 1]);
         for k in (first..K - 1).rev() {
             y = y.mul_add(x, piece.lookup(&self.rows[k]));
@@ -144,7 +144,7 @@ impl Pieces {
     /// c₀ + x((c₁ + c₂x) + x²((c₃ + c₄x) + x²(c₅ + c₆x))): a shorter chain of dependent instructions, and as exact, since
     /// the lowest terms still join last.
     #[inline(always)]
-    fn by_pairs<R: Register>(&self, piece: Lanes<R>, x: Lanes<R>) -> Lanes<R> {
+    fn by_pairs<V: Arithmetic>(&self, piece: Lanes<V>, x: Lanes<V>) -> Lanes<V> {
         let row = |k: usize| piece.lookup(&self.rows[2 + k]);
         let square = x * x;
         let mut y = row(6).mul_add(x, row(5));

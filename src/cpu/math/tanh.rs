@@ -7,7 +7,7 @@ use super::pieces::Pieces;
 use super::tables::{TANH_8, TANH_32, TANH_BF16_32, TANH_F16_8, TANH_F16_32, TANH_NEAR};
 use super::{Curve, horner};
 use crate::DType;
-use crate::cpu::lanes::{Lanes, Register};
+use crate::cpu::lanes::{Arithmetic, Lanes, Register, UP};
 use crate::cpu::stored::Stored;
 
 /// From here on tanh is more than 1/2, so that 1 − (1 − tanh) loses nothing.
@@ -38,7 +38,8 @@ impl Curve for Tanh {
 
     #[inline(always)]
     fn sign_of(alpha: f32) -> f32 {
-        if alpha < 0.0 { -1.0 } else { 1.0 }
+        // The parts have −tanh.
+        if alpha < 0.0 { 1.0 } else { -1.0 }
     }
 
     #[inline(always)]
@@ -52,51 +53,49 @@ impl Curve for Tanh {
             (8, _) => Pieces::plain::<R, _, _>(&TANH_F16_8, scale),
             _ => Pieces::NONE,
         };
-        let sign = Self::sign_of(alpha);
+        let sign = if alpha < 0.0 { -1.0 } else { 1.0 };
         // Rounded once: the argument of the exponential has the rounding of one more product.
         let factor = (f64::from(scale) * (-2.0 * core::f64::consts::LOG2_E)) as f32;
         Self { scale, factor, sign, pieces: pieces.negated(alpha < 0.0, T::DTYPE == DType::F32) }
     }
 
     #[inline(always)]
-    fn value<R: Register, T: Stored>(&self, x: Lanes<R>) -> Lanes<R> {
+    fn value<V: Arithmetic, T: Stored>(&self, x: Lanes<V>) -> Lanes<V> {
         let a = x.abs();
-        let t = match (R::ENTRIES, T::DTYPE) {
-            (32, DType::F32) => self.pieces.about_centre::<R, 6, false>(a),
-            (32, DType::F16) => self.pieces.of::<R, 3>(a),
-            (32, DType::Bf16) => self.pieces.of::<R, 2>(a),
-            (8, DType::F32) => self.pieces.about_centre::<R, 9, false>(a),
-            (8, _) => self.pieces.of::<R, 4>(a),
+        let t = match (V::ENTRIES, T::DTYPE) {
+            (32, DType::F32) => self.pieces.about_centre::<V, 6, false>(a),
+            (32, DType::F16) => self.pieces.of::<V, 3>(a),
+            (32, DType::Bf16) => self.pieces.of::<V, 2>(a),
+            (8, DType::F32) => self.pieces.about_centre::<V, 9, false>(a),
+            (8, _) => self.pieces.of::<V, 4>(a),
             (_, DType::F32) => near_or_far(a * Lanes::splat(self.scale)) * Lanes::splat(self.sign),
-            _ => self.parts(a).0 * Lanes::splat(self.sign),
+            _ => self.parts(a).0 * Lanes::splat(-self.sign),
         };
         t.times_sign(x)
     }
 
     #[inline(always)]
-    fn value_and_slope<R: Register>(&self, x: Lanes<R>) -> (Lanes<R>, Lanes<R>) {
+    fn value_and_slope<V: Arithmetic>(&self, x: Lanes<V>) -> (Lanes<V>, Lanes<V>) {
         let (t, e, q) = self.parts(x.abs());
-        // 4e/(1 + e)²; e joins last but one, so that a subnormal slope is rounded little.
-        (t.times_sign(x), (e * Lanes::splat(4.0 / R::UP) * q) * q)
+        // 4e/(1 + e)²; e joins last but one, so that a subnormal slope is rounded once.
+        (t.times_sign(x), (e * Lanes::splat(4.0 * UP) * q) * q)
     }
 }
 
 impl Tanh {
-    /// tanh a, e = e^(−2a)·[`Register::UP`] and 1/(1 + e^(−2a)) for a = scale·x:
+    /// −tanh a, e and 1/([`UP`] + e) with e = [`UP`]·e^(−2a), for a = scale·x:
     ///
     /// ```text
-    /// tanh a = (1 − e)/(1 + e)
+    /// −tanh a = (e − UP)/(e + UP)
     /// ```
     ///
-    /// with e − 1 from the parts of e, so that tanh keeps its relative accuracy near 0: 5 ulp.
+    /// with e − UP from the parts of e, so that tanh keeps its relative accuracy near 0.
     #[inline(always)]
-    fn parts<R: Register>(&self, x: Lanes<R>) -> (Lanes<R>, Lanes<R>, Lanes<R>) {
-        let (one, down) = (Lanes::splat(1.0), Lanes::splat(1.0 / R::UP));
-        let (s, rest) = exp2(x * Lanes::splat(self.factor));
-        let e = s + rest;
-        let q = e.mul_add(down, one).reciprocal();
-        let less = rest.mul_add(down, s.mul_sub(down, one));
-        (less.abs() * q, e, q)
+    fn parts<V: Arithmetic>(&self, x: Lanes<V>) -> (Lanes<V>, Lanes<V>, Lanes<V>) {
+        let up = Lanes::splat(UP);
+        let (s, sf, p) = exp2(x * Lanes::splat(self.factor));
+        let q = sf.mul_add(p, s + up).reciprocal();
+        (sf.mul_sub(p, up - s) * q, sf.mul_add(p, s), q)
     }
 }
 
@@ -106,12 +105,12 @@ impl Tanh {
 /// a + a³ P(a²) below `NEAR_END`, 1 − 2e/(1 + e) with e = e^(−2a) from there on
 /// ```
 #[inline(always)]
-fn near_or_far<R: Register>(a: Lanes<R>) -> Lanes<R> {
-    let (one, down) = (Lanes::splat(1.0), Lanes::splat(1.0 / R::UP));
+fn near_or_far<V: Arithmetic>(a: Lanes<V>) -> Lanes<V> {
+    let (one, down) = (Lanes::splat(1.0), Lanes::splat(1.0 / UP));
     let square = a * a;
     let near = (a * square).mul_add(horner(&TANH_NEAR, square), a);
-    let (s, rest) = exp2(a * Lanes::splat(-2.0 * LOG2_E));
-    let e = (s + rest) * down;
+    let (s, sf, p) = exp2(a * Lanes::splat(-2.0 * LOG2_E));
+    let e = sf.mul_add(p, s) * down;
     let far = one - (e + e) / (one + e);
     a.if_less(Lanes::splat(NEAR_END), near, far)
 }

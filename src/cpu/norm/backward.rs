@@ -6,7 +6,7 @@ use super::forward::Ordinary;
 use super::projections::Projections;
 use super::stats::{Norm, Statistics, strays};
 use crate::cpu::choices::{self, GROUP, STAGE_ROWS, Work, side_by_side};
-use crate::cpu::lanes::{Kernel, Lanes, Register, quiet};
+use crate::cpu::lanes::{Arithmetic, Kernel, Lanes, Register, quiet};
 use crate::cpu::param::{Param, Sources, Values, with_form};
 use crate::cpu::plan::Range;
 use crate::cpu::rows::{At, Columns, Rows};

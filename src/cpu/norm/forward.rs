@@ -3,7 +3,7 @@
 use super::exact;
 use super::stats::{Moments, Norm, Statistics, strays};
 use crate::cpu::choices::{self, GROUP, Work, side_by_side};
-use crate::cpu::lanes::{Kernel, Lanes, Register};
+use crate::cpu::lanes::{Arithmetic, Kernel, Lanes, Register};
 use crate::cpu::param::{Param, Sources, Values, with_form};
 use crate::cpu::plan::Range;
 use crate::cpu::rows::{At, Columns, Rows};

@@ -1,7 +1,7 @@
 //! The sums along a row that dx is made of.
 
 use crate::cpu::choices::STEPS;
-use crate::cpu::lanes::{Kernel, Lanes, Register};
+use crate::cpu::lanes::{Arithmetic, Kernel, Lanes, Register};
 use crate::cpu::param::{Sources, Values, with_values};
 use crate::cpu::rows::{At, Columns, Rows};
 use crate::cpu::stored::Stored;

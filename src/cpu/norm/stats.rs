@@ -8,7 +8,7 @@
 use core::hint::black_box;
 
 use crate::cpu::choices::STEPS;
-use crate::cpu::lanes::{Kernel, Lanes, Register};
+use crate::cpu::lanes::{Arithmetic, Kernel, Lanes, Register};
 use crate::cpu::rows::{At, Columns, Rows};
 use crate::cpu::stored::Stored;
 use crate::cpu::sum::{Compensated, two_sum};

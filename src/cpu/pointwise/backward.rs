@@ -6,7 +6,7 @@
 
 use super::Backward;
 use crate::cpu::choices::{self, STAGE_ROWS};
-use crate::cpu::lanes::{Kernel, Lanes, Register};
+use crate::cpu::lanes::{Arithmetic, Kernel, Lanes, Register};
 use crate::cpu::math::Curve;
 use crate::cpu::param::{Sources, Values, with_form};
 use crate::cpu::plan::Tile;
@@ -137,22 +137,30 @@ impl<T: Stored, C: Curve> Block<'_, T, C> {
         gamma: Lanes<R>,
     ) {
         let factor = gamma * Lanes::splat(self.alpha);
-        let mut terms = [Lanes::splat(0.0); 4];
-        let mut dx = [Lanes::splat(0.0); N];
+        let zero = Lanes::splat(0.0);
+        let (mut x, mut dy) = ([zero; N], [zero; N]);
         for r in 0..N {
             if PAST {
                 self.x.prefetch::<R>(row + r + self.ahead, at);
                 self.dy.prefetch::<R>(row + r + self.ahead, at);
             }
-            let x = self.x.load::<R, WHOLE>(row + r, at);
-            let dy = self.dy.load::<R, WHOLE>(row + r, at);
-            let (f, slope) = self.curve.value_and_slope(x);
-            dx[r] = (dy * factor) * slope;
-            let h = dy * slope;
+            x[r] = self.x.load::<R, WHOLE>(row + r, at);
+            dy[r] = self.dy.load::<R, WHOLE>(row + r, at);
+        }
+        let (f, slope) = self.values_and_slopes(x);
+        let (mut terms, mut dx) = ([zero; 4], [zero; N]);
+        for r in 0..N {
+            dx[r] = (dy[r] * factor) * slope[r];
+            let h = dy[r] * slope[r];
             if r == 0 {
-                terms = [dy * f, dy, h * x, h];
+                terms = [dy[r] * f[r], dy[r], h * x[r], h];
             } else {
-                terms = [dy.mul_add(f, terms[0]), terms[1] + dy, h.mul_add(x, terms[2]), terms[3] + h];
+                terms = [
+                    dy[r].mul_add(f[r], terms[0]),
+                    terms[1] + dy[r],
+                    h.mul_add(x[r], terms[2]),
+                    terms[3] + h,
+                ];
             }
         }
         // After all loads: rows that lie a multiple of 4096 bytes apart would make loads wait for stores.
@@ -165,5 +173,25 @@ impl<T: Stored, C: Curve> Block<'_, T, C> {
             }
             self.sums[k].store(at, terms[k]);
         }
+    }
+
+    /// f and f′ of each row, two rows at a time.
+    #[inline(always)]
+    fn values_and_slopes<R: Register, const N: usize>(
+        &self,
+        x: [Lanes<R>; N],
+    ) -> ([Lanes<R>; N], [Lanes<R>; N]) {
+        let (mut f, mut slope) = (x, x);
+        let mut r = 0;
+        while r + 1 < N {
+            let (two, slopes) = self.curve.value_and_slope(Lanes(x[r], x[r + 1]));
+            (f[r], f[r + 1]) = (two.0, two.1);
+            (slope[r], slope[r + 1]) = (slopes.0, slopes.1);
+            r += 2;
+        }
+        if r < N {
+            (f[r], slope[r]) = self.curve.value_and_slope(x[r]);
+        }
+        (f, slope)
     }
 }

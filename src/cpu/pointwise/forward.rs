@@ -2,7 +2,7 @@
 
 use super::Forward;
 use crate::cpu::choices::{self, STAGE_ROWS, Work, side_by_side};
-use crate::cpu::lanes::{Kernel, Lanes, Register};
+use crate::cpu::lanes::{Arithmetic, Kernel, Lanes, Register};
 use crate::cpu::math::Curve;
 use crate::cpu::param::{Sources, Values, with_form};
 use crate::cpu::plan::Tile;

@@ -3,7 +3,7 @@
 use super::forward::Write;
 use super::{Backward, Forward};
 use crate::cpu::choices::STEPS;
-use crate::cpu::lanes::{Kernel, Lanes, Register};
+use crate::cpu::lanes::{Arithmetic, Kernel, Lanes, Register};
 use crate::cpu::math::Curve;
 use crate::cpu::plan::Tile;
 use crate::cpu::rows::{At, Columns, Rows};

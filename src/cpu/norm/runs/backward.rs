@@ -2,7 +2,7 @@
 
 use super::{Vectors, channels, for_tiles, gathered, line, spread, statistics, vector};
 use crate::cpu::choices::STEPS;
-use crate::cpu::lanes::{Kernel, Lanes, MAX_LANES, Register};
+use crate::cpu::lanes::{Arithmetic, Kernel, Lanes, MAX_LANES, Register};
 use crate::cpu::norm::backward::{Arguments, Parts};
 use crate::cpu::norm::exact;
 use crate::cpu::plan::Range;

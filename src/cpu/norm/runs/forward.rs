@@ -1,7 +1,7 @@
 //! y of channels-first data.
 
 use super::{PerLane, Vectors, channels, for_tiles, gathered, line, statistics, vector};
-use crate::cpu::lanes::{Kernel, Lanes, MAX_LANES, Register};
+use crate::cpu::lanes::{Arithmetic, Kernel, Lanes, MAX_LANES, Register};
 use crate::cpu::norm::exact;
 use crate::cpu::norm::forward::Arguments;
 use crate::cpu::norm::stats::{Moments, strays};

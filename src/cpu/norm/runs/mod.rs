@@ -10,7 +10,7 @@ pub(super) use forward::Forward;
 use super::exact::Line;
 use super::stats::{Moments, Norm, SAMPLE};
 use crate::cpu::choices::STEPS;
-use crate::cpu::lanes::{Lanes, MAX_LANES, Register};
+use crate::cpu::lanes::{Arithmetic, Lanes, MAX_LANES, Register};
 use crate::cpu::plan::{RUN_TILE, Range};
 use crate::cpu::rows::{At, Rows};
 use crate::cpu::stored::Stored;

@@ -150,8 +150,8 @@ impl<T: Stored, C: Curve> Block<'_, T, C> {
         let (f, slope) = self.values_and_slopes(x);
         let (mut terms, mut dx) = ([zero; 4], [zero; N]);
         for r in 0..N {
-            dx[r] = (dy[r] * factor) * slope[r];
             let h = dy[r] * slope[r];
+            dx[r] = h * factor;
             if r == 0 {
                 terms = [dy[r] * f[r], dy[r], h * x[r], h];
             } else {

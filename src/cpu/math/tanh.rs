@@ -94,8 +94,9 @@ impl Tanh {
     fn parts<V: Arithmetic>(&self, x: Lanes<V>) -> (Lanes<V>, Lanes<V>, Lanes<V>) {
         let up = Lanes::splat(UP);
         let (s, sf, p) = exp2(x * Lanes::splat(self.factor));
-        let q = sf.mul_add(p, s + up).reciprocal();
-        (sf.mul_sub(p, up - s) * q, sf.mul_add(p, s), q)
+        let less = sf.mul_sub(p, up - s);
+        let q = (less + Lanes::splat(2.0 * UP)).reciprocal();
+        (less * q, sf.mul_add(p, s), q)
     }
 }
 

@@ -99,7 +99,7 @@ impl<T: Stored, C: Curve> Block<'_, T, C> {
         values: Values<P, 1>,
     ) {
         let mut row = 0;
-        while const { choices::four_rows_backward::<R, T>() } && n - row >= 4 {
+        while const { choices::four_rows_backward::<R>() } && n - row >= 4 {
             self.columns::<R, P, 4, PAST>(row, columns, begins && row == 0, &values);
             row += 4;
         }

@@ -23,12 +23,12 @@ def report(name, errors, unit):
 
 
 def exp2_parts():
-    """(2^f - 1)/f for |f| <= 1/2, such that e - 1 with e = 2^n 2^f, n <= 0, is relatively exact: f below 0 is weighted
+    """(1 - 2^f)/f for |f| <= 1/2, such that e - 1 with e = 2^n 2^f, n <= 0, is relatively exact: f below 0 is weighted
     for 2^f - 1, that is n = 0, and f above 0 for 1 - 2^(f - 1) as well, that is n = -1."""
     ln2 = mpmath.log(2)
 
     def function(f):
-        return mpmath.expm1(f * ln2) / f if abs(f) > 1e-15 else ln2
+        return -mpmath.expm1(f * ln2) / f if abs(f) > 1e-15 else -ln2
 
     def weight(f):
         if f == 0:
@@ -43,7 +43,7 @@ def exp2_parts():
 
 # Name, fit, unit of its error, what it is. The last three are those of the GPUs.
 POLYNOMIALS = [
-    ("EXP2", exp2_parts, "* 2^-24 of e - 1", "(2^f − 1)/f for |f| ≤ 1/2."),
+    ("EXP2", exp2_parts, "* 2^-24 of e - 1", "(1 − 2^f)/f for |f| ≤ 1/2."),
     ("TANH_NEAR", gpu.tanh_near, "ulp", f"(tanh a / a − 1)/a² in powers of a², for a up to {gpu.TANH_NEAR_END}."),
     ("ERF_NEAR", gpu.erf_near, "ulp", f"erf a / a − 1 in powers of a², for a up to {gpu.ERF_NEAR_END}."),
     ("LOG2_ERFC", gpu.log2_erfc, "ulp of erf", f"log₂(1 − erf a) for a from {gpu.ERF_NEAR_END} to {gpu.ERF_END}."),

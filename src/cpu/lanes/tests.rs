@@ -58,9 +58,9 @@ fn pairs() -> Vec<(Vec<f32>, Vec<f32>)> {
 }
 
 #[derive(Clone, Copy)]
-struct Arithmetic;
+struct Operations;
 
-impl Kernel for Arithmetic {
+impl Kernel for Operations {
     type Output = ();
 
     #[inline(always)]
@@ -103,7 +103,7 @@ impl Kernel for Arithmetic {
 
 #[test]
 fn arithmetic_is_that_of_ieee_754() {
-    on_every_level(Arithmetic);
+    on_every_level(Operations);
 }
 
 #[derive(Clone, Copy)]

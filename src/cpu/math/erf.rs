@@ -65,7 +65,7 @@ impl Curve for Erf {
     fn value_and_slope<V: Arithmetic>(&self, x: Lanes<V>) -> (Lanes<V>, Lanes<V>) {
         let u = self.argument(x);
         let (s, sf, p) = exp2((u * u) * Lanes::splat(-LOG2_E));
-        let slope = sf.mul_add(p, s) * Lanes::splat(FRAC_2_SQRT_PI / UP);
+        let slope = sf.mul_sub(p, s) * Lanes::splat(-FRAC_2_SQRT_PI / UP);
         (self.fine(u.abs()).times_sign(u), slope)
     }
 }
@@ -91,7 +91,7 @@ impl Erf {
                 let square = a * a;
                 let near = a.mul_add(horner(&ERF_NEAR, square), a);
                 let (s, sf, p) = exp2(horner(&LOG2_ERFC, a.at_most(Lanes::splat(SATURATED))));
-                let far = Lanes::splat(1.0) - sf.mul_add(p, s) * Lanes::splat(1.0 / UP);
+                let far = sf.mul_sub(p, s).mul_add(Lanes::splat(1.0 / UP), Lanes::splat(1.0));
                 a.if_less(Lanes::splat(NEAR_END), near, far)
             }
         }

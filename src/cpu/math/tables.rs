@@ -7,9 +7,9 @@ pub(super) struct Table<const E: usize, const ROWS: usize> {
     pub(super) rows: [[f32; E]; ROWS],
 }
 
-/// (2^f − 1)/f for |f| ≤ 1/2.
+/// (1 − 2^f)/f for |f| ≤ 1/2.
 pub(super) const EXP2: [f32; 6] = [
-    0.6931472, 0.24022642, 0.05550359, 0.009619013, 0.0013391445, 1.5207868e-04,
+    -0.6931472, -0.24022642, -0.05550359, -0.009619013, -0.0013391445, -1.5207868e-04,
 ];
 
 /// (tanh a / a − 1)/a² in powers of a², for a up to 0.65.

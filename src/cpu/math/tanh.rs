@@ -38,8 +38,7 @@ impl Curve for Tanh {
 
     #[inline(always)]
     fn sign_of(alpha: f32) -> f32 {
-        // The parts have −tanh.
-        if alpha < 0.0 { 1.0 } else { -1.0 }
+        if alpha < 0.0 { -1.0 } else { 1.0 }
     }
 
     #[inline(always)]
@@ -53,7 +52,7 @@ impl Curve for Tanh {
             (8, _) => Pieces::plain::<R, _, _>(&TANH_F16_8, scale),
             _ => Pieces::NONE,
         };
-        let sign = if alpha < 0.0 { -1.0 } else { 1.0 };
+        let sign = Self::sign_of(alpha);
         // Rounded once: the argument of the exponential has the rounding of one more product.
         let factor = (f64::from(scale) * (-2.0 * core::f64::consts::LOG2_E)) as f32;
         Self { scale, factor, sign, pieces: pieces.negated(alpha < 0.0, T::DTYPE == DType::F32) }
@@ -69,34 +68,33 @@ impl Curve for Tanh {
             (8, DType::F32) => self.pieces.about_centre::<V, 9, false>(a),
             (8, _) => self.pieces.of::<V, 4>(a),
             (_, DType::F32) => near_or_far(a * Lanes::splat(self.scale)) * Lanes::splat(self.sign),
-            _ => self.parts(a).0 * Lanes::splat(-self.sign),
+            _ => self.parts(a).0 * Lanes::splat(self.sign),
         };
         t.times_sign(x)
     }
 
     #[inline(always)]
     fn value_and_slope<V: Arithmetic>(&self, x: Lanes<V>) -> (Lanes<V>, Lanes<V>) {
-        let (t, e, q) = self.parts(x.abs());
+        let (t, minus_e, q) = self.parts(x.abs());
         // 4e/(1 + e)²; e joins last but one, so that a subnormal slope is rounded once.
-        (t.times_sign(x), (e * Lanes::splat(4.0 * UP) * q) * q)
+        (t.times_sign(x), (minus_e * Lanes::splat(-4.0 * UP) * q) * q)
     }
 }
 
 impl Tanh {
-    /// −tanh a, e and 1/([`UP`] + e) with e = [`UP`]·e^(−2a), for a = scale·x:
+    /// tanh a, −e and 1/([`UP`] + e) with e = [`UP`]·e^(−2a), for a = scale·x:
     ///
     /// ```text
-    /// −tanh a = (e − UP)/(e + UP)
+    /// tanh a = (UP − e)/(UP + e)
     /// ```
     ///
-    /// with e − UP from the parts of e, so that tanh keeps its relative accuracy near 0.
+    /// with UP − e from the parts of e, so that tanh keeps its relative accuracy near 0.
     #[inline(always)]
     fn parts<V: Arithmetic>(&self, x: Lanes<V>) -> (Lanes<V>, Lanes<V>, Lanes<V>) {
-        let up = Lanes::splat(UP);
         let (s, sf, p) = exp2(x * Lanes::splat(self.factor));
-        let less = sf.mul_sub(p, up - s);
-        let q = (less + Lanes::splat(2.0 * UP)).reciprocal();
-        (less * q, sf.mul_add(p, s), q)
+        let less = sf.mul_add(p, Lanes::splat(UP) - s);
+        let q = (Lanes::splat(2.0 * UP) - less).reciprocal();
+        (less * q, sf.mul_sub(p, s), q)
     }
 }
 
@@ -107,11 +105,10 @@ impl Tanh {
 /// ```
 #[inline(always)]
 fn near_or_far<V: Arithmetic>(a: Lanes<V>) -> Lanes<V> {
-    let (one, down) = (Lanes::splat(1.0), Lanes::splat(1.0 / UP));
     let square = a * a;
     let near = (a * square).mul_add(horner(&TANH_NEAR, square), a);
     let (s, sf, p) = exp2(a * Lanes::splat(-2.0 * LOG2_E));
-    let e = sf.mul_add(p, s) * down;
-    let far = one - (e + e) / (one + e);
+    let minus_e = sf.mul_sub(p, s);
+    let far = Lanes::splat(1.0) + (minus_e + minus_e) / (Lanes::splat(UP) - minus_e);
     a.if_less(Lanes::splat(NEAR_END), near, far)
 }

@@ -1,5 +1,6 @@
 //! Rows of a tensor and the walk along their columns: everything that follows a pointer to elements is here.
 
+use super::choices::STAGE_ROWS;
 use super::lanes::{LINE, Lanes, MAX_LANES, Register};
 use super::stored::Stored;
 
@@ -287,6 +288,10 @@ impl<T: Stored> Rows<T> {
         let (to, from) = (self.at(row, columns.begin, n), from.at(0, columns.begin, n));
         // SAFETY: the promise of `new`.
         unsafe { stream_out::<R>(from.cast(), to.cast(), n * size_of::<T>()) }
+        // The lines at both ends have neighbours' elements too, and come from memory: those of the rows to come.
+        let next = to.wrapping_add(STAGE_ROWS * self.stride);
+        R::prefetch(next.cast());
+        R::prefetch(next.wrapping_add(n).cast());
     }
 }
 

@@ -323,6 +323,9 @@ impl<T: Stored, const CENTER: bool> Write<T, CENTER> {
             let i = first + r;
             if PAST {
                 self.x.prefetch::<R>(row + r + self.ahead, at);
+                if !WHOLE {
+                    self.dx.prefetch::<R>(row + r + self.ahead, at);
+                }
                 self.dy.prefetch::<R>(row + r + self.ahead, at);
             }
             let x = self.x.load::<R, WHOLE>(row + r, at);

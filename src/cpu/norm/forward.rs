@@ -224,6 +224,9 @@ impl<T: Stored, const CENTER: bool> Write<T, CENTER> {
         for r in 0..N {
             if PAST {
                 self.x.prefetch::<R>(row + r + self.ahead, at);
+                if !WHOLE {
+                    self.y.prefetch::<R>(row + r + self.ahead, at);
+                }
             }
             let (x, i) = (self.x.load::<R, WHOLE>(row + r, at), first + r);
             let rstd = Lanes::splat(fit.rstd[i]);

@@ -142,6 +142,9 @@ impl<T: Stored, C: Curve> Block<'_, T, C> {
         for r in 0..N {
             if PAST {
                 self.x.prefetch::<R>(row + r + self.ahead, at);
+                if !WHOLE {
+                    self.dx.prefetch::<R>(row + r + self.ahead, at);
+                }
                 self.dy.prefetch::<R>(row + r + self.ahead, at);
             }
             x[r] = self.x.load::<R, WHOLE>(row + r, at);

@@ -120,6 +120,9 @@ impl<T: Stored, C: Curve> Write<'_, T, C> {
         for r in 0..N {
             if PAST {
                 self.x.prefetch::<R>(row + r + self.ahead, at);
+                if !WHOLE {
+                    self.y.prefetch::<R>(row + r + self.ahead, at);
+                }
             }
             let x = self.x.load::<R, WHOLE>(row + r, at);
             y[r] = self.curve.value::<R, T>(x).mul_add(gamma, beta);

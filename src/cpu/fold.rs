@@ -62,8 +62,10 @@ impl Partials {
         let (count, cols) = (plan::sums(problem), problem.cols());
         let to_line = workspace.addr().wrapping_neg() % LINE / size_of::<f32>();
         let team = if plan::worth_threads(chunks * count * cols) { team } else { Team::ALONE };
-        // The sums of one chunk are the gradients, if they have no other order and no room behind the last column.
-        let plain = !split && cols.is_multiple_of(MAX_LANES) && sign > 0.0;
+        // The sums of one chunk are the gradients, if they have no other order and no room behind the last column. Those of
+        // one row are put in order as they are written.
+        let ordered = !split || problem.rows() == 1;
+        let plain = ordered && cols.is_multiple_of(MAX_LANES) && sign > 0.0;
         let mut direct = [core::ptr::null_mut(); 2];
         if chunks == 1 && plain && !problem.accumulate() {
             direct = [launch.arguments.dgamma, launch.arguments.dbeta];
@@ -85,8 +87,10 @@ impl Partials {
                 *first = direct;
             }
         }
-        let values = if self.is_direct() { self.cols } else { room };
-        Sums { first, count: self.count, values, cols: self.cols, head: 0, split: self.split }
+        let direct = self.is_direct();
+        let values = if direct { self.cols } else { room };
+        let Self { count, cols, split, .. } = *self;
+        Sums { first, count, values, cols, head: 0, split: split && !direct, zipped: split && direct }
     }
 
     /// Adds up the chunks and writes, or adds to, the gradients that are asked for. The kernels wrote dx to `dx`; the sums

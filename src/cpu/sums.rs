@@ -20,6 +20,8 @@ pub(crate) struct Sums {
     pub(crate) head: usize,
     /// Whether the lanes of a vector are its even columns, then its odd ones.
     pub(super) split: bool,
+    /// Whether they are so in a kernel, and are put in order as they are written, once, by the only row.
+    pub(crate) zipped: bool,
 }
 
 impl Sums {

@@ -41,11 +41,11 @@ impl Pieces {
 
     /// The same, negated if `negative`.
     #[inline(always)]
-    pub(super) fn negated(mut self, negative: bool, centred: bool) -> Self {
+    pub(super) fn negated<R: Register>(mut self, negative: bool, centred: bool) -> Self {
         if negative {
             // Row 0 of the one form has centres.
             for row in &mut self.rows[usize::from(centred)..] {
-                for c in row {
+                for c in &mut row[..R::ENTRIES] {
                     *c = -*c;
                 }
             }
@@ -73,7 +73,7 @@ impl Pieces {
         let mut pieces = Self::scaled(table, scale);
         let mut power = 1.0;
         for row in &mut pieces.rows[..K] {
-            for c in row {
+            for c in &mut row[..E] {
                 *c *= power;
             }
             power *= scale;

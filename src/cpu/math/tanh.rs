@@ -55,7 +55,7 @@ impl Curve for Tanh {
         let sign = Self::sign_of(alpha);
         // Rounded once: the argument of the exponential has the rounding of one more product.
         let factor = (f64::from(scale) * (-2.0 * core::f64::consts::LOG2_E)) as f32;
-        Self { scale, factor, sign, pieces: pieces.negated(alpha < 0.0, T::DTYPE == DType::F32) }
+        Self { scale, factor, sign, pieces: pieces.negated::<R>(alpha < 0.0, T::DTYPE == DType::F32) }
     }
 
     #[inline(always)]

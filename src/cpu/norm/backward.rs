@@ -155,7 +155,14 @@ impl<T: Stored, const CENTER: bool> Kernel for Backward<T, CENTER> {
                     let target = dx.target(first + at, columns, &mut stage);
                     let (x, dy) = (self.arguments.x.from(first + at), self.arguments.dy.from(first + at));
                     let sums = [sums.block::<R>(0, columns), sums.block::<R>(1, columns)];
-                    let write = Write::<T, CENTER> { x, dy, dx: target, sums, ahead: group };
+                    let write = Write::<T, CENTER> {
+                        x,
+                        dy,
+                        dx: target,
+                        sums,
+                        zipped: self.sums.zipped,
+                        ahead: group,
+                    };
                     for rows in Ordinary::new(&fit.strays[at..at + side]) {
                         with_form!(params, stream, |values, PAST| write
                             .rows::<R, _, PAST>(&fit, at, rows, columns, begins, values));
@@ -276,6 +283,8 @@ struct Write<T, const CENTER: bool> {
     dx: Rows<T>,
     /// Of dy·x̂, and of dy.
     sums: [Slots; 2],
+    /// Whether they are put in order: there is one row.
+    zipped: bool,
     /// How many rows further on the same columns are asked for, while memory is written.
     ahead: usize,
 }
@@ -347,6 +356,9 @@ impl<T: Stored, const CENTER: bool> Write<T, CENTER> {
         // After all loads: rows that lie a multiple of 4096 bytes apart would make loads wait for stores.
         for r in 0..N {
             self.dx.store::<R, WHOLE, PAST>(row + r, at, dx[r]);
+        }
+        if N == 1 && self.zipped {
+            (product, sum) = (product.zip(), sum.zip());
         }
         self.sums[0].store(at, product);
         self.sums[1].store(at, sum);

@@ -234,21 +234,25 @@ impl<T: Stored, const N: usize, const CENTER: bool> Statistics<T, N, CENTER> {
             m[r] = Lanes::splat(about[r].m);
         }
         let mut totals = [[Compensated::ZERO; N]; 2];
+        let part = STEPS * Lanes::<R>::LANES;
         let mut c = 0;
+        // Parts of a row that is alone go side by side as rows do elsewhere, so that its sums do not wait for themselves.
+        while N == 1 && R::ROWS >= 4 && self.cols - c >= 4 * part {
+            let parts = Part::<T, CENTER> { x: self.x.shifted(c).with_stride(part) };
+            let sums = parts.sums::<R, 4>(&[m[0]; 4], Columns::plain(0, part));
+            for r in 0..4 {
+                totals[0][0].add(sums[0][r]);
+                totals[1][0].add(sums[1][r]);
+            }
+            c += 4 * part;
+        }
         while c < self.cols {
-            let columns = Columns::plain(c, self.cols.min(c + STEPS * Lanes::<R>::LANES));
-            let mut sums = [[Lanes::splat(0.0); 4]; 2];
-            for at in columns.whole::<R>() {
-                self.add::<R, true>(&m, at, &mut sums);
+            let columns = Columns::plain(c, self.cols.min(c + part));
+            let sums = Part::<T, CENTER> { x: self.x }.sums::<R, N>(&m, columns);
+            for r in 0..N {
+                totals[0][r].add(sums[0][r]);
+                totals[1][r].add(sums[1][r]);
             }
-            for at in columns.ragged::<R>() {
-                self.add::<R, false>(&m, at, &mut sums);
-            }
-            let [sums, squares] = sums;
-            if CENTER {
-                gather(&mut totals[0], Lanes::sums(sums));
-            }
-            gather(&mut totals[1], Lanes::sums(squares));
             c = columns.end;
         }
         let mut results = [[0.0; N]; 2];
@@ -258,9 +262,35 @@ impl<T: Stored, const N: usize, const CENTER: bool> Statistics<T, N, CENTER> {
         }
         results
     }
+}
+
+/// So many columns of some rows that plain sums are exact enough.
+struct Part<T, const CENTER: bool> {
+    x: Rows<T>,
+}
+
+impl<T: Stored, const CENTER: bool> Part<T, CENTER> {
+    /// Σd, 0 without `CENTER`, and Σd² of the first `N` rows, of four at most.
+    #[inline(always)]
+    fn sums<R: Register, const N: usize>(&self, m: &[Lanes<R>; N], columns: Columns) -> [[f32; 4]; 2] {
+        let mut sums = [[Lanes::splat(0.0); 4]; 2];
+        for at in columns.whole::<R>() {
+            self.add::<R, N, true>(m, at, &mut sums);
+        }
+        for at in columns.ragged::<R>() {
+            self.add::<R, N, false>(m, at, &mut sums);
+        }
+        let [sums, squares] = sums;
+        [if CENTER { Lanes::sums(sums) } else { [0.0; 4] }, Lanes::sums(squares)]
+    }
 
     #[inline(always)]
-    fn add<R: Register, const WHOLE: bool>(&self, m: &[Lanes<R>; N], at: At, sums: &mut [[Lanes<R>; 4]; 2]) {
+    fn add<R: Register, const N: usize, const WHOLE: bool>(
+        &self,
+        m: &[Lanes<R>; N],
+        at: At,
+        sums: &mut [[Lanes<R>; 4]; 2],
+    ) {
         for r in 0..N {
             let mut d = self.x.load::<R, WHOLE>(r, at);
             if CENTER {
@@ -274,12 +304,5 @@ impl<T: Stored, const N: usize, const CENTER: bool> Statistics<T, N, CENTER> {
             }
             sums[1][r] = d.mul_add(d, sums[1][r]);
         }
-    }
-}
-
-#[inline(always)]
-fn gather<const N: usize>(totals: &mut [Compensated<f32>; N], terms: [f32; 4]) {
-    for r in 0..N {
-        totals[r].add(terms[r]);
     }
 }

@@ -47,12 +47,12 @@ impl<T: Stored, C: Curve> Kernel for BackwardTile<T, C> {
                 // SAFETY: gamma has a value a column.
                 let params =
                     unsafe { Sources::<T, 1>::new::<R>([gamma], tiles, columns, rows.len(), stream, true) };
-                let sums = [0, 1, 2, 3].map(|k| sums.block::<R>(k, columns));
+                let (zipped, sums) = (sums.zipped, [0, 1, 2, 3].map(|k| sums.block::<R>(k, columns)));
                 for part in group.parts(STAGE_ROWS) {
                     let target = dx.target(part.begin, columns, &mut stage);
                     let (x, dy) = (x.from(part.begin), dy.from(part.begin));
                     let ahead = if one { STAGE_ROWS } else { group.len() };
-                    let block = Block { x, dy, dx: target, alpha, sums, curve: &curve, ahead };
+                    let block = Block { x, dy, dx: target, alpha, sums, zipped, curve: &curve, ahead };
                     let begins = part.begin == rows.begin;
                     with_form!(params, stream, |values, PAST| block.rows::<R, _, PAST>(
                         part.len(),
@@ -82,6 +82,8 @@ struct Block<'a, T, C> {
     alpha: f32,
     /// Of dy·f, dy, dy·f′·x and, if u has a shift, dy·f′.
     sums: [Slots; 4],
+    /// Whether the first two are put in order: there is one row.
+    zipped: bool,
     curve: &'a C,
     /// How many rows further on the same columns are asked for, while memory is written.
     ahead: usize,
@@ -173,6 +175,9 @@ impl<T: Stored, C: Curve> Block<'_, T, C> {
         for k in 0..if C::SHIFTS { 4 } else { 3 } {
             if !begins {
                 terms[k] = terms[k] + self.sums[k].load(at);
+            }
+            if N == 1 && k < 2 && self.zipped {
+                terms[k] = terms[k].zip();
             }
             self.sums[k].store(at, terms[k]);
         }

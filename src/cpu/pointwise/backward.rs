@@ -155,8 +155,9 @@ impl<T: Stored, C: Curve> Block<'_, T, C> {
         let (f, slope) = self.values_and_slopes(x);
         let (mut terms, mut dx) = ([zero; 4], [zero; N]);
         for r in 0..N {
+            // Not by way of h: where the slope is subnormal its rounding would be multiplied.
+            dx[r] = (dy[r] * factor) * slope[r];
             let h = dy[r] * slope[r];
-            dx[r] = h * factor;
             if r == 0 {
                 terms = [dy[r] * f[r], dy[r], h * x[r], h];
             } else {

@@ -8,7 +8,7 @@ use crate::call::{BackwardAt, ForwardAt, Memory};
 use crate::devices::{cpu, exception};
 
 /// What is computed, as Python says it: (op, dtype, param_dtype, unbiased, eps, rows, cols, inner).
-type Description = (String, String, String, bool, Option<f32>, usize, usize, usize);
+pub(crate) type Description = (String, String, String, bool, Option<f32>, usize, usize, usize);
 
 /// The element of `all` that has the name.
 fn named<T: Copy>(all: &[T], name_of: impl Fn(T) -> &'static str, name: &str) -> PyResult<T> {
@@ -16,10 +16,11 @@ fn named<T: Copy>(all: &[T], name_of: impl Fn(T) -> &'static str, name: &str) ->
     found.ok_or_else(|| PyValueError::new_err(format!("dyt: no {name:?}")))
 }
 
-fn problem((op, dtype, param, unbiased, eps, rows, cols, inner): &Description) -> PyResult<Problem> {
+pub(crate) fn problem(
+    (op, dtype, param, unbiased, eps, rows, cols, inner): &Description,
+) -> PyResult<Problem> {
     let op = named(&Op::ALL, Op::name, op)?;
-    let (dtype, param) =
-        (named(&DType::ALL, DType::name, dtype)?, named(&DType::ALL, DType::name, param)?);
+    let (dtype, param) = (named(&DType::ALL, DType::name, dtype)?, named(&DType::ALL, DType::name, param)?);
     let std = if *unbiased { Std::Unbiased } else { Std::Biased };
     let problem = Problem::new(op, *rows, *cols).dtype(dtype).param_dtype(param).inner(*inner).std(std);
     let problem = match eps {
@@ -52,7 +53,8 @@ fn backward(py: Python<'_>, description: Description, at: [usize; 12]) -> PyResu
     let at = BackwardAt { dy, x, alpha, shift, gamma, mean, rstd, dx, dalpha, dshift, dgamma, dbeta };
     let device = cpu().map_err(exception)?;
     // SAFETY: as in `forward`.
-    py.detach(|| device.backward(&problem, unsafe { at.arguments(&problem, Memory::Host) })).map_err(exception)
+    py.detach(|| device.backward(&problem, unsafe { at.arguments(&problem, Memory::Host) }))
+        .map_err(exception)
 }
 
 pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {

@@ -6,6 +6,7 @@
 mod call;
 mod devices;
 mod host;
+mod xla;
 
 use pyo3::prelude::*;
 
@@ -15,5 +16,6 @@ fn _dyt(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     devices::register(module)?;
     host::register(module)?;
+    xla::register(module)?;
     Ok(())
 }

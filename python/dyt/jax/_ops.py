@@ -47,7 +47,7 @@ def layer_norm(
     unbiased: bool = False,
 ) -> jax.Array:
     """(x − mean) / √(var + eps) · weight + bias over the last axes; with `unbiased`, / (std + eps) by cols − 1."""
-    return _norm("layer_norm", x, normalized_shape, weight, bias, eps, unbiased)
+    return norm("layer_norm", x, normalized_shape, weight, bias, eps, unbiased)
 
 
 def rms_norm(
@@ -58,7 +58,7 @@ def rms_norm(
         if weight is None:
             raise TypeError("dyt.jax.rms_norm: offset is added to weight, and weight is not given")
         weight = _array("rms_norm", "weight", weight).astype(jnp.float32) + offset
-    return _norm("rms_norm", x, normalized_shape, weight, None, _RMS_EPS if eps is None else eps, False)
+    return norm("rms_norm", x, normalized_shape, weight, None, _RMS_EPS if eps is None else eps, False)
 
 
 def _array(op: str, name: str, value: ArrayLike) -> jax.Array:
@@ -102,7 +102,7 @@ def _pointwise(
     return _call(op, data, axis, operands, weight, bias).reshape(x.shape)
 
 
-def _norm(
+def norm(
     op: str,
     x: ArrayLike,
     normalized_shape: Shape,
@@ -111,6 +111,7 @@ def _norm(
     eps: float,
     unbiased: bool,
 ) -> jax.Array:
+    """Either norm. RMSNorm has a bias only here: Equinox's module has one."""
     x = _array(op, "x", x)
     shape = tuple(normalized_shape) if isinstance(normalized_shape, Sequence) else (int(normalized_shape),)
     if not shape or x.shape[-len(shape) :] != shape:

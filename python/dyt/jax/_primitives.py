@@ -105,7 +105,11 @@ def _forward_jvp(primals: Arrays, tangents: Sequence[Any], *, spec: Spec) -> tup
     if spec.statistics:
         raise _second_derivative(spec)
     tangents = [ad.instantiate_zeros(tangent) for tangent in tangents]
-    y, dy = jax.jvp(functools.partial(_differentiable, spec), tuple(primals), tuple(tangents))
+    try:
+        y, dy = jax.jvp(functools.partial(_differentiable, spec), tuple(primals), tuple(tangents))
+    except TypeError as error:
+        message = f"dyt.jax.{spec.op} has no derivative in forward mode (jvp, jacfwd, linearize): use grad, vjp or jacrev"
+        raise TypeError(message) from error
     return [y], [dy]
 
 

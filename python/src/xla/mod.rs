@@ -8,6 +8,7 @@ mod abi;
 mod cuda;
 mod frame;
 mod run;
+mod subnormals;
 
 use core::ffi::c_int;
 use core::panic::AssertUnwindSafe;
@@ -20,6 +21,7 @@ use pyo3::prelude::*;
 
 use self::frame::{Call, Failure};
 use self::run::Target;
+use self::subnormals::Kept;
 use crate::devices::{cpu, exception};
 use crate::host::{Description, problem};
 
@@ -47,6 +49,7 @@ unsafe fn on_cpu(pass: Pass, frame: &abi::CallFrame) -> Result<(), Failure> {
     if frame.stage != abi::STAGE_EXECUTE {
         return Ok(());
     }
+    let _kept = Kept::new();
     // SAFETY: the caller's promise.
     unsafe { run(pass, frame, &Target::Cpu(cpu()?)) }
 }

@@ -1,5 +1,6 @@
 """The ops of dyt.jax on random data, each with its formulas: what the tests of JAX share."""
 
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import formulas
@@ -14,7 +15,8 @@ NORMS = OPS[2:]
 EPS = 1e-5
 
 
-class Case(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Case:
     """A function of JAX, its arguments by name, and what the formulas make of x and those as rows and columns."""
 
     function: Any

@@ -100,6 +100,15 @@ def test_no_elements_behind_the_channels(rng):
     assert all(not np.asarray(gradient).any() for gradient in gradients[1:])
 
 
+def test_subnormals_are_kept(rng):
+    """XLA's own threads flush them, and so would the kernels' threads that are started from there."""
+    for rows in (1, 400):
+        x = jnp.full((rows, 1024), 1e-40)
+        (y, dx) = jax.jit(lambda x: (dyt.jax.dyt(x, 1.0), jax.grad(lambda x: (1e-38 * dyt.jax.dyt(x, 0.5)).sum())(x)))(x)
+        assert equal(y, x)
+        assert equal(dx, jnp.asarray(np.full(x.shape, np.float32(1e-38) * np.float32(0.5))))
+
+
 def test_under_scan_and_checkpoint(rng):
     made = case(rng, "layer_norm", (4, 32))
     x, weight, bias = made.values

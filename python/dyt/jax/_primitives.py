@@ -108,6 +108,8 @@ def _forward_jvp(primals: Arrays, tangents: Sequence[Any], *, spec: Spec) -> tup
     try:
         y, dy = jax.jvp(functools.partial(_differentiable, spec), tuple(primals), tuple(tangents))
     except TypeError as error:
+        if "forward-mode" not in str(error):
+            raise
         message = f"dyt.jax.{spec.op} has no derivative in forward mode (jvp, jacfwd, linearize): use grad, vjp or jacrev"
         raise TypeError(message) from error
     return [y], [dy]

@@ -1,7 +1,11 @@
 """The ops of dyt.jax on random data, each with its formulas: what the tests of JAX share."""
 
+import os
 from dataclasses import dataclass
 from typing import Any, NamedTuple
+
+# Read when JAX is first used: for the tests of arrays on several devices.
+os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=4"
 
 import formulas
 import jax

@@ -11,7 +11,6 @@ pub(crate) enum Memory {
     Host,
     /// Addresses are device pointers of the GPU of that number.
     #[cfg(feature = "cuda")]
-    #[expect(dead_code, reason = "the doors of torch and JAX make it")]
     Cuda(usize),
 }
 

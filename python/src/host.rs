@@ -18,8 +18,7 @@ fn named<T: Copy>(all: &[T], name_of: impl Fn(T) -> &'static str, name: &str) ->
 
 fn problem((op, dtype, param, unbiased, eps, rows, cols, inner): &Description) -> PyResult<Problem> {
     let op = named(&Op::ALL, Op::name, op)?;
-    let (dtype, param) =
-        (named(&DType::ALL, DType::name, dtype)?, named(&DType::ALL, DType::name, param)?);
+    let (dtype, param) = (named(&DType::ALL, DType::name, dtype)?, named(&DType::ALL, DType::name, param)?);
     let std = if *unbiased { Std::Unbiased } else { Std::Biased };
     let problem = Problem::new(op, *rows, *cols).dtype(dtype).param_dtype(param).inner(*inner).std(std);
     let problem = match eps {
@@ -52,7 +51,8 @@ fn backward(py: Python<'_>, description: Description, at: [usize; 12]) -> PyResu
     let at = BackwardAt { dy, x, alpha, shift, gamma, mean, rstd, dx, dalpha, dshift, dgamma, dbeta };
     let device = cpu().map_err(exception)?;
     // SAFETY: as in `forward`.
-    py.detach(|| device.backward(&problem, unsafe { at.arguments(&problem, Memory::Host) })).map_err(exception)
+    py.detach(|| device.backward(&problem, unsafe { at.arguments(&problem, Memory::Host) }))
+        .map_err(exception)
 }
 
 pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {

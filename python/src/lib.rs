@@ -6,6 +6,9 @@
 mod call;
 mod devices;
 mod host;
+// The libraries of other systems have other names, and throw in other ways.
+#[cfg(target_os = "linux")]
+mod torch;
 
 use pyo3::prelude::*;
 
@@ -15,5 +18,7 @@ fn _dyt(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     devices::register(module)?;
     host::register(module)?;
+    #[cfg(target_os = "linux")]
+    torch::register(module)?;
     Ok(())
 }

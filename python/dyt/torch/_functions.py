@@ -2,7 +2,7 @@
 
 A derivative registered with an op costs more than these small calls themselves, so that each op has three forms: the op
 alone where no gradient is wanted, a `torch.autograd.Function` whose forward has the context, and one of the newer form,
-which is slower, where `torch.func` needs it.
+which is slower, where `torch.func` needs it. Without a `jvp`, which torch.compile does not take, forward mode raises.
 """
 
 from functools import partial
@@ -33,18 +33,10 @@ class _BackwardOnce(Function):
     def backward(ctx, *gradients):
         raise RuntimeError("dyt: the ops have a first derivative alone; double backward is not implemented")
 
-    @staticmethod
-    def jvp(ctx, *tangents):
-        raise NotImplementedError("dyt: the ops have no forward-mode derivative")
-
 
 _dyt_backward_once = partial(_BackwardOnce.apply, _ops.dyt_backward)
 _derf_backward_once = partial(_BackwardOnce.apply, _ops.derf_backward)
 _norm_backward_once = partial(_BackwardOnce.apply, _ops.norm_backward)
-
-
-def _no_jvp(ctx, *tangents):
-    raise NotImplementedError("dyt: the ops have no forward-mode derivative (jvp)")
 
 
 # --- DyT and Derf -------------------------------------------------------------------------------------------------
@@ -93,7 +85,6 @@ class _Pointwise(Function):
         return _ops.pointwise(x, alpha, shift, weight, bias, dims)
 
     backward = staticmethod(_pointwise_backward)
-    jvp = staticmethod(_no_jvp)
 
 
 class _TransformedPointwise(Function):
@@ -108,7 +99,6 @@ class _TransformedPointwise(Function):
         _keep_pointwise(ctx, *inputs)
 
     backward = staticmethod(_pointwise_backward)
-    jvp = staticmethod(_no_jvp)
 
 
 def pointwise(x: Tensor, alpha: Tensor, shift: Tensor | None, weight: Tensor | None, bias: Tensor | None, dims: int) -> Tensor:
@@ -149,7 +139,6 @@ class _Norm(Function):
         return y
 
     backward = staticmethod(_norm_backward)
-    jvp = staticmethod(_no_jvp)
 
 
 class _TransformedNorm(Function):
@@ -166,7 +155,6 @@ class _TransformedNorm(Function):
         _keep_norm(ctx, *inputs, mean, rstd)
 
     backward = staticmethod(_norm_backward)
-    jvp = staticmethod(_no_jvp)
 
 
 def norm(x: Tensor, weight: Tensor | None, bias: Tensor | None, dims: int, eps: float, form: int) -> Tensor:

@@ -36,7 +36,9 @@ def _exchange(module: nn.Module, make: Callable[[str, nn.Module], nn.Module | No
         return whole
     made: dict[nn.Module, nn.Module | None] = {}
     for path, parent in list(module.named_modules()):
-        for name, child in list(parent.named_children()):
+        for name, child in list(parent._modules.items()):
+            if child is None:
+                continue
             if child not in made:
                 made[child] = make(f"{path}.{name}" if path else name, child)
             if (new := made[child]) is not None:

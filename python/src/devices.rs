@@ -20,7 +20,6 @@ pub(crate) fn cpu() -> Result<&'static Device, Error> {
 }
 
 /// The limit that the user set, or `own`, the number of the framework, where there is none.
-#[expect(dead_code, reason = "the doors of torch and JAX take it")]
 pub(crate) fn limit_or(own: usize) -> usize {
     match LIMIT.load(Ordering::Relaxed) {
         0 => own,

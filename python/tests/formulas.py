@@ -44,11 +44,13 @@ def ulp(dtype, value):
     return np.exp2(np.maximum(exponent, lowest) - digits)
 
 
-def _y(dtype, y, larger, f32_bound):
+def _y(dtype, y, larger, single, rest):
+    """y, where float32 keeps it within `single`, and what is rounded to 16 bits is within `rest`."""
     if dtype == "float32":
-        return Near(y, f32_bound)
-    # One ulp at the larger term; where the sum lies in the next binade, half an ulp at each.
-    return Near(y, np.maximum(ulp(dtype, larger), (ulp(dtype, y) + ulp(dtype, larger)) / 2))
+        return Near(y, single)
+    # One ulp at the larger term; where the sum lies in the next binade, or x̂ is small by cancellation, half an ulp at y and
+    # the error of what is rounded.
+    return Near(y, np.maximum(ulp(dtype, larger), ulp(dtype, y) / 2 + rest))
 
 
 class Pointwise:
@@ -68,7 +70,7 @@ class Pointwise:
     def y(self):
         scaled = self.weight * self.f
         larger = np.maximum(np.abs(scaled), np.abs(self.bias))
-        return _y(self.dtype, scaled + self.bias, larger, 4 * ULP * larger)
+        return _y(self.dtype, scaled + self.bias, larger, 4 * ULP * larger, ulp(self.dtype, larger) / 2)
 
     def gradients(self, dy):
         g = dy * self.weight * self.slope
@@ -109,7 +111,9 @@ class Norm:
         scaled = self.x_hat * self.weight
         larger = np.maximum(np.abs(scaled), np.abs(self.bias))
         bound = 1e-6 * (1 + np.abs(self.x_hat)) * np.abs(self.weight) + ULP * np.abs(self.bias)
-        return _y(self.dtype, scaled + self.bias, larger, bound)
+        # RMSNorm subtracts nothing: its x̂ has the relative error of rstd.
+        rest = bound if self.centred else np.minimum(bound, 2e-6 * np.abs(scaled) + ULP * np.abs(self.bias))
+        return _y(self.dtype, scaled + self.bias, larger, bound, rest)
 
     def gradients(self, dy):
         h = dy * self.weight

@@ -61,20 +61,26 @@ def rms_norm(
     return norm("rms_norm", x, normalized_shape, weight, None, _RMS_EPS if eps is None else eps, False)
 
 
+def _shaped(array: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """The array in that shape. Outside of `jit` each reshape is a call, also one that changes nothing."""
+    return array if array.shape == shape else array.reshape(shape)
+
+
 def _array(op: str, name: str, value: ArrayLike) -> jax.Array:
-    array = jnp.asarray(value)
+    # Outside of `jit`, `asarray` takes as long as the call, also where it changes nothing.
+    array = value if isinstance(value, jax.Array) else jnp.asarray(value)
     if array.dtype.name not in DTYPES:
         raise TypeError(f"dyt.jax.{op}: {name} is {array.dtype}, expected float32, float16 or bfloat16")
     return array
 
 
 def _scalar(op: str, name: str, value: ArrayLike) -> jax.Array:
-    array = jnp.asarray(value)
+    array = value if isinstance(value, jax.Array) else jnp.asarray(value)
     if array.size != 1:
         raise ValueError(f"dyt.jax.{op}: {name} has shape {array.shape}, expected one value")
     if not jnp.issubdtype(array.dtype, jnp.floating):
         raise TypeError(f"dyt.jax.{op}: {name} is {array.dtype}, expected a floating-point value")
-    return array.astype(jnp.float32).reshape(1)
+    return _shaped(array if array.dtype == jnp.float32 else array.astype(jnp.float32), (1,))
 
 
 def _vectors(op: str, x: jax.Array, shape: tuple[int, ...], given: dict[str, ArrayLike | None]) -> list[jax.Array]:
@@ -86,7 +92,7 @@ def _vectors(op: str, x: jax.Array, shape: tuple[int, ...], given: dict[str, Arr
         if array.dtype not in (x.dtype, jnp.float32):
             raise TypeError(f"dyt.jax.{op}: {name} is {array.dtype}, expected {x.dtype} or float32")
     same = len({array.dtype for array in arrays.values()}) == 1
-    return [(array if same else array.astype(jnp.float32)).reshape(-1) for array in arrays.values()]
+    return [_shaped(array if same else array.astype(jnp.float32), (prod(shape),)) for array in arrays.values()]
 
 
 def _pointwise(
@@ -99,7 +105,7 @@ def _pointwise(
     axis = data.ndim - 1 if last else 1
     operands = [_scalar(op, name, value) for name, value in scalars.items()]
     operands += _vectors(op, x, (data.shape[axis],), {"weight": weight, "bias": bias})
-    return _call(op, data, axis, operands, weight, bias).reshape(x.shape)
+    return _shaped(_call(op, data, axis, operands, weight, bias), x.shape)
 
 
 def norm(
@@ -122,7 +128,7 @@ def norm(
         raise ValueError(f"dyt.jax.{op}: one column has no unbiased deviation")
     data = x if len(shape) == 1 else x.reshape(*x.shape[: -len(shape)], prod(shape))
     operands = _vectors(op, x, shape, {"weight": weight, "bias": bias})
-    return _call(op, data, data.ndim - 1, operands, weight, bias, float(eps), unbiased).reshape(x.shape)
+    return _shaped(_call(op, data, data.ndim - 1, operands, weight, bias, float(eps), unbiased), x.shape)
 
 
 def _call(

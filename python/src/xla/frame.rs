@@ -94,11 +94,8 @@ impl<'a> Arrays<'a> {
             _ => None,
         };
         // SAFETY: a buffer has as many dimensions as its rank says.
-        Ok(Array {
-            address: buffer.data.expose_provenance(),
-            dtype,
-            dims: unsafe { entries(buffer.dims, rank) },
-        })
+        let dims = unsafe { entries(buffer.dims, rank) };
+        Ok(Array { address: buffer.data.expose_provenance(), dtype, dims })
     }
 
     /// The next one, if it is there.
@@ -188,11 +185,9 @@ impl<'a> Call<'a> {
     /// # Safety
     /// XLA made the frame, for a call that lasts.
     pub(super) unsafe fn of(frame: &'a abi::CallFrame) -> Result<Self, Failure> {
-        check_size(
-            "the call frame",
-            frame.struct_size.min(size_of::<abi::CallFrame>()),
-            size_of::<abi::CallFrame>(),
-        )?;
+        // What comes behind the fields that are declared here may grow.
+        let ours = size_of::<abi::CallFrame>();
+        check_size("the call frame", frame.struct_size.min(ours), ours)?;
         // SAFETY: the caller's promise.
         unsafe {
             Ok(Self {

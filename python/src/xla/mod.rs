@@ -87,7 +87,7 @@ unsafe fn handle(
     match done.unwrap_or_else(|_| Err(Failure::internal("a panic; its message is on stderr"))) {
         Ok(()) => null_mut(),
         // SAFETY: as above.
-        Err(failure) => unsafe { error(frame, failure) },
+        Err(failure) => unsafe { error(frame, &failure) },
     }
 }
 
@@ -102,10 +102,13 @@ unsafe fn answer_metadata(frame: &abi::CallFrame, traits: u32) -> bool {
         if extension.is_null() || (*extension).kind != abi::EXTENSION_METADATA {
             return false;
         }
-        let metadata = (*extension.cast::<abi::MetadataExtension>()).metadata;
-        (*metadata).api_version.major = abi::MAJOR;
-        (*metadata).api_version.minor = minor(frame);
-        (*metadata).traits = traits;
+        let metadata = &mut *(*extension.cast::<abi::MetadataExtension>()).metadata;
+        let version = &mut metadata.api_version;
+        // Where the layout is another one, XLA finds no version, and refuses the handler.
+        if version.struct_size == size_of::<abi::ApiVersion>() {
+            (version.major, version.minor) = (abi::MAJOR, minor(frame));
+            metadata.traits = traits;
+        }
         true
     }
 }
@@ -124,7 +127,7 @@ unsafe fn minor(frame: &abi::CallFrame) -> c_int {
 
 /// # Safety
 /// As [`answer_metadata`].
-unsafe fn error(frame: &abi::CallFrame, failure: Failure) -> *mut abi::Error {
+unsafe fn error(frame: &abi::CallFrame, failure: &Failure) -> *mut abi::Error {
     let message = CString::new(failure.message.replace('\0', " ")).unwrap_or_default();
     let mut arguments = abi::ErrorCreateArgs {
         struct_size: size_of::<abi::ErrorCreateArgs>(),
@@ -151,6 +154,7 @@ fn xla_handlers() -> Vec<(&'static str, &'static str, &'static str, usize)> {
 
 /// Elements of f32 that a backward needs as its workspace, on the CPU or on a GPU.
 #[pyfunction]
+#[expect(clippy::needless_pass_by_value, reason = "Python hands it over")]
 fn xla_workspace(description: Description, gpu: bool) -> PyResult<usize> {
     let problem = problem(&description)?;
     if gpu {

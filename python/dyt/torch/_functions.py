@@ -39,6 +39,16 @@ _derf_backward_once = partial(_BackwardOnce.apply, _ops.derf_backward)
 _norm_backward_once = partial(_BackwardOnce.apply, _ops.norm_backward)
 
 
+def _learn(kind: type) -> None:
+    """Makes the rules of a kind of tensor known, when one comes along: DTensor's, whose import takes half a second."""
+    _known.add(kind)
+    if kind.__module__.startswith("torch.distributed"):
+        from . import _dtensor  # noqa: F401
+
+
+_known = {Tensor, torch.nn.Parameter}
+
+
 # --- DyT and Derf -------------------------------------------------------------------------------------------------
 
 
@@ -103,6 +113,8 @@ class _TransformedPointwise(Function):
 
 def pointwise(x: Tensor, alpha: Tensor, shift: Tensor | None, weight: Tensor | None, bias: Tensor | None, dims: int) -> Tensor:
     """DyT, or Derf where there is a shift."""
+    if type(x) not in _known:
+        _learn(type(x))
     if _transformed():
         return _TransformedPointwise.apply(x, alpha, shift, weight, bias, dims)
     if torch.is_grad_enabled() or forward_ad._current_level >= 0:
@@ -159,6 +171,8 @@ class _TransformedNorm(Function):
 
 def norm(x: Tensor, weight: Tensor | None, bias: Tensor | None, dims: int, eps: float, form: int) -> Tensor:
     """LayerNorm, its unbiased form, or RMSNorm, as `form` says."""
+    if type(x) not in _known:
+        _learn(type(x))
     if _transformed():
         return _TransformedNorm.apply(x, weight, bias, dims, eps, form)[0]
     if torch.is_grad_enabled() or forward_ad._current_level >= 0:

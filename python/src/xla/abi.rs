@@ -71,6 +71,14 @@ pub(super) struct StreamGetArgs {
 }
 
 #[repr(C)]
+pub(super) struct DeviceOrdinalGetArgs {
+    pub(super) struct_size: usize,
+    pub(super) extension_start: *mut Extension,
+    pub(super) context: *mut c_void,
+    pub(super) ordinal: i32,
+}
+
+#[repr(C)]
 pub(super) struct ErrorArgs {
     pub(super) struct_size: usize,
     pub(super) extension_start: *mut Extension,
@@ -88,6 +96,9 @@ pub(super) struct Api {
     pub(super) error_destroy: unsafe extern "C" fn(*mut ErrorArgs),
     pub(super) handler_register: *const c_void,
     pub(super) stream_get: unsafe extern "C" fn(*mut StreamGetArgs) -> *mut Error,
+    /// Of types, states, memory, threads, futures and runs.
+    pub(super) others: [*const c_void; 12],
+    pub(super) device_ordinal_get: unsafe extern "C" fn(*mut DeviceOrdinalGetArgs) -> *mut Error,
 }
 
 pub(super) const TYPE_F16: c_int = 10;

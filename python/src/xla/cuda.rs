@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 
 use dyt::Pass;
 use dyt::cuda::CudaKernels;
-use dyt::cuda::cudarc::driver::sys::{CUdevice, CUstream, cuCtxGetDevice};
+use dyt::cuda::cudarc::driver::sys::CUstream;
 
 use super::abi::{self, CallFrame, Error, Handler};
 use super::frame::Failure;
@@ -37,25 +37,15 @@ unsafe extern "C" fn backward(frame: *mut CallFrame) -> *mut Error {
 }
 
 /// # Safety
-/// XLA made the frame, for a call that lasts, of the memory of the GPU whose context is current.
+/// XLA made the frame, for a call that lasts, of the memory of the GPU that it names.
 unsafe fn on_gpu(pass: Pass, frame: &CallFrame) -> Result<(), Failure> {
-    let kernels = kernels(current()?)?;
+    // SAFETY: the caller's promise.
+    let kernels = kernels(unsafe { ordinal(frame)? })?;
     if frame.stage != abi::STAGE_EXECUTE {
         return Ok(());
     }
     // SAFETY: the caller's promise; the stream is of this call.
     unsafe { run(pass, frame, &Target::Cuda(&kernels, stream(frame)?)) }
-}
-
-/// The GPU whose context is current. XLA makes that of its call current, and so has loaded the driver.
-fn current() -> Result<usize, Failure> {
-    // Looked for first, because cudarc panics without a driver.
-    dyt::cuda::driver()?;
-    let mut device: CUdevice = 0;
-    // SAFETY: the driver writes one number.
-    let status = unsafe { cuCtxGetDevice(&raw mut device) };
-    status.result().map_err(Failure::internal)?;
-    usize::try_from(device).map_err(Failure::internal)
 }
 
 /// The kernels in the primary context, which XLA uses too. They are loaded once for each GPU.
@@ -70,26 +60,59 @@ fn kernels(ordinal: usize) -> Result<CudaKernels, Failure> {
     Ok(loaded.entry(ordinal).or_insert(kernels).clone())
 }
 
-/// The stream of the call.
+/// The number of the call's GPU.
 ///
 /// # Safety
 /// XLA made the frame, for a call that lasts.
-unsafe fn stream(frame: &CallFrame) -> Result<CUstream, Failure> {
-    let mut arguments = abi::StreamGetArgs {
-        struct_size: size_of::<abi::StreamGetArgs>(),
-        extension_start: null_mut(),
-        context: frame.context,
-        stream: null_mut(),
-    };
-    // SAFETY: the first functions of the table are the same in every version of this major one.
+unsafe fn ordinal(frame: &CallFrame) -> Result<usize, Failure> {
+    let (struct_size, context) = (size_of::<abi::DeviceOrdinalGetArgs>(), frame.context);
+    let mut arguments =
+        abi::DeviceOrdinalGetArgs { struct_size, extension_start: null_mut(), context, ordinal: -1 };
+    // SAFETY: the caller's promise.
     unsafe {
-        let error = ((*frame.api).stream_get)(&raw mut arguments);
-        if error.is_null() {
-            return Ok(arguments.stream.cast());
-        }
-        let mut error =
-            abi::ErrorArgs { struct_size: size_of::<abi::ErrorArgs>(), extension_start: null_mut(), error };
-        ((*frame.api).error_destroy)(&raw mut error);
-        Err(Failure::internal("XLA gave no stream"))
+        let api = api(frame)?;
+        refused(api, (api.device_ordinal_get)(&raw mut arguments), "number of a GPU")?;
     }
+    usize::try_from(arguments.ordinal).map_err(Failure::internal)
+}
+
+/// The stream of the call.
+///
+/// # Safety
+/// As [`ordinal`].
+unsafe fn stream(frame: &CallFrame) -> Result<CUstream, Failure> {
+    let (struct_size, context) = (size_of::<abi::StreamGetArgs>(), frame.context);
+    let mut arguments =
+        abi::StreamGetArgs { struct_size, extension_start: null_mut(), context, stream: null_mut() };
+    // SAFETY: the caller's promise.
+    unsafe {
+        let api = api(frame)?;
+        refused(api, (api.stream_get)(&raw mut arguments), "stream")?;
+    }
+    Ok(arguments.stream.cast())
+}
+
+/// XLA's functions, once it is known that the table has them.
+///
+/// # Safety
+/// As [`ordinal`].
+unsafe fn api(frame: &CallFrame) -> Result<&abi::Api, Failure> {
+    // SAFETY: the table lives as long as the process.
+    let api = unsafe { frame.api.as_ref() }.filter(|api| api.struct_size >= size_of::<abi::Api>());
+    api.ok_or_else(|| Failure::internal("XLA's table of functions is shorter than was expected"))
+}
+
+/// The failure of a function of the table, if it gave an error, which is then destroyed.
+///
+/// # Safety
+/// The error is null or was just given by XLA.
+unsafe fn refused(api: &abi::Api, error: *mut Error, what: &str) -> Result<(), Failure> {
+    if error.is_null() {
+        return Ok(());
+    }
+    let struct_size = size_of::<abi::ErrorArgs>();
+    let mut arguments = abi::ErrorArgs { struct_size, extension_start: null_mut(), error };
+    // SAFETY: the caller's promise.
+    unsafe { (api.error_destroy)(&raw mut arguments) };
+    Err(Failure::internal(format_args!("XLA gave no {what}")))
 }

@@ -1,6 +1,6 @@
 """Fused forward and backward kernels for DyT, Derf, LayerNorm and RMSNorm.
 
-`dyt.torch`, `dyt.jax` and `dyt.numpy` are imported when they are first named; this module needs none of their frameworks.
+`dyt.torch`, `dyt.jax`, `dyt.numpy` and `dyt.layers` are imported when they are first named; this module needs none of their frameworks.
 """
 
 import importlib
@@ -11,7 +11,7 @@ from . import _dyt
 __version__: str = _dyt.__version__
 __all__ = ["Device", "__version__", "devices", "set_threads"]
 
-_DOORS = ("jax", "numpy", "torch")
+_DOORS = ("jax", "layers", "numpy", "torch")
 
 
 class Device(NamedTuple):

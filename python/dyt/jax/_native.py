@@ -87,7 +87,7 @@ def forward(spec: Spec, *operands: jax.Array) -> list[jax.Array]:
     """y, and the statistics that spec asks for."""
     x = operands[0]
     shapes = [Shape(tuple(range(x.ndim)), float32=False), *saved_shapes(spec, x.ndim)]
-    return jax.ffi.ffi_call("dyt_forward", _results(x, shapes))(*operands, **_attributes(spec))
+    return list(jax.ffi.ffi_call("dyt_forward", _results(x, shapes))(*operands, **_attributes(spec)))
 
 
 def backward(spec: Spec, gpu: bool, *operands: jax.Array) -> list[jax.Array]:
@@ -96,7 +96,7 @@ def backward(spec: Spec, gpu: bool, *operands: jax.Array) -> list[jax.Array]:
     weight = operands[2 + spec.scalars] if spec.weight else x
     results = _results(x, gradient_shapes(spec, x.ndim))
     workspace = jax.ShapeDtypeStruct((_workspace(spec, x, weight, gpu),), np.float32)
-    return jax.ffi.ffi_call("dyt_backward", [*results, workspace])(*operands, **_attributes(spec))[:-1]
+    return list(jax.ffi.ffi_call("dyt_backward", [*results, workspace])(*operands, **_attributes(spec)))[:-1]
 
 
 def _results(x: jax.Array, shapes: Sequence[Shape]) -> list[jax.ShapeDtypeStruct]:

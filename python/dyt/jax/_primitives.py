@@ -155,7 +155,7 @@ def _grouped(parameter: jax.Array, dim: int | None, size: int, groups: tuple[int
 def _forward_batch(operands: Arrays, dims: Sequence[int | None], *, spec: Spec) -> tuple[list[jax.Array], list[int]]:
     (x, *parameters), (dim, *parameter_dims) = operands, dims
     deeper = spec._replace(axis=spec.axis + 1)
-    if all(parameter_dim is None for parameter_dim in parameter_dims):
+    if dim is not None and all(parameter_dim is None for parameter_dim in parameter_dims):
         # The mapped axis becomes one of rows.
         place = spec.groups
         results = forward_p.bind(jnp.moveaxis(x, dim, place), *parameters, spec=deeper)

@@ -28,7 +28,7 @@ class LayerNorm(nnx.LayerNorm):
 class RMSNorm(nnx.RMSNorm):
     """`nnx.RMSNorm`, for one device and the last axis, by one kernel."""
 
-    def __call__(self, x: ArrayLike, *, mask: Any = None) -> jax.Array:
+    def __call__(self, x: ArrayLike, mask: Any = None) -> jax.Array:
         _check(self, mask)
         x, scale, _ = _promoted(self.dtype, x, self.scale, None)
         return _ops.rms_norm(x, self.num_features, scale, self.epsilon)

@@ -116,6 +116,28 @@ def test_channels_first(rng, mesh, op, spec):
     assert count(forward) == {} and set(count(program)) == {"all-reduce"}
 
 
+@pytest.mark.parametrize("spec", (P("a"), P(("a", "b")), P("a", "b"), P(None, None, "b"), P("a", None, "b")), ids=str)
+@pytest.mark.parametrize("op", OPS)
+def test_axes_that_the_devices_do_not_divide(rng, op, spec):
+    """XLA pads the parts. What it pads them with, here NaN, is in no sum."""
+    mesh = jax.make_mesh((2, 2), ("a", "b"), axis_types=(jax.sharding.AxisType.Auto,) * 2)
+    made = case(rng, op, (7, 5, 31))
+    x, *parameters = made.values
+    dy = array(rng, x.shape, "float32")
+    widen = lambda value: jnp.full((8, 6, 32), jnp.nan).at[:7, :5, :31].set(value)
+    cut = lambda value: jax.lax.with_sharding_constraint(value, NamedSharding(mesh, spec))
+
+    @jax.jit
+    def function(dy, x, *parameters):
+        # Cut while they are wide, so that what is behind their ends remains in the parts.
+        narrow = lambda value: cut(cut(value)[:7, :5, :31])
+        y, pull = jax.vjp(made, narrow(x), *parameters)
+        return cut(y), *pull(narrow(dy))
+
+    y, dx, *gradients = function(widen(dy), widen(x), *parameters)
+    check(made, y, (dx, *gradients), dy)
+
+
 @pytest.mark.parametrize("op", OPS)
 def test_gradients_of_each_example(rng, mesh, op):
     """A mapped axis that is cut, with one gradient for each example, and parameters of each example."""

@@ -9,9 +9,11 @@ import functools
 import inspect
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from math import prod
+from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 from jax.experimental.custom_partitioning import custom_partitioning
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
@@ -38,12 +40,19 @@ def _batched(parameters: Sequence[jax.Array]) -> tuple[bool, ...]:
     return tuple(parameter.ndim > 1 for parameter in parameters)
 
 
+class _Cut(NamedTuple):
+    """How x is cut: for each of its axes the axes of the mesh, major first, and how many elements it has in all."""
+
+    names: list[tuple[str, ...]]
+    shape: tuple[int, ...]
+    mesh: Any
+
+
 @functools.lru_cache(maxsize=None)
 def _forward(spec: Spec, rank: int, batched: tuple[bool, ...]) -> Call:
     operands = _native.operand_shapes(spec, rank, batched)
     results = [operands[0], *_native.saved_shapes(spec, rank)]
-    call = functools.partial(_native.forward, spec)
-    return _cut(spec, rank, operands, results, call, lambda results, names: results)
+    return _partitioned(spec, rank, operands, results, functools.partial(_native.forward, spec), lambda cut, call, *parts: call(*parts))
 
 
 @functools.lru_cache(maxsize=None)
@@ -52,27 +61,37 @@ def _backward(spec: Spec, gpu: bool, rank: int, batched: tuple[bool, ...]) -> Ca
     operands = [operands[0], *operands, *_native.saved_shapes(spec, rank)]
     results = _native.gradient_shapes(spec, rank)
 
-    def add(gradients: list[jax.Array], names: list[tuple[str, ...]]) -> list[jax.Array]:
-        rows = [name for axis in range(spec.groups, rank) if axis != spec.axis for name in names[axis]]
+    def part(cut: _Cut, call: Call, *parts: jax.Array) -> list[jax.Array]:
+        gradients = call(*(_without_padding(cut, *pair, 1 if number else 0) for number, pair in enumerate(zip(operands, parts, strict=True))))
+        rows = [name for axis in range(spec.groups, rank) if axis != spec.axis for name in cut.names[axis]]
         dx, scalars, vectors = gradients[:1], gradients[1 : 1 + spec.scalars], gradients[1 + spec.scalars :]
-        return dx + _sum(scalars, (*rows, *names[spec.axis])) + _sum(vectors, tuple(rows))
+        return dx + _sum(scalars, (*rows, *cut.names[spec.axis])) + _sum(vectors, tuple(rows))
 
-    return _cut(spec, rank, operands, results, functools.partial(_native.backward, spec, gpu), add)
+    return _partitioned(spec, rank, operands, results, functools.partial(_native.backward, spec, gpu), part)
 
 
 def _sum(arrays: list[jax.Array], names: tuple[str, ...]) -> list[jax.Array]:
     return list(jax.lax.psum(arrays, names)) if arrays and names else arrays
 
 
-def _cut(
-    spec: Spec,
-    rank: int,
-    operands: Sequence[Shape],
-    results: Sequence[Shape],
-    call: Call,
-    add: Callable[[list[jax.Array], list[tuple[str, ...]]], list[jax.Array]],
+def _without_padding(cut: _Cut, shape: Shape, part: jax.Array, fill: float) -> jax.Array:
+    """The part with `fill` behind the end of the whole.
+
+    An axis that its devices do not divide is padded with anything, which the sums must not see: there dy is 0, and all else
+    is 1, with which every term is 0.
+    """
+    for place, axis in enumerate(shape.axes):
+        local, whole = part.shape[place], cut.shape[axis]
+        if local * prod(cut.mesh.shape[name] for name in cut.names[axis]) != whole:
+            index = jax.lax.axis_index(cut.names[axis]) * local + jax.lax.broadcasted_iota("int32", part.shape, place)
+            part = jnp.where(index < whole, part, jnp.asarray(fill, part.dtype))
+    return part
+
+
+def _partitioned(
+    spec: Spec, rank: int, operands: Sequence[Shape], results: Sequence[Shape], call: Call, part: Callable[..., list[jax.Array]]
 ) -> Call:
-    """The call, cut as x is; `add` sums the results over the mesh axes that each axis of x is cut over."""
+    """The call, cut as x is: each device computes `part` of its own operands."""
     # The last operand that has all axes of x: x itself, in the backward behind dy.
     x = max(number for number, shape in enumerate(operands) if len(shape.axes) == rank)
 
@@ -86,30 +105,31 @@ def _cut(
         named = lambda shapes: [NamedSharding(sharding.mesh, P(*shape.of(entries, None))) for shape in shapes]
         return sharding.mesh, entries, tuple(named(operands)), named(results)
 
-    def partition(mesh: Any, arguments: Sequence[Any], _: Any) -> tuple[Any, Call, list[NamedSharding], tuple[NamedSharding, ...]]:
+    def partition(_mesh: Any, arguments: Sequence[Any], _: Any) -> tuple[Any, Call, list[NamedSharding], tuple[NamedSharding, ...]]:
         mesh, entries, of_operands, of_results = shardings(arguments)
         names = [() if entry is None else (entry,) if isinstance(entry, str) else tuple(entry) for entry in entries]
+        cut = _Cut(names, arguments[x].shape, mesh)
 
-        def part(*operands: jax.Array) -> list[jax.Array]:
+        def local(*parts: jax.Array) -> list[jax.Array]:
             with _without_mesh():
-                return add(call(*operands), names)
+                return part(cut, call, *parts)
 
-        return mesh, part, of_results, of_operands
+        return mesh, local, of_results, of_operands
 
-    def infer(mesh: Any, arguments: Sequence[Any], _: Any) -> list[NamedSharding]:
+    def infer(_mesh: Any, arguments: Sequence[Any], _: Any) -> list[NamedSharding]:
         return shardings(arguments)[3]
 
-    cut = custom_partitioning(call)
+    function = custom_partitioning(call)
     factors = [f"a{axis}" for axis in range(rank)]
     side = lambda shapes: ", ".join(" ".join(shape.of(factors, "one")) for shape in shapes)
     options = {"need_replication_factors": (factors[spec.axis],)} if spec.is_norm and _KNOWS_REPLICATION else {}
-    cut.def_partition(
+    function.def_partition(
         partition=partition,
         infer_sharding_from_operands=infer,
         sharding_rule=f"{side(operands)} -> {side(results)}",
         **options,
     )
-    return cut
+    return function
 
 
 _KNOWS_REPLICATION = "need_replication_factors" in inspect.signature(custom_partitioning.def_partition).parameters

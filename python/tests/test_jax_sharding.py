@@ -175,6 +175,27 @@ def test_shard_map(rng, op, spec, check_vma):
     assert count(jax.jit(mapped).lower(*arguments).compile()) == {}
 
 
+@pytest.mark.parametrize("op", OPS)
+def test_shard_map_of_some_axes(rng, op):
+    """The other axes of the mesh are XLA's, which gathers them: right, if not cheap."""
+    mesh = jax.make_mesh((2, 2), ("a", "b"), axis_types=(jax.sharding.AxisType.Auto,) * 2)
+    made = case(rng, op, SHAPE)
+    arguments = cut(made, mesh, P("a", None, "b"))
+    specs = (P("a"), *[P()] * (len(arguments) - 1))
+    mapped = jax.shard_map(made, mesh=mesh, in_specs=specs, out_specs=P("a"), axis_names={"a"})
+    dy = array(rng, SHAPE, "float32")
+
+    def function(dy, *arguments):
+        y, pull = jax.vjp(mapped, *arguments)
+        return y, pull(dy)
+
+    if not jax.config.jax_use_shardy_partitioner:
+        with pytest.raises(NotImplementedError, match="needs jax_use_shardy_partitioner"):
+            jax.jit(function)(dy, *arguments)
+        return
+    check(made, *jax.jit(function)(dy, *arguments), dy)
+
+
 @pytest.mark.parametrize("op", NORMS)
 def test_shard_map_of_the_norms(rng, op):
     """Rows; within shard_map the hidden dimension is what each device has."""

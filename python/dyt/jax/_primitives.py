@@ -70,11 +70,41 @@ def _backward_avals(_dy: Any, x: Any, *_: Any, spec: Spec) -> list[Any]:
 # before the lowering rules below bring it in.
 prim_requires_devices_during_lowering.update((forward_p, backward_p))
 
-for _platform in ("cpu", "cuda"):
-    _forward = lambda *operands, spec: _partition.forward(spec, *operands)
-    _backward = lambda *operands, spec, gpu=_platform == "cuda": _partition.backward(spec, gpu, *operands)
-    mlir.register_lowering(forward_p, mlir.lower_fun(_forward, multiple_results=True), platform=_platform)
-    mlir.register_lowering(backward_p, mlir.lower_fun(_backward, multiple_results=True), platform=_platform)
+
+def _lowering(call: Any, partitioned: Any) -> Any:
+    """The call, cut over devices, or as it is within `shard_map`, whose body is of one device.
+
+    Where `shard_map` leaves other axes of the mesh to XLA, JAX tells no rule how they cut the operands: XLA gathers them.
+    """
+    plain, cut = (mlir.lower_fun(function, multiple_results=True) for function in (call, partitioned))
+
+    def rule(context: Any, *operands: Any, spec: Spec) -> Any:
+        axes = context.module_context.axis_context
+        manual = getattr(axes, "manual_axes", frozenset())
+        if manual and set(manual) != set(axes.mesh.axis_names) and not jax.config.jax_use_shardy_partitioner:
+            # XLA would abort the process.
+            raise NotImplementedError("dyt.jax: shard_map over some axes of a mesh needs jax_use_shardy_partitioner")
+        return (plain if manual else cut)(context, *operands, spec=spec)
+
+    return rule
+
+
+def _register(platform: str) -> None:
+    gpu = platform == "cuda"
+    forward = _lowering(
+        lambda *operands, spec: _native.forward(spec, *operands),
+        lambda *operands, spec: _partition.forward(spec, *operands),
+    )
+    backward = _lowering(
+        lambda *operands, spec: _native.backward(spec, gpu, *operands),
+        lambda *operands, spec: _partition.backward(spec, gpu, *operands),
+    )
+    mlir.register_lowering(forward_p, forward, platform=platform)
+    mlir.register_lowering(backward_p, backward, platform=platform)
+
+
+_register("cpu")
+_register("cuda")
 
 
 # Derivatives

@@ -56,7 +56,8 @@ def _y(dtype, y, larger, single, rest):
 class Pointwise:
     """DyT where shift is None, else Derf."""
 
-    def __init__(self, dtype, x, alpha, shift, weight, bias):
+    def __init__(self, dtype, x, alpha, shift, weight, bias, y_ulps=4):
+        self.y_ulps = y_ulps
         self.dtype, self.x, self.alpha, self.shift = dtype, x, alpha, shift
         self.weight = np.ones(x.shape[1]) if weight is None else weight
         self.bias = np.zeros(x.shape[1]) if bias is None else bias
@@ -70,7 +71,7 @@ class Pointwise:
     def y(self):
         scaled = self.weight * self.f
         larger = np.maximum(np.abs(scaled), np.abs(self.bias))
-        return _y(self.dtype, scaled + self.bias, larger, 4 * ULP * larger, ulp(self.dtype, larger) / 2)
+        return _y(self.dtype, scaled + self.bias, larger, self.y_ulps * ULP * larger, ulp(self.dtype, larger) / 2)
 
     def gradients(self, dy):
         g = dy * self.weight * self.slope

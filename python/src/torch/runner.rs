@@ -40,6 +40,10 @@ impl Runner {
     /// # Errors
     /// The kernels do not run there.
     pub(super) fn at(place: Place) -> Result<Self, Failure> {
+        #[cfg(feature = "simt")]
+        if place.kind == shims().cpu {
+            return cuda::OnStream::of_host().map(Self::Cuda);
+        }
         if place.kind == shims().cpu {
             return cpu().map(Self::Cpu);
         }
@@ -162,6 +166,11 @@ mod cuda {
                 return Err(format!("dyt: torch has no current stream of cuda:{index}"));
             }
             Ok(on)
+        }
+        /// The default stream of a driver whose memory is the host's.
+        #[cfg(feature = "simt")]
+        pub(super) fn of_host() -> Result<Self, Failure> {
+            Ok(Self { kernels: kernels(0)?, stream: core::ptr::null_mut(), guard: core::ptr::null_mut() })
         }
         pub(super) fn ordinal(&self) -> usize {
             self.kernels.ordinal()

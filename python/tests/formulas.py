@@ -75,10 +75,12 @@ class Pointwise:
 
     def gradients(self, dy):
         g = dy * self.weight * self.slope
+        # What a sum may lose where the slope or a term of it is subnormal.
+        lost = 2.0**-149 * (2 + np.abs(dy * self.weight * np.maximum(1, np.abs(self.x)))).sum()
         # A step of the subnormals for the slope, times what multiplies it, and one for the product.
         subnormal = 2.0**-149 * (1 + np.abs(self.alpha * dy * self.weight))
         dx = Near(self.alpha * g, (6 + 2 * self.steep) * ULP * np.abs(self.alpha * g) + subnormal)
-        total = lambda terms: Near(terms.sum(), 1e-6 * ((1 + self.steep) * np.abs(terms)).sum())
+        total = lambda terms: Near(terms.sum(), 1e-6 * ((1 + self.steep) * np.abs(terms)).sum() + lost)
         columns = lambda terms: Near(terms.sum(0), 1e-6 * np.abs(terms).sum(0))
         return {
             "x": dx.stored(self.dtype),

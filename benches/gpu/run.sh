@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # On a machine with an NVIDIA driver and PyTorch, without Rust and without a network: conformance on the GPU,
-# compute-sanitizer where there is one, then the peers. pack.sh has made dist/ elsewhere.
+# compute-sanitizer where there is one, the Python tests, then the peers. pack.sh has made dist/ elsewhere.
 #
 #   run.sh [--results DIR] [--skip-sanitizer] [options of peers.py, such as --quick or --no-compile]
 set -euo pipefail
@@ -72,6 +72,20 @@ else
             tail -n 20 "$log"
         fi
     done
+fi
+
+echo "== Python"
+if python3 -c 'import numpy, pytest, torch; assert torch.cuda.is_available()' 2>"$results/python.log"; then
+    # The folder is not written to. The tests that take a compiler are CI's.
+    if PYTHONPATH=$dist/python PYTHONDONTWRITEBYTECODE=1 python3 -m pytest -q -p no:cacheprovider -m 'not slow' \
+        "$dist/python-tests/torch_door" >"$results/python.log" 2>&1; then
+        tail -n 1 "$results/python.log"
+    else
+        failed+=(python)
+        tail -n 40 "$results/python.log"
+    fi
+else
+    echo "skipped: $(tail -n 1 "$results/python.log")"
 fi
 
 echo "== Peers"

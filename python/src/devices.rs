@@ -3,6 +3,10 @@
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+#[cfg(feature = "cuda")]
+use dyt::Refusal;
+#[cfg(feature = "cuda")]
+use dyt::cuda::CudaKernels;
 use dyt::{Backend, Device, Error};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
@@ -17,6 +21,23 @@ static LIMIT: AtomicUsize = AtomicUsize::new(0);
 pub(crate) fn cpu() -> Result<&'static Device, Error> {
     static CPU: OnceLock<Result<Device, Error>> = OnceLock::new();
     CPU.get_or_init(|| Device::open("cpu")).as_ref().map_err(Clone::clone)
+}
+
+/// The kernels of the GPU of that number, in the primary context that frameworks use. The driver loads them when a call first
+/// needs them.
+///
+/// # Errors
+/// What [`CudaKernels::open`] says, the same at each call.
+#[cfg(feature = "cuda")]
+pub(crate) fn cuda(ordinal: usize) -> Result<&'static CudaKernels, Error> {
+    /// GPUs of one process at most.
+    const DEVICES: usize = 64;
+    static KERNELS: [OnceLock<Result<CudaKernels, Error>>; DEVICES] = [const { OnceLock::new() }; DEVICES];
+    let slot = KERNELS.get(ordinal).ok_or(Error::BackendUnavailable {
+        backend: Backend::Cuda,
+        reason: Refusal::NoSuchCudaDevice { ordinal, count: DEVICES },
+    })?;
+    slot.get_or_init(|| CudaKernels::open(ordinal)).as_ref().map_err(Clone::clone)
 }
 
 /// The limit that the user set, or `own`, the number of the framework, where there is none.

@@ -16,15 +16,14 @@ fn named<T: Copy>(all: &[T], name_of: impl Fn(T) -> &'static str, name: &str) ->
     found.ok_or_else(|| PyValueError::new_err(format!("dyt: no {name:?}")))
 }
 
-pub(crate) fn problem(
-    (op, dtype, param, unbiased, eps, rows, cols, inner): &Description,
-) -> PyResult<Problem> {
-    let op = named(&Op::ALL, Op::name, op)?;
-    let (dtype, param) = (named(&DType::ALL, DType::name, dtype)?, named(&DType::ALL, DType::name, param)?);
-    let std = if *unbiased { Std::Unbiased } else { Std::Biased };
-    let problem = Problem::new(op, *rows, *cols).dtype(dtype).param_dtype(param).inner(*inner).std(std);
+pub(crate) fn problem(description: Description) -> PyResult<Problem> {
+    let (op, dtype, param, unbiased, eps, rows, cols, inner) = description;
+    let op = named(&Op::ALL, Op::name, &op)?;
+    let (dtype, param) = (named(&DType::ALL, DType::name, &dtype)?, named(&DType::ALL, DType::name, &param)?);
+    let std = if unbiased { Std::Unbiased } else { Std::Biased };
+    let problem = Problem::new(op, rows, cols).dtype(dtype).param_dtype(param).inner(inner).std(std);
     let problem = match eps {
-        Some(eps) => problem.eps(*eps),
+        Some(eps) => problem.eps(eps),
         None => problem,
     };
     problem.build().map_err(exception)
@@ -35,7 +34,7 @@ pub(crate) fn problem(
 /// The caller, `dyt/numpy.py`, has checked that each address holds as many elements as the description says.
 #[pyfunction]
 fn forward(py: Python<'_>, description: Description, at: [usize; 8]) -> PyResult<()> {
-    let problem = problem(&description)?;
+    let problem = problem(description)?;
     let [x, alpha, shift, gamma, beta, y, mean, rstd] = at;
     let at = ForwardAt { x, alpha, shift, gamma, beta, y, mean, rstd };
     let device = cpu().map_err(exception)?;
@@ -48,7 +47,7 @@ fn forward(py: Python<'_>, description: Description, at: [usize; 8]) -> PyResult
 /// As [`forward`].
 #[pyfunction]
 fn backward(py: Python<'_>, description: Description, at: [usize; 12]) -> PyResult<()> {
-    let problem = problem(&description)?;
+    let problem = problem(description)?;
     let [dy, x, alpha, shift, gamma, mean, rstd, dx, dalpha, dshift, dgamma, dbeta] = at;
     let at = BackwardAt { dy, x, alpha, shift, gamma, mean, rstd, dx, dalpha, dshift, dgamma, dbeta };
     let device = cpu().map_err(exception)?;

@@ -56,7 +56,8 @@ def _y(dtype, y, larger, single, rest):
 class Pointwise:
     """DyT where shift is None, else Derf."""
 
-    def __init__(self, dtype, x, alpha, shift, weight, bias):
+    def __init__(self, dtype, x, alpha, shift, weight, bias, y_ulps=4):
+        self.y_ulps = y_ulps
         self.dtype, self.x, self.alpha, self.shift = dtype, x, alpha, shift
         self.weight = np.ones(x.shape[1]) if weight is None else weight
         self.bias = np.zeros(x.shape[1]) if bias is None else bias
@@ -70,14 +71,16 @@ class Pointwise:
     def y(self):
         scaled = self.weight * self.f
         larger = np.maximum(np.abs(scaled), np.abs(self.bias))
-        return _y(self.dtype, scaled + self.bias, larger, 4 * ULP * larger, ulp(self.dtype, larger) / 2)
+        return _y(self.dtype, scaled + self.bias, larger, self.y_ulps * ULP * larger, ulp(self.dtype, larger) / 2)
 
     def gradients(self, dy):
         g = dy * self.weight * self.slope
+        # What a sum may lose where the slope or a term of it is subnormal.
+        lost = 2.0**-149 * (2 + np.abs(dy * self.weight * np.maximum(1, np.abs(self.x)))).sum()
         # A step of the subnormals for the slope, times what multiplies it, and one for the product.
         subnormal = 2.0**-149 * (1 + np.abs(self.alpha * dy * self.weight))
         dx = Near(self.alpha * g, (6 + 2 * self.steep) * ULP * np.abs(self.alpha * g) + subnormal)
-        total = lambda terms: Near(terms.sum(), 1e-6 * ((1 + self.steep) * np.abs(terms)).sum())
+        total = lambda terms: Near(terms.sum(), 1e-6 * ((1 + self.steep) * np.abs(terms)).sum() + lost)
         columns = lambda terms: Near(terms.sum(0), 1e-6 * np.abs(terms).sum(0))
         return {
             "x": dx.stored(self.dtype),

@@ -17,6 +17,8 @@ import dyt.jax
 OPS = ("dyt", "derf", "layer_norm", "unbiased", "rms_norm")
 NORMS = OPS[2:]
 EPS = 1e-5
+#: The bound of y by docs/numerics.md, on the CPU and on CUDA.
+Y_ULPS = 5 if jax.default_backend() == "gpu" or "DYT_HOST_DRIVER" in os.environ else 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +42,7 @@ class Case:
         weight, bias = value.get("weight"), value.get("bias")
         if "alpha" in value:
             shift = value["shift"].item() if "shift" in value else None
-            return formulas.Pointwise(self.dtype, rows, value["alpha"].item(), shift, weight, bias)
+            return formulas.Pointwise(self.dtype, rows, value["alpha"].item(), shift, weight, bias, Y_ULPS)
         keywords = self.function.keywords
         options = {"centred": self.function.func is dyt.jax.layer_norm, "unbiased": keywords.get("unbiased", False)}
         return formulas.Norm(self.dtype, rows, weight, bias, EPS, **options)

@@ -59,24 +59,13 @@ def test_handlers_of_cuda_refuse_other_calls(rng):
 
 
 @pytest.fixture(scope="module")
-def driver(tmp_path_factory):
-    """The driver of `simt/`, as `.ci/bundle` builds it."""
-    if not (shutil.which("g++") and (ROOT / "simt").is_dir()):
+def driver():
+    """The driver of `simt/`."""
+    bundle = ROOT / ".ci/bundle"
+    if not (bundle.exists() and shutil.which("g++")):
         pytest.skip("the driver without a GPU is built by g++, from the sources of dyt")
-    out = tmp_path_factory.mktemp("driver")
-    kernels = [ROOT / "simt/cpp" / f"{name}.cpp" for name in ("simt", "pointwise", "rownorm", "rownorm_long", "rownorm_first", "fold")]
-    faults = out / "faults.c"
-    faults.write_text("void dyt_simt_faults(void) {}\n")
-    options = ["-O1", "-w", "-fPIC", "-ffp-contract=off", f"-I{ROOT / 'simt/cpp'}", f"-I{ROOT / 'kernels'}"]
-    fma = ["-mfma"] if "fma" in pathlib.Path("/proc/cpuinfo").read_text() else []
-    objects = []
-    for source in (faults, ROOT / "simt/driver/fake.c", ROOT / "simt/driver/launch.cpp", *kernels):
-        compiler = ["gcc", "-std=gnu11"] if source.suffix == ".c" else ["g++", "-std=c++17", *fma]
-        objects.append(out / f"{source.stem}.o")
-        subprocess.run([*compiler, *options, "-c", source, "-o", objects[-1]], check=True)
-    library = out / "libcuda.so"
-    subprocess.run(["g++", "-shared", "-Wl,-soname,libcuda.so", *objects, "-o", library], check=True)
-    return library
+    subprocess.run([bundle, "--driver"], check=True)
+    return ROOT / "target/bundle/libcuda.so.1"
 
 
 @pytest.mark.slow

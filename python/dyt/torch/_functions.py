@@ -48,6 +48,9 @@ def _learn(kind: type) -> None:
 
 _known = {Tensor, torch.nn.Parameter}
 
+#: Whether torch.compile makes the formula of DyT and Derf on a GPU, and not the op.
+formula_on_gpu = False
+
 
 # --- DyT and Derf -------------------------------------------------------------------------------------------------
 
@@ -115,11 +118,23 @@ def pointwise(x: Tensor, alpha: Tensor, shift: Tensor | None, weight: Tensor | N
     """DyT, or Derf where there is a shift."""
     if type(x) not in _known:
         _learn(type(x))
+    if formula_on_gpu and torch.compiler.is_compiling() and x.is_cuda:
+        return formula(x, alpha, shift, weight, bias, dims)
     if _transformed():
         return _TransformedPointwise.apply(x, alpha, shift, weight, bias, dims)
     if torch.is_grad_enabled() or forward_ad._current_level >= 0:
         return _Pointwise.apply(x, alpha, shift, weight, bias, dims)
     return _ops.pointwise(x, alpha, shift, weight, bias, dims)
+
+
+def formula(x: Tensor, alpha: Tensor, shift: Tensor | None, weight: Tensor | None, bias: Tensor | None, dims: int) -> Tensor:
+    """The same in torch's own ops."""
+    u = alpha.float() * x.float()
+    y = u.tanh() if shift is None else (u + shift.float()).erf()
+    across = (...,) if dims else (..., *[None] * (x.ndim - 2))
+    y = y if weight is None else y * weight[across].float()
+    y = y if bias is None else y + bias[across].float()
+    return y.to(x.dtype)
 
 
 # --- LayerNorm and RMSNorm ----------------------------------------------------------------------------------------

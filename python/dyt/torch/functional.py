@@ -18,18 +18,14 @@ __all__ = ["derf", "dyt", "layer_norm", "rms_norm", "set_compile_policy"]
 #: What RMSNorm takes for eps where none is given, as torch does: the machine epsilon of x's arithmetic, float32.
 _EPSILON = torch.finfo(torch.float32).eps
 
-_formula_on_gpu = False
-
-
 def set_compile_policy(policy: Literal["op", "formula"]) -> None:
     """What `torch.compile` makes of DyT and Derf on a GPU: these kernels, "op", or "formula", which it can fuse with what
     stands beside them. On the CPU it is always the kernels, which are faster. The derivative of the formula loses its
     relative accuracy where tanh saturates.
     """
-    global _formula_on_gpu
     if policy not in ("op", "formula"):
         raise ValueError(f"dyt: policy is {policy!r}, expected 'op' or 'formula'")
-    _formula_on_gpu = policy == "formula"
+    _functions.formula_on_gpu = policy == "formula"
 
 
 def dyt(x: Tensor, alpha: Tensor, weight: Tensor | None = None, bias: Tensor | None = None, *, channels_last: bool = True) -> Tensor:
@@ -57,18 +53,7 @@ def _pointwise(x: Tensor, alpha: Tensor, shift: Tensor | None, weight: Tensor | 
         dims = weight.ndim or 1
     else:
         dims = 1 if bias is None else bias.ndim or 1
-    if _formula_on_gpu and torch.compiler.is_compiling() and x.is_cuda:
-        return _formula(x, alpha, shift, weight, bias, dims)
     return _functions.pointwise(x, alpha, shift, weight, bias, dims)
-
-
-def _formula(x: Tensor, alpha: Tensor, shift: Tensor | None, weight: Tensor | None, bias: Tensor | None, dims: int) -> Tensor:
-    u = alpha.float() * x.float()
-    y = u.tanh() if shift is None else (u + shift.float()).erf()
-    across = (...,) if dims else (..., *[None] * (x.ndim - 2))
-    y = y if weight is None else y * weight[across].float()
-    y = y if bias is None else y + bias[across].float()
-    return y.to(x.dtype)
 
 
 def layer_norm(

@@ -1,12 +1,13 @@
 """The ops as modules, by the names and arguments of their references."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from . import functional as F
+from ._functions import pointwise
 
 __all__ = ["Derf", "Dynamic_erf", "DynamicTanh", "LayerNorm", "RMSNorm"]
 
@@ -22,14 +23,6 @@ def _rename(state: dict[str, Any], prefix: str, module: nn.Module, names: dict[s
         value = state.get(prefix + scalar)
         if isinstance(value, Tensor) and value.ndim == 0:
             state[prefix + scalar] = value.reshape(1)
-
-
-def _parameters(module: nn.Module, names: tuple[str, ...]) -> Iterable[Tensor | None]:
-    """The parameters of these names. As an attribute each of them costs as much as a small kernel."""
-    try:
-        return [*map(module._parameters.__getitem__, names)]
-    except KeyError:  # `torch.nn.utils.parametrize` has moved one of them.
-        return [getattr(module, name) for name in names]
 
 
 class _Pointwise(nn.Module):
@@ -50,12 +43,18 @@ class _Pointwise(nn.Module):
         self.normalized_shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
         if not channels_last and len(self.normalized_shape) != 1:
             raise ValueError(f"dyt: normalized_shape is {normalized_shape}, expected the channels alone with channels_last=False")
-        self.channels_last = channels_last
+        #: How many of x's last dimensions the parameters have; 0 for channels-first data.
+        self._dims = len(self.normalized_shape) if channels_last else 0
         self.alpha_init_value = alpha_init_value
         self.elementwise_affine = elementwise_affine
         self.alpha = nn.Parameter(torch.empty(1, **factory))
         for name, wanted in (("weight", elementwise_affine), ("bias", elementwise_affine and bias)):
             self.register_parameter(name, nn.Parameter(torch.empty(self.normalized_shape, **factory)) if wanted else None)
+
+    @property
+    def channels_last(self) -> bool:
+        """Whether the parameters run along x's last dimensions, and not along dimension 1."""
+        return self._dims > 0
 
     def reset_parameters(self) -> None:
         """The initial values: weight 1, bias 0."""
@@ -96,8 +95,13 @@ class DynamicTanh(_Pointwise):
         self.reset_parameters()
 
     def forward(self, x: Tensor) -> Tensor:
-        alpha, weight, bias = _parameters(self, ("alpha", "weight", "bias"))
-        return F.dyt(x, alpha, weight, bias, channels_last=self.channels_last)
+        # As an attribute a parameter costs as much as a small kernel.
+        own = self._parameters
+        try:
+            alpha, weight, bias = own["alpha"], own["weight"], own["bias"]
+        except KeyError:  # `torch.nn.utils.parametrize` has moved one of them.
+            alpha, weight, bias = self.alpha, self.weight, self.bias
+        return pointwise(x, alpha, None, weight, bias, self._dims)
 
 
 class Derf(_Pointwise):
@@ -126,8 +130,12 @@ class Derf(_Pointwise):
         nn.init.constant_(self.shift, self.shift_init_value)
 
     def forward(self, x: Tensor) -> Tensor:
-        alpha, shift, weight, bias = _parameters(self, ("alpha", "shift", "weight", "bias"))
-        return F.derf(x, alpha, shift, weight, bias, channels_last=self.channels_last)
+        own = self._parameters
+        try:
+            alpha, shift, weight, bias = own["alpha"], own["shift"], own["weight"], own["bias"]
+        except KeyError:
+            alpha, shift, weight, bias = self.alpha, self.shift, self.weight, self.bias
+        return pointwise(x, alpha, shift, weight, bias, self._dims)
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, shift_init_value={self.shift_init_value}"
@@ -155,7 +163,11 @@ class LayerNorm(nn.LayerNorm):
         self.unbiased = unbiased
 
     def forward(self, x: Tensor) -> Tensor:
-        weight, bias = _parameters(self, ("weight", "bias"))
+        own = self._parameters
+        try:
+            weight, bias = own["weight"], own["bias"]
+        except KeyError:
+            weight, bias = self.weight, self.bias
         return F.layer_norm(x, self.normalized_shape, weight, bias, self.eps, unbiased=self.unbiased)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:

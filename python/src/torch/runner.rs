@@ -1,6 +1,5 @@
 //! The device that a tensor lies on, and calls on it.
 
-use core::ffi::c_void;
 use std::sync::OnceLock;
 
 use dyt::{DType, Device, Error, Pass, Problem};
@@ -29,7 +28,6 @@ fn cpu() -> Result<&'static Device, Failure> {
     CPU.get_or_init(|| Device::open("cpu")).as_ref().map_err(failure)
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "for `map_err`")]
 pub(super) fn failure(error: &Error) -> Failure {
     format!("dyt: {error}")
 }
@@ -40,6 +38,10 @@ impl Runner {
     /// # Errors
     /// The kernels do not run there.
     pub(super) fn at(place: Place) -> Result<Self, Failure> {
+        #[cfg(feature = "simt")]
+        if place.kind == shims().cpu {
+            return cuda::OnStream::of_host().map(Self::Cuda);
+        }
         if place.kind == shims().cpu {
             return cpu().map(Self::Cpu);
         }
@@ -130,38 +132,49 @@ fn follow_torch(device: &Device, problem: &Problem) {
 
 #[cfg(feature = "cuda")]
 mod cuda {
-    use super::{Error, Failure, OnceLock, c_void, failure, shims};
+    use core::ffi::c_void;
+
     use dyt::cuda::CudaKernels;
 
-    /// GPUs of one process at most.
-    const DEVICES: usize = 64;
+    use super::{Failure, failure, shims};
 
     /// The kernels of a GPU, which is the thread's current device until this is dropped, and torch's stream there.
     #[derive(Debug)]
     pub(in crate::torch) struct OnStream {
         kernels: &'static CudaKernels,
         stream: *mut c_void,
-        guard: *mut c_void,
+        _guard: Guard,
     }
+
+    /// Puts back the thread's current device when it is dropped; null where nothing is to be put back.
+    #[derive(Debug)]
+    struct Guard(*mut c_void);
 
     impl OnStream {
         /// # Errors
         /// This torch has no CUDA, or the kernels do not load there.
         pub(super) fn current(index: i32) -> Result<Self, Failure> {
             let cuda = shims().cuda.as_ref().ok_or("dyt: this torch was built without CUDA")?;
-            let (mut stream, mut guard) = (core::ptr::null_mut(), core::ptr::null_mut());
             // Loading the kernels and launching them make the device current: the guard puts back what was.
-            // SAFETY: both write one pointer.
-            let status = unsafe {
-                (cuda.create_guard)(index, &raw mut guard) | (cuda.current_stream)(index, &raw mut stream)
-            };
-            // Made before the kernels are looked at, so that the guard is dropped whatever they say.
-            let mut on = Self { kernels: kernels(index)?, stream, guard };
-            if status != 0 {
-                on.guard = core::ptr::null_mut();
+            let mut guard = core::ptr::null_mut();
+            // SAFETY: it writes one pointer.
+            let guarded = unsafe { (cuda.create_guard)(index, &raw mut guard) } == 0;
+            let guard = Guard(if guarded { guard } else { core::ptr::null_mut() });
+            let mut stream = core::ptr::null_mut();
+            // SAFETY: it writes one pointer.
+            if !guarded || unsafe { (cuda.current_stream)(index, &raw mut stream) } != 0 {
                 return Err(format!("dyt: torch has no current stream of cuda:{index}"));
             }
-            Ok(on)
+            Ok(Self { kernels: kernels(index)?, stream, _guard: guard })
+        }
+        /// The default stream of a driver whose memory is the host's.
+        #[cfg(feature = "simt")]
+        pub(super) fn of_host() -> Result<Self, Failure> {
+            Ok(Self {
+                kernels: kernels(0)?,
+                stream: core::ptr::null_mut(),
+                _guard: Guard(core::ptr::null_mut()),
+            })
         }
         pub(super) fn ordinal(&self) -> usize {
             self.kernels.ordinal()
@@ -174,23 +187,16 @@ mod cuda {
         }
     }
 
-    impl Drop for OnStream {
-        fn drop(&mut self) {
-            if let (Some(cuda), false) = (shims().cuda.as_ref(), self.guard.is_null()) {
-                // SAFETY: it was made by `create_guard`, and is not used again.
-                unsafe { (cuda.delete_guard)(self.guard) };
-            }
-        }
+    fn kernels(index: i32) -> Result<&'static CudaKernels, Failure> {
+        crate::devices::cuda(usize::try_from(index).unwrap_or(0)).map_err(|error| failure(&error))
     }
 
-    /// The kernels of the GPU of that number, loaded when a call first needs them.
-    fn kernels(index: i32) -> Result<&'static CudaKernels, Failure> {
-        static KERNELS: [OnceLock<Result<CudaKernels, Error>>; DEVICES] =
-            [const { OnceLock::new() }; DEVICES];
-        let ordinal = usize::try_from(index).unwrap_or(0);
-        let slot = KERNELS
-            .get(ordinal)
-            .ok_or_else(|| format!("dyt: cuda:{ordinal} is beyond the {DEVICES} GPUs of a process"))?;
-        slot.get_or_init(|| CudaKernels::open(ordinal)).as_ref().map_err(failure)
+    impl Drop for Guard {
+        fn drop(&mut self) {
+            if let (Some(cuda), false) = (shims().cuda.as_ref(), self.0.is_null()) {
+                // SAFETY: it was made by `create_guard`, and is not used again.
+                unsafe { (cuda.delete_guard)(self.0) };
+            }
+        }
     }
 }

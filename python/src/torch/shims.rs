@@ -25,11 +25,13 @@ macro_rules! shims {
             $(pub(super) $name: unsafe extern "C-unwind" fn($($argument),*) $(-> $result)?,)*
             /// `std::__throw_runtime_error`.
             pub(super) throw: unsafe extern "C-unwind" fn(*const c_char) -> !,
+            #[cfg_attr(not(feature = "cuda"), expect(dead_code, reason = "a build without CUDA"))]
             pub(super) cuda: Option<CudaShims>,
             free_optional: FreeOptional,
             num_threads: unsafe extern "C-unwind" fn() -> c_int,
             pub(super) dtypes: [i32; 3],
             pub(super) cpu: i32,
+            #[cfg_attr(not(feature = "cuda"), expect(dead_code, reason = "a build without CUDA"))]
             pub(super) cuda_type: i32,
         }
 
@@ -75,6 +77,7 @@ shims! {
 
 /// What only a torch with CUDA has.
 #[derive(Debug)]
+#[cfg_attr(not(feature = "cuda"), expect(dead_code, reason = "a build without CUDA"))]
 pub(super) struct CudaShims {
     pub(super) current_stream: unsafe extern "C-unwind" fn(i32, *mut *mut c_void) -> i32,
     pub(super) create_guard: unsafe extern "C-unwind" fn(i32, *mut *mut c_void) -> i32,

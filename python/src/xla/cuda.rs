@@ -2,17 +2,15 @@
 //! record the calls into CUDA graphs.
 
 use core::ptr::null_mut;
-use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
 
 use dyt::Pass;
-use dyt::cuda::CudaKernels;
 use dyt::cuda::cudarc::driver::sys::CUstream;
 
 use super::abi::{self, CallFrame, Error, Handler};
 use super::frame::Failure;
 use super::run::Target;
 use super::{handle, run};
+use crate::devices::cuda;
 
 /// Each handler serves both stages: before the first run it loads the kernels, which no graph could record.
 pub(super) const HANDLERS: [(&str, &str, Handler); 4] = [
@@ -40,24 +38,12 @@ unsafe extern "C" fn backward(frame: *mut CallFrame) -> *mut Error {
 /// XLA made the frame, for a call that lasts, of the memory of the GPU that it names.
 unsafe fn on_gpu(pass: Pass, frame: &CallFrame) -> Result<(), Failure> {
     // SAFETY: the caller's promise.
-    let kernels = kernels(unsafe { ordinal(frame)? })?;
+    let kernels = cuda(unsafe { ordinal(frame)? })?;
     if frame.stage != abi::STAGE_EXECUTE {
         return Ok(());
     }
     // SAFETY: the caller's promise; the stream is of this call.
-    unsafe { run(pass, frame, &Target::Cuda(&kernels, stream(frame)?)) }
-}
-
-/// The kernels in the primary context, which XLA uses too. They are loaded once for each GPU.
-fn kernels(ordinal: usize) -> Result<CudaKernels, Failure> {
-    static LOADED: Mutex<Option<HashMap<usize, CudaKernels>>> = Mutex::new(None);
-    let mut loaded = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
-    let loaded = loaded.get_or_insert_default();
-    if let Some(kernels) = loaded.get(&ordinal) {
-        return Ok(kernels.clone());
-    }
-    let kernels = CudaKernels::open(ordinal)?;
-    Ok(loaded.entry(ordinal).or_insert(kernels).clone())
+    unsafe { run(pass, frame, &Target::Cuda(kernels, stream(frame)?)) }
 }
 
 /// The number of the call's GPU.

@@ -154,9 +154,8 @@ fn xla_handlers() -> Vec<(&'static str, &'static str, &'static str, usize)> {
 
 /// Elements of f32 that a backward needs as its workspace, on the CPU or on a GPU.
 #[pyfunction]
-#[expect(clippy::needless_pass_by_value, reason = "Python hands it over")]
 fn xla_workspace(description: Description, gpu: bool) -> PyResult<usize> {
-    let problem = problem(&description)?;
+    let problem = problem(description)?;
     if gpu {
         return Ok(run::workspace(&problem, None));
     }

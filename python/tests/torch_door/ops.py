@@ -1,5 +1,6 @@
 """Each op as a function of the same arguments, ours and composed of torch's own, and its formula."""
 
+import os
 from typing import NamedTuple
 
 import numpy as np
@@ -10,6 +11,8 @@ import dyt.torch as D
 from formulas import Norm, Pointwise
 
 EPS = 1e-5
+#: Whether a build with the feature `simt` runs CUDA's kernels on the host.
+SIMT = "DYT_TEST_SIMT" in os.environ
 OPS = ["dyt", "derf", "layer_norm", "unbiased", "rms_norm", "offset"]
 POINTWISE = OPS[:2]
 
@@ -86,7 +89,8 @@ def formula(op, arguments, x=None):
     weight, bias = (None if value is None else wide(value).reshape(-1) for value in arguments[3:])
     if op in POINTWISE:
         shift = arguments.shift.item() if op == "derf" else None
-        return Pointwise(dtype, x, arguments.alpha.item(), shift, weight, bias)
+        y_ulps = 5 if arguments.x.is_cuda or SIMT else 4
+        return Pointwise(dtype, x, arguments.alpha.item(), shift, weight, bias, y_ulps)
     if op in ("layer_norm", "unbiased"):
         return Norm(dtype, x, weight, bias, EPS, unbiased=op == "unbiased")
     if op == "offset":

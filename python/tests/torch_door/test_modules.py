@@ -234,9 +234,9 @@ def test_compile_policy():
 
 @pytest.mark.parametrize("last", [True, False])
 def test_the_formula_is_the_op(last):
-    from dyt.torch.functional import _formula
+    from dyt.torch._functions import formula
 
     x, alpha, shift, weight, bias = torch.randn(2, 5, 5), *torch.randn(2, 1), *torch.randn(2, 5)
     dims = 1 if last else 0
-    torch.testing.assert_close(_formula(x, alpha, None, weight, bias, dims), D.dyt(x, alpha, weight, bias, channels_last=last))
-    torch.testing.assert_close(_formula(x, alpha, shift, weight, None, dims), D.derf(x, alpha, shift, weight, channels_last=last))
+    torch.testing.assert_close(formula(x, alpha, None, weight, bias, dims), D.dyt(x, alpha, weight, bias, channels_last=last))
+    torch.testing.assert_close(formula(x, alpha, shift, weight, None, dims), D.derf(x, alpha, shift, weight, channels_last=last))

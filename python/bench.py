@@ -8,14 +8,15 @@ Times are the least of interleaved rounds, in microseconds, and ratios are taken
 """
 
 import argparse
+import itertools
 import time
 from collections.abc import Callable
 
-import torch
-from torch import Tensor, nn
 from torch.nn import functional as F
 
 import dyt.torch as D
+import torch
+from torch import Tensor, nn
 
 SHAPES = [(64, 768), (4096, 1024), (2048, 4096)]
 Call = Callable[..., Tensor]
@@ -76,27 +77,34 @@ def without_gradient(call: Call, arguments: list[Tensor]) -> Callable[[], object
     return run
 
 
+def draw(options: argparse.Namespace, rows: int, cols: int, dtype: torch.dtype) -> tuple[list[Tensor], list[Tensor], Tensor]:
+    """Arguments of ours, of the others, and dy. torch multiplies tensors of one dtype, so that its scalars are of x's."""
+    make = lambda *shape, dtype: torch.randn(shape, device=options.device).to(dtype).requires_grad_()
+    x, weight, bias, dy = make(rows, cols, dtype=dtype), make(cols, dtype=dtype), make(cols, dtype=dtype), make(rows, cols, dtype=dtype)
+    scalars = [make(1, dtype=torch.float32) for _ in range(2)]
+    theirs = [scalar.detach().to(dtype).requires_grad_() for scalar in scalars]
+    return [x, *scalars, weight, bias], [x, *theirs, weight, bias], dy.detach()
+
+
 def grid(options: argparse.Namespace) -> None:
     others = liger() if options.device == "cuda" else {}
-    columns = ["dyt", "eager"] + ([] if options.no_compile else ["compile"]) + (["Liger"] if others else [])
-    print(f"{'':32}{'dyt, us':>10}" + "".join(f"{name + ' ÷ dyt':>15}" for name in columns[1:]))
-    for op, (ours, eager) in OPS.items():
+    columns = ["eager"] + ([] if options.no_compile else ["compile"]) + (["Liger"] if others else [])
+    print(f"{'':34}{'dyt, us':>10}" + "".join(f"{name + ' ÷ dyt':>15}" for name in columns))
+    shapes = SHAPES[:1] if options.quick else SHAPES
+    dtypes = {"f32": torch.float32, "bf16": torch.bfloat16}
+    for op, (rows, cols), dtype in itertools.product(OPS, shapes, dtypes):
+        ours, eager = OPS[op]
         calls = {"dyt": ours, "eager": eager, "compile": torch.compile(eager), "Liger": others.get(op)}
-        for rows, cols in SHAPES[:1] if options.quick else SHAPES:
-            for dtype in (torch.float32, torch.bfloat16):
-                draw = lambda *shape, dtype=torch.float32: torch.randn(shape, device=options.device).to(dtype).requires_grad_()
-                arguments = [draw(rows, cols, dtype=dtype), draw(1), draw(1), draw(cols, dtype=dtype), draw(cols, dtype=dtype)]
-                # What torch multiplies has to be of one dtype, so that its scalars are of x's.
-                theirs = [arguments[0], *(t.detach().to(dtype).requires_grad_() for t in arguments[1:3]), *arguments[3:]]
-                dy = torch.randn(rows, cols, device=options.device).to(dtype)
-                present = {name: calls[name] for name in columns if calls[name] is not None}
-                take = lambda name: arguments if name == "dyt" else theirs
-                for way in ("forward", "both ways"):
-                    make = (lambda c, a: without_gradient(c, a)) if way == "forward" else (lambda c, a: both_ways(c, a, dy))
-                    times = least({name: make(call, take(name)) for name, call in present.items()}, options.device, options.seconds)
-                    ratios = "".join(f"{times[name] / times['dyt']:15.2f}" if name in times else f"{'':15}" for name in columns[1:])
-                    label = f"{op} {way} {rows}x{cols} {str(dtype)[6:]}"
-                    print(f"{label:32.44}{times['dyt']:10.1f}{ratios}".replace("bfloat16", "bf16").replace("float32", "f32"), flush=True)
+        arguments, theirs, dy = draw(options, rows, cols, dtypes[dtype])
+        present = {name: (calls[name], arguments if name == "dyt" else theirs) for name in ["dyt", *columns] if calls[name]}
+        ways = {
+            "forward": {name: without_gradient(*call) for name, call in present.items()},
+            "both ways": {name: both_ways(*call, dy) for name, call in present.items()},
+        }
+        for way, runs in ways.items():
+            times = least(runs, options.device, options.seconds)
+            ratios = "".join(f"{times[name] / times['dyt']:15.2f}" if name in times else f"{'':15}" for name in columns)
+            print(f"{f'{op} {way} {rows}x{cols} {dtype}':34}{times['dyt']:10.1f}{ratios}", flush=True)
 
 
 def overhead(options: argparse.Namespace) -> None:

@@ -14,10 +14,10 @@ import time
 from collections.abc import Callable
 
 import timm
-import torch
-from torch import Tensor, nn
 
 import dyt.torch
+import torch
+from torch import Tensor, nn
 
 
 class PlainDyT(nn.Module):

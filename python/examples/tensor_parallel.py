@@ -11,17 +11,17 @@ compares the result with that of one process.
 import os
 import tempfile
 
-import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 import torch.nn.functional as F
-from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import DTensor, Replicate, Shard, distribute_tensor
 from torch.distributed.tensor.debug import CommDebugMode
 from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
 
 import dyt.torch
+import torch
+from torch import Tensor, nn
 
 WIDTH, HEADS, PROCESSES = 64, 4, 2
 NORMS = {"LayerNorm": dyt.torch.LayerNorm, "DyT": dyt.torch.DynamicTanh, "Derf": dyt.torch.Derf}

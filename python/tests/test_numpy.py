@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
+from formulas import Norm, Pointwise
 
 import dyt
-from formulas import Norm, Pointwise
 
 ml_dtypes = pytest.importorskip("ml_dtypes")
 

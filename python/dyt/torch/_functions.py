@@ -7,9 +7,10 @@ which is slower, where `torch.func` needs it. Without a `jvp`, which torch.compi
 
 from functools import partial
 
+from torch.autograd import Function, forward_ad
+
 import torch
 from torch import Tensor
-from torch.autograd import Function, forward_ad
 
 from . import _ops
 
@@ -46,7 +47,7 @@ def _learn(kind: type) -> None:
         from . import _dtensor  # noqa: F401
 
 
-_known = {Tensor, torch.nn.Parameter}
+_known: set[type] = {Tensor, torch.nn.Parameter}
 
 #: Whether torch.compile makes the formula of DyT and Derf on a GPU, and not the op.
 formula_on_gpu = False

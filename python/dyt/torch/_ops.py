@@ -3,9 +3,10 @@
 None of them has a derivative of its own: `_functions.py` puts them together.
 """
 
+from torch.library import Library, register_fake, register_vmap
+
 import torch
 from torch import Tensor
-from torch.library import Library, register_fake, register_vmap
 
 from .. import _dyt
 from ._layout import channels, is_dense

@@ -46,13 +46,13 @@ def _exchange(module: nn.Module, make: Callable[[str, nn.Module], nn.Module | No
     return module
 
 
-def _take_over(new: nn.Module, old: nn.Module, weight: torch.Tensor | None) -> nn.Module:
-    """The new module with the values of the old one, on its device, in its mode."""
+def _take_over(new: nn.Module, old: Any, weight: torch.Tensor | None) -> nn.Module:
+    """The new module with the parameters of the old one, or with this weight, in its mode."""
     with torch.no_grad():
-        if weight is not None and weight is not old.weight:
-            new.weight.copy_(weight)
+        if isinstance(weight, nn.Parameter):
+            new.weight = weight
         elif weight is not None:
-            new.weight = old.weight
+            new.get_parameter("weight").copy_(weight)
         if getattr(new, "bias", None) is not None and getattr(old, "bias", None) is not None:
             new.bias = old.bias
     return new.train(old.training)
@@ -85,7 +85,7 @@ def _from_rms_norm(
 ) -> Callable[[str, nn.Module], nn.Module | None]:
     def make(path: str, old: nn.Module) -> nn.Module | None:
         fused = _fused(old)
-        if not isinstance(fused, nn.RMSNorm):
+        if not isinstance(fused, RMSNorm):
             return None
         position: Position = "attention" if path.rpartition(".")[2] in _ATTENTION else "other"
         value = alpha(fused.normalized_shape[-1], position) if callable(alpha) else alpha
@@ -165,7 +165,7 @@ def _rms_norm(old: nn.Module, shape: Any, eps: Any, offset: float) -> nn.Module:
     return _take_over(RMSNorm(shape, eps, weight is not None, **_factory(old), offset=offset), old, weight)
 
 
-def _if_the_same(old: nn.Module, candidates: list[nn.Module]) -> nn.Module | None:
+def _if_the_same(old: Any, candidates: list[nn.Module]) -> nn.Module | None:
     """The candidate that gives the old module's result for random rows, if one does."""
     weight = old.weight
     if weight.device.type == "meta":

@@ -96,7 +96,7 @@ class DynamicTanh(_Pointwise):
 
     def forward(self, x: Tensor) -> Tensor:
         # As an attribute a parameter costs as much as a small kernel.
-        own = self._parameters
+        own: dict[str, Any] = self._parameters
         try:
             alpha, weight, bias = own["alpha"], own["weight"], own["bias"]
         except KeyError:  # `torch.nn.utils.parametrize` has moved one of them.
@@ -130,7 +130,7 @@ class Derf(_Pointwise):
         nn.init.constant_(self.shift, self.shift_init_value)
 
     def forward(self, x: Tensor) -> Tensor:
-        own = self._parameters
+        own: dict[str, Any] = self._parameters
         try:
             alpha, shift, weight, bias = own["alpha"], own["shift"], own["weight"], own["bias"]
         except KeyError:

@@ -4,11 +4,11 @@ import os
 from typing import NamedTuple
 
 import numpy as np
-import torch
-from torch import Tensor
+from formulas import Norm, Pointwise
 
 import dyt.torch as D
-from formulas import Norm, Pointwise
+import torch
+from torch import Tensor
 
 EPS = 1e-5
 #: Whether a build with the feature `simt` runs CUDA's kernels on the host.

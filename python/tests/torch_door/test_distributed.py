@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+
 import torch
 
 pytestmark = pytest.mark.skipif(not torch.distributed.is_available(), reason="a torch without distributed")

@@ -1,9 +1,9 @@
 """What is wrong is said: which argument, and what was expected."""
 
 import pytest
-import torch
 
 import dyt.torch as D
+import torch
 
 X, ALPHA, WEIGHT = torch.ones(4, 6), torch.ones(1), torch.ones(6)
 

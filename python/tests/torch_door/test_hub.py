@@ -6,6 +6,7 @@ import sys
 import zipfile
 
 import pytest
+
 import torch
 from torch import nn
 

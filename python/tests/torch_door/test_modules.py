@@ -6,10 +6,10 @@ import io
 import pickle
 
 import pytest
-import torch
-from torch import nn
 
 import dyt.torch as D
+import torch
+from torch import nn
 
 KINDS = [D.DynamicTanh, D.Derf, D.LayerNorm, D.RMSNorm]
 

@@ -3,12 +3,12 @@
 import os
 
 import pytest
-import torch
+from ops import OPS, composed, draw_arguments, names, ours
 from torch.func import functional_call, grad, jvp, vmap
 
 import dyt.torch as D
+import torch
 from dyt.torch import _ops
-from ops import OPS, composed, draw_arguments, names, ours
 
 close = lambda ours, theirs: torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
 

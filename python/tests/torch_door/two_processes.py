@@ -3,9 +3,8 @@
 import json
 import sys
 
-import torch
 import torch.distributed as dist
-from torch import nn
+from ops import composed, draw_arguments, names, ours
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import Replicate, Shard, distribute_tensor
@@ -13,7 +12,8 @@ from torch.distributed.tensor.debug import CommDebugMode
 from torch.nn.parallel import DistributedDataParallel
 
 import dyt.torch as D
-from ops import composed, draw_arguments, names, ours
+import torch
+from torch import nn
 
 WIDTH = 16
 OPS = ["dyt", "derf", "layer_norm", "rms_norm"]

@@ -12,11 +12,11 @@ import itertools
 import time
 from collections.abc import Callable
 
+import torch
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 import dyt.torch as D
-import torch
-from torch import Tensor, nn
 
 SHAPES = [(64, 768), (4096, 1024), (2048, 4096)]
 Call = Callable[..., Tensor]
@@ -25,8 +25,14 @@ Call = Callable[..., Tensor]
 OPS: dict[str, tuple[Call, Call]] = {
     "DyT": (lambda x, a, s, w, b: D.dyt(x, a, w, b), lambda x, a, s, w, b: torch.tanh(a * x) * w + b),
     "Derf": (lambda x, a, s, w, b: D.derf(x, a, s, w, b), lambda x, a, s, w, b: torch.erf(a * x + s) * w + b),
-    "LayerNorm": (lambda x, a, s, w, b: D.layer_norm(x, w.shape, w, b), lambda x, a, s, w, b: F.layer_norm(x, w.shape, w, b)),
-    "RMSNorm": (lambda x, a, s, w, b: D.rms_norm(x, w.shape, w, 1e-6), lambda x, a, s, w, b: F.rms_norm(x, w.shape, w, 1e-6)),
+    "LayerNorm": (
+        lambda x, a, s, w, b: D.layer_norm(x, w.shape, w, b),
+        lambda x, a, s, w, b: F.layer_norm(x, w.shape, w, b),
+    ),
+    "RMSNorm": (
+        lambda x, a, s, w, b: D.rms_norm(x, w.shape, w, 1e-6),
+        lambda x, a, s, w, b: F.rms_norm(x, w.shape, w, 1e-6),
+    ),
 }
 
 
@@ -77,10 +83,17 @@ def without_gradient(call: Call, arguments: list[Tensor]) -> Callable[[], object
     return run
 
 
-def draw(options: argparse.Namespace, rows: int, cols: int, dtype: torch.dtype) -> tuple[list[Tensor], list[Tensor], Tensor]:
+def draw(
+    options: argparse.Namespace, rows: int, cols: int, dtype: torch.dtype
+) -> tuple[list[Tensor], list[Tensor], Tensor]:
     """Arguments of ours, of the others, and dy. torch multiplies tensors of one dtype, so that its scalars are of x's."""
     make = lambda *shape, dtype: torch.randn(shape, device=options.device).to(dtype).requires_grad_()
-    x, weight, bias, dy = make(rows, cols, dtype=dtype), make(cols, dtype=dtype), make(cols, dtype=dtype), make(rows, cols, dtype=dtype)
+    x, weight, bias, dy = (
+        make(rows, cols, dtype=dtype),
+        make(cols, dtype=dtype),
+        make(cols, dtype=dtype),
+        make(rows, cols, dtype=dtype),
+    )
     scalars = [make(1, dtype=torch.float32) for _ in range(2)]
     theirs = [scalar.detach().to(dtype).requires_grad_() for scalar in scalars]
     return [x, *scalars, weight, bias], [x, *theirs, weight, bias], dy.detach()
@@ -96,7 +109,9 @@ def grid(options: argparse.Namespace) -> None:
         ours, eager = OPS[op]
         calls = {"dyt": ours, "eager": eager, "compile": torch.compile(eager), "Liger": others.get(op)}
         arguments, theirs, dy = draw(options, rows, cols, dtypes[dtype])
-        present = {name: (calls[name], arguments if name == "dyt" else theirs) for name in ["dyt", *columns] if calls[name]}
+        present = {
+            name: (calls[name], arguments if name == "dyt" else theirs) for name in ["dyt", *columns] if calls[name]
+        }
         ways = {
             "forward": {name: without_gradient(*call) for name, call in present.items()},
             "both ways": {name: both_ways(*call, dy) for name, call in present.items()},
@@ -111,7 +126,12 @@ def overhead(options: argparse.Namespace) -> None:
     """Calls on 1 × 16."""
     x = torch.randn(1, 16, device=options.device, requires_grad=True)
     dy = torch.ones_like(x)
-    parts = {"nn.LayerNorm": nn.LayerNorm(16), "DynamicTanh": D.DynamicTanh(16), "Derf": D.Derf(16), "LayerNorm": D.LayerNorm(16)}
+    parts = {
+        "nn.LayerNorm": nn.LayerNorm(16),
+        "DynamicTanh": D.DynamicTanh(16),
+        "Derf": D.Derf(16),
+        "LayerNorm": D.LayerNorm(16),
+    }
     modules = {name: part.to(options.device) for name, part in parts.items()}
     m = modules["DynamicTanh"]
     calls = {name: (lambda module=module: module(x)) for name, module in modules.items()}
@@ -120,7 +140,12 @@ def overhead(options: argparse.Namespace) -> None:
     calls["dyt of tensors at hand"] = lambda: D.dyt(x, alpha, weight, bias)
     with torch.no_grad():
         forward = least(calls, options.device, 4 * options.seconds, 1000)
-    backward = least({name: (lambda call=call: call().backward(dy)) for name, call in calls.items()}, options.device, 4 * options.seconds, 300)
+    backward = least(
+        {name: (lambda call=call: call().backward(dy)) for name, call in calls.items()},
+        options.device,
+        4 * options.seconds,
+        300,
+    )
     print(f"{'1 x 16 float32, us':24}{'without grad':>14}{'÷ nn.LayerNorm':>16}{'both ways':>12}{'÷ nn.LayerNorm':>16}")
     for name in calls:
         ratios = forward[name] / forward["nn.LayerNorm"], backward[name] / backward["nn.LayerNorm"]

@@ -11,17 +11,17 @@ compares the result with that of one process.
 import os
 import tempfile
 
+import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 import torch.nn.functional as F
+from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import DTensor, Replicate, Shard, distribute_tensor
 from torch.distributed.tensor.debug import CommDebugMode
 from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
 
 import dyt.torch
-import torch
-from torch import Tensor, nn
 
 WIDTH, HEADS, PROCESSES = 64, 4, 2
 NORMS = {"LayerNorm": dyt.torch.LayerNorm, "DyT": dyt.torch.DynamicTanh, "Derf": dyt.torch.Derf}
@@ -55,7 +55,9 @@ def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 def cut(block: Block, mesh) -> Block:
     """Cuts the matrices, and the parameters of the norms that stand between them."""
     columns, rows = ColwiseParallel(use_local_output=False), RowwiseParallel()
-    parallelize_module(block, mesh, {"q": columns, "k": columns, "v": columns, "out": rows, "up": columns, "down": rows})
+    parallelize_module(
+        block, mesh, {"q": columns, "k": columns, "v": columns, "out": rows, "up": columns, "down": rows}
+    )
     for norm in (block.inside_attention, block.inside_mlp):
         for name, parameter in list(norm.named_parameters()):
             placement = Shard(0) if name in ("weight", "bias") else Replicate()

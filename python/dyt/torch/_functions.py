@@ -7,10 +7,9 @@ which is slower, where `torch.func` needs it. Without a `jvp`, which torch.compi
 
 from functools import partial
 
-from torch.autograd import Function, forward_ad
-
 import torch
 from torch import Tensor
+from torch.autograd import Function, forward_ad
 
 from . import _ops
 
@@ -115,7 +114,9 @@ class _TransformedPointwise(Function):
     backward = staticmethod(_pointwise_backward)
 
 
-def pointwise(x: Tensor, alpha: Tensor, shift: Tensor | None, weight: Tensor | None, bias: Tensor | None, dims: int) -> Tensor:
+def pointwise(
+    x: Tensor, alpha: Tensor, shift: Tensor | None, weight: Tensor | None, bias: Tensor | None, dims: int
+) -> Tensor:
     """DyT, or Derf where there is a shift."""
     if type(x) not in _known:
         _learn(type(x))
@@ -128,7 +129,9 @@ def pointwise(x: Tensor, alpha: Tensor, shift: Tensor | None, weight: Tensor | N
     return _ops.pointwise(x, alpha, shift, weight, bias, dims)
 
 
-def formula(x: Tensor, alpha: Tensor, shift: Tensor | None, weight: Tensor | None, bias: Tensor | None, dims: int) -> Tensor:
+def formula(
+    x: Tensor, alpha: Tensor, shift: Tensor | None, weight: Tensor | None, bias: Tensor | None, dims: int
+) -> Tensor:
     """The same in torch's own ops."""
     u = alpha.float() * x.float()
     y = u.tanh() if shift is None else (u + shift.float()).erf()

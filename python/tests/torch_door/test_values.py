@@ -1,9 +1,8 @@
 """Values and gradients against the formulas in float64, in every dtype and layout."""
 
 import pytest
-from ops import OPS, POINTWISE, check, draw_arguments, names, ours, wide
-
 import torch
+from ops import OPS, POINTWISE, check, draw_arguments, names, ours, wide
 
 SHAPES = [(1, 2), (3, 5), (2, 7, 33), (2, 3, 4, 129), (64, 2048), (9,), (0, 8), (4, 0, 8)]
 
@@ -124,7 +123,7 @@ def test_only_the_gradients_that_are_wanted(draw, op):
     for name in every:
         alone = arguments._make(None if t is None else t.detach() for t in arguments)
         alone = alone._replace(**{name: getattr(arguments, name)})
-        gradient, = torch.autograd.grad(ours(op, *alone), [getattr(alone, name)], dy)
+        (gradient,) = torch.autograd.grad(ours(op, *alone), [getattr(alone, name)], dy)
         assert torch.equal(gradient, every[name]), name
 
 
@@ -179,6 +178,8 @@ def test_more_elements_than_an_int_holds(last):
     weight = torch.randn(cols) if last else torch.randn(1)
     with torch.no_grad():
         y = dyt.torch.dyt(x, alpha, weight, channels_last=last)
-        expected = dyt.torch.dyt(row.reshape(1, -1) if last else row.reshape(1, 1, -1), alpha, weight, channels_last=last)
+        expected = dyt.torch.dyt(
+            row.reshape(1, -1) if last else row.reshape(1, 1, -1), alpha, weight, channels_last=last
+        )
     assert x.numel() > 2**31 and y.shape == x.shape
     assert all(torch.equal(y.view(rows, cols)[i], expected.reshape(-1)) for i in at)

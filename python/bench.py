@@ -8,6 +8,7 @@ Times are the least of interleaved rounds, in microseconds, and ratios are taken
 """
 
 import argparse
+import itertools
 import time
 from collections.abc import Callable
 
@@ -24,8 +25,14 @@ Call = Callable[..., Tensor]
 OPS: dict[str, tuple[Call, Call]] = {
     "DyT": (lambda x, a, s, w, b: D.dyt(x, a, w, b), lambda x, a, s, w, b: torch.tanh(a * x) * w + b),
     "Derf": (lambda x, a, s, w, b: D.derf(x, a, s, w, b), lambda x, a, s, w, b: torch.erf(a * x + s) * w + b),
-    "LayerNorm": (lambda x, a, s, w, b: D.layer_norm(x, w.shape, w, b), lambda x, a, s, w, b: F.layer_norm(x, w.shape, w, b)),
-    "RMSNorm": (lambda x, a, s, w, b: D.rms_norm(x, w.shape, w, 1e-6), lambda x, a, s, w, b: F.rms_norm(x, w.shape, w, 1e-6)),
+    "LayerNorm": (
+        lambda x, a, s, w, b: D.layer_norm(x, w.shape, w, b),
+        lambda x, a, s, w, b: F.layer_norm(x, w.shape, w, b),
+    ),
+    "RMSNorm": (
+        lambda x, a, s, w, b: D.rms_norm(x, w.shape, w, 1e-6),
+        lambda x, a, s, w, b: F.rms_norm(x, w.shape, w, 1e-6),
+    ),
 }
 
 
@@ -76,34 +83,55 @@ def without_gradient(call: Call, arguments: list[Tensor]) -> Callable[[], object
     return run
 
 
+def draw(
+    options: argparse.Namespace, rows: int, cols: int, dtype: torch.dtype
+) -> tuple[list[Tensor], list[Tensor], Tensor]:
+    """Arguments of ours, of the others, and dy. torch multiplies tensors of one dtype, so that its scalars are of x's."""
+    make = lambda *shape, dtype: torch.randn(shape, device=options.device).to(dtype).requires_grad_()
+    x, weight, bias, dy = (
+        make(rows, cols, dtype=dtype),
+        make(cols, dtype=dtype),
+        make(cols, dtype=dtype),
+        make(rows, cols, dtype=dtype),
+    )
+    scalars = [make(1, dtype=torch.float32) for _ in range(2)]
+    theirs = [scalar.detach().to(dtype).requires_grad_() for scalar in scalars]
+    return [x, *scalars, weight, bias], [x, *theirs, weight, bias], dy.detach()
+
+
 def grid(options: argparse.Namespace) -> None:
     others = liger() if options.device == "cuda" else {}
-    columns = ["dyt", "eager"] + ([] if options.no_compile else ["compile"]) + (["Liger"] if others else [])
-    print(f"{'':32}{'dyt, us':>10}" + "".join(f"{name + ' ÷ dyt':>15}" for name in columns[1:]))
-    for op, (ours, eager) in OPS.items():
+    columns = ["eager"] + ([] if options.no_compile else ["compile"]) + (["Liger"] if others else [])
+    print(f"{'':34}{'dyt, us':>10}" + "".join(f"{name + ' ÷ dyt':>15}" for name in columns))
+    shapes = SHAPES[:1] if options.quick else SHAPES
+    dtypes = {"f32": torch.float32, "bf16": torch.bfloat16}
+    for op, (rows, cols), dtype in itertools.product(OPS, shapes, dtypes):
+        ours, eager = OPS[op]
         calls = {"dyt": ours, "eager": eager, "compile": torch.compile(eager), "Liger": others.get(op)}
-        for rows, cols in SHAPES[:1] if options.quick else SHAPES:
-            for dtype in (torch.float32, torch.bfloat16):
-                draw = lambda *shape, dtype=torch.float32: torch.randn(shape, device=options.device).to(dtype).requires_grad_()
-                arguments = [draw(rows, cols, dtype=dtype), draw(1), draw(1), draw(cols, dtype=dtype), draw(cols, dtype=dtype)]
-                # What torch multiplies has to be of one dtype, so that its scalars are of x's.
-                theirs = [arguments[0], *(t.detach().to(dtype).requires_grad_() for t in arguments[1:3]), *arguments[3:]]
-                dy = torch.randn(rows, cols, device=options.device).to(dtype)
-                present = {name: calls[name] for name in columns if calls[name] is not None}
-                take = lambda name: arguments if name == "dyt" else theirs
-                for way in ("forward", "both ways"):
-                    make = (lambda c, a: without_gradient(c, a)) if way == "forward" else (lambda c, a: both_ways(c, a, dy))
-                    times = least({name: make(call, take(name)) for name, call in present.items()}, options.device, options.seconds)
-                    ratios = "".join(f"{times[name] / times['dyt']:15.2f}" if name in times else f"{'':15}" for name in columns[1:])
-                    label = f"{op} {way} {rows}x{cols} {str(dtype)[6:]}"
-                    print(f"{label:32.44}{times['dyt']:10.1f}{ratios}".replace("bfloat16", "bf16").replace("float32", "f32"), flush=True)
+        arguments, theirs, dy = draw(options, rows, cols, dtypes[dtype])
+        present = {
+            name: (calls[name], arguments if name == "dyt" else theirs) for name in ["dyt", *columns] if calls[name]
+        }
+        ways = {
+            "forward": {name: without_gradient(*call) for name, call in present.items()},
+            "both ways": {name: both_ways(*call, dy) for name, call in present.items()},
+        }
+        for way, runs in ways.items():
+            times = least(runs, options.device, options.seconds)
+            ratios = "".join(f"{times[name] / times['dyt']:15.2f}" if name in times else f"{'':15}" for name in columns)
+            print(f"{f'{op} {way} {rows}x{cols} {dtype}':34}{times['dyt']:10.1f}{ratios}", flush=True)
 
 
 def overhead(options: argparse.Namespace) -> None:
     """Calls on 1 × 16."""
     x = torch.randn(1, 16, device=options.device, requires_grad=True)
     dy = torch.ones_like(x)
-    parts = {"nn.LayerNorm": nn.LayerNorm(16), "DynamicTanh": D.DynamicTanh(16), "Derf": D.Derf(16), "LayerNorm": D.LayerNorm(16)}
+    parts = {
+        "nn.LayerNorm": nn.LayerNorm(16),
+        "DynamicTanh": D.DynamicTanh(16),
+        "Derf": D.Derf(16),
+        "LayerNorm": D.LayerNorm(16),
+    }
     modules = {name: part.to(options.device) for name, part in parts.items()}
     m = modules["DynamicTanh"]
     calls = {name: (lambda module=module: module(x)) for name, module in modules.items()}
@@ -112,7 +140,12 @@ def overhead(options: argparse.Namespace) -> None:
     calls["dyt of tensors at hand"] = lambda: D.dyt(x, alpha, weight, bias)
     with torch.no_grad():
         forward = least(calls, options.device, 4 * options.seconds, 1000)
-    backward = least({name: (lambda call=call: call().backward(dy)) for name, call in calls.items()}, options.device, 4 * options.seconds, 300)
+    backward = least(
+        {name: (lambda call=call: call().backward(dy)) for name, call in calls.items()},
+        options.device,
+        4 * options.seconds,
+        300,
+    )
     print(f"{'1 x 16 float32, us':24}{'without grad':>14}{'÷ nn.LayerNorm':>16}{'both ways':>12}{'÷ nn.LayerNorm':>16}")
     for name in calls:
         ratios = forward[name] / forward["nn.LayerNorm"], backward[name] / backward["nn.LayerNorm"]

@@ -21,7 +21,11 @@ def main(wheel: str, directory: str) -> None:
                 target = variant / name.removeprefix("dyt/")
                 target.parent.mkdir(parents=True, exist_ok=True)
                 target.write_bytes(archive.read(name))
-        version = next(name for name in archive.namelist() if name.endswith(".dist-info/METADATA")).split("-")[1].split(".dist")[0]
+        version = (
+            next(name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
+            .split("-")[1]
+            .split(".dist")[0]
+        )
     metadata = {
         "name": "dyt",
         "id": f"_dyt_universal_{version.replace('.', '_')}",

@@ -32,6 +32,7 @@ cp "$conformance" "$dist/conformance"
 strip --strip-debug "$dist/dyt" "$dist/libdyt.so" "$dist/conformance"
 
 # The Python package, as a folder to import, and its tests of PyTorch.
+rm -rf target/pack-python
 python3 -m venv target/pack-python
 target/pack-python/bin/pip wheel --quiet --no-deps --wheel-dir target/pack-python/wheel ./python
 python3 -m zipfile --extract target/pack-python/wheel/dyt-*.whl "$dist/python"

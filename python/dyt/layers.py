@@ -36,7 +36,9 @@ class Derf(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         last = getattr(self, "channels_last", True)
-        return F.derf(x, self.alpha, self.shift, getattr(self, "weight", None), getattr(self, "bias", None), channels_last=last)
+        return F.derf(
+            x, self.alpha, self.shift, getattr(self, "weight", None), getattr(self, "bias", None), channels_last=last
+        )
 
 
 class LayerNorm(nn.Module):

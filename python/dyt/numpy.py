@@ -55,19 +55,29 @@ class NormGradients(NamedTuple):
     dbias: Array
 
 
-def dyt(x: Buffer, alpha: Buffer, weight: Buffer | None = None, bias: Buffer | None = None, *, channels_last: bool = True) -> Array:
+def dyt(
+    x: Buffer, alpha: Buffer, weight: Buffer | None = None, bias: Buffer | None = None, *, channels_last: bool = True
+) -> Array:
     """weight · tanh(alpha · x) + bias, along the last axis, or along axis 1 with `channels_last=False`."""
     return _pointwise("dyt", x, alpha, None, weight, bias, channels_last)
 
 
 def derf(
-    x: Buffer, alpha: Buffer, shift: Buffer, weight: Buffer | None = None, bias: Buffer | None = None, *, channels_last: bool = True
+    x: Buffer,
+    alpha: Buffer,
+    shift: Buffer,
+    weight: Buffer | None = None,
+    bias: Buffer | None = None,
+    *,
+    channels_last: bool = True,
 ) -> Array:
     """weight · erf(alpha · x + shift) + bias, along the last axis, or along axis 1 with `channels_last=False`."""
     return _pointwise("derf", x, alpha, shift, weight, bias, channels_last)
 
 
-def dyt_backward(dy: Buffer, x: Buffer, alpha: Buffer, weight: Buffer | None = None, *, channels_last: bool = True) -> PointwiseGradients:
+def dyt_backward(
+    dy: Buffer, x: Buffer, alpha: Buffer, weight: Buffer | None = None, *, channels_last: bool = True
+) -> PointwiseGradients:
     """The gradients of `dyt` from dy, the gradient of its result."""
     return _pointwise_backward("dyt", dy, x, alpha, None, weight, channels_last)
 
@@ -80,26 +90,46 @@ def derf_backward(
 
 
 def layer_norm(
-    x: Buffer, normalized_shape: Shape, weight: Buffer | None = None, bias: Buffer | None = None, eps: float = 1e-5, *, unbiased: bool = False
+    x: Buffer,
+    normalized_shape: Shape,
+    weight: Buffer | None = None,
+    bias: Buffer | None = None,
+    eps: float = 1e-5,
+    *,
+    unbiased: bool = False,
 ) -> Array:
     """(x − mean) / √(var + eps) · weight + bias over the last axes; with `unbiased`, / (std + eps) by cols − 1."""
     return _norm("layer_norm", x, normalized_shape, weight, bias, eps, unbiased)
 
 
-def rms_norm(x: Buffer, normalized_shape: Shape, weight: Buffer | None = None, eps: float | None = None, *, offset: float = 0.0) -> Array:
+def rms_norm(
+    x: Buffer, normalized_shape: Shape, weight: Buffer | None = None, eps: float | None = None, *, offset: float = 0.0
+) -> Array:
     """x / √(mean x² + eps) · (weight + offset) over the last axes. eps is float32's machine epsilon by default, as in torch."""
     return _norm("rms_norm", x, normalized_shape, _shifted(weight, offset), None, _rms_eps(eps), False)
 
 
 def layer_norm_backward(
-    dy: Buffer, x: Buffer, normalized_shape: Shape, weight: Buffer | None = None, eps: float = 1e-5, *, unbiased: bool = False
+    dy: Buffer,
+    x: Buffer,
+    normalized_shape: Shape,
+    weight: Buffer | None = None,
+    eps: float = 1e-5,
+    *,
+    unbiased: bool = False,
 ) -> NormGradients:
     """The gradients of `layer_norm` from dy, the gradient of its result."""
     return _norm_backward("layer_norm", dy, x, normalized_shape, weight, eps, unbiased)
 
 
 def rms_norm_backward(
-    dy: Buffer, x: Buffer, normalized_shape: Shape, weight: Buffer | None = None, eps: float | None = None, *, offset: float = 0.0
+    dy: Buffer,
+    x: Buffer,
+    normalized_shape: Shape,
+    weight: Buffer | None = None,
+    eps: float | None = None,
+    *,
+    offset: float = 0.0,
 ) -> NormGradients:
     """The gradients of `rms_norm` from dy, the gradient of its result."""
     return _norm_backward("rms_norm", dy, x, normalized_shape, _shifted(weight, offset), _rms_eps(eps), False)
@@ -132,7 +162,9 @@ def _scalar(name: str, value: Buffer) -> Array:
     return np.ascontiguousarray(array)
 
 
-def _parameters(x: Array, shape: tuple[int, ...], weight: Buffer | None, bias: Buffer | None) -> tuple[str, Array | None, Array | None]:
+def _parameters(
+    x: Array, shape: tuple[int, ...], weight: Buffer | None, bias: Buffer | None
+) -> tuple[str, Array | None, Array | None]:
     """Weight and bias in one dtype, x's or float32, and the name of that dtype."""
     given = {name: _array(name, value) for name, value in (("weight", weight), ("bias", bias)) if value is not None}
     for name, array in given.items():
@@ -149,7 +181,9 @@ def _parameters(x: Array, shape: tuple[int, ...], weight: Buffer | None, bias: B
 def _like(name: str, value: Buffer, x: Array) -> Array:
     array = _array(name, value)
     if array.shape != x.shape or array.dtype != x.dtype:
-        raise ValueError(f"dyt: {name} is {array.dtype} of shape {array.shape}, expected x's {x.dtype} of shape {x.shape}")
+        raise ValueError(
+            f"dyt: {name} is {array.dtype} of shape {array.shape}, expected x's {x.dtype} of shape {x.shape}"
+        )
     return array
 
 
@@ -177,13 +211,17 @@ def _at(*arrays: Array | None) -> list[int]:
     return [0 if array is None else array.ctypes.data for array in arrays]
 
 
-def _pointwise(op: str, x: Buffer, alpha: Buffer, shift: Buffer | None, weight: Buffer | None, bias: Buffer | None, last: bool) -> Array:
+def _pointwise(
+    op: str, x: Buffer, alpha: Buffer, shift: Buffer | None, weight: Buffer | None, bias: Buffer | None, last: bool
+) -> Array:
     x, alpha = _array("x", x), _scalar("alpha", alpha)
     shift = None if shift is None else _scalar("shift", shift)
     sizes = _sizes(x, last)
     param, weight, bias = _parameters(x, (sizes[1],), weight, bias)
     y = np.empty(x.shape, x.dtype)
-    _dyt.forward((op, _NAMES[x.dtype.name], param, False, None, *sizes), _at(x, alpha, shift, weight, bias, y, None, None))
+    _dyt.forward(
+        (op, _NAMES[x.dtype.name], param, False, None, *sizes), _at(x, alpha, shift, weight, bias, y, None, None)
+    )
     return y
 
 
@@ -202,7 +240,9 @@ def _pointwise_backward(
     return PointwiseGradients(dx, dalpha, dshift, dweight, dbias)
 
 
-def _norm(op: str, x: Buffer, normalized_shape: Shape, weight: Buffer | None, bias: Buffer | None, eps: float, unbiased: bool) -> Array:
+def _norm(
+    op: str, x: Buffer, normalized_shape: Shape, weight: Buffer | None, bias: Buffer | None, eps: float, unbiased: bool
+) -> Array:
     x = _array("x", x)
     shape, sizes = _normalized(x, normalized_shape)
     param, weight, bias = _parameters(x, shape, weight, bias)

@@ -97,7 +97,9 @@ def main() -> None:
     if not options.no_compile:
         columns["compiled"] = torch.compile
     table = {
-        column: medians({name: training_step(wrap(model.train()), images, labels) for name, model in models.items()}, options.rounds)
+        column: medians(
+            {name: training_step(wrap(model.train()), images, labels) for name, model in models.items()}, options.rounds
+        )
         for column, wrap in columns.items()
     }
     print(f"\nms a training step, batch {options.batch}, {torch.get_num_threads()} threads, torch {torch.__version__}")

@@ -55,7 +55,9 @@ def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 def cut(block: Block, mesh) -> Block:
     """Cuts the matrices, and the parameters of the norms that stand between them."""
     columns, rows = ColwiseParallel(use_local_output=False), RowwiseParallel()
-    parallelize_module(block, mesh, {"q": columns, "k": columns, "v": columns, "out": rows, "up": columns, "down": rows})
+    parallelize_module(
+        block, mesh, {"q": columns, "k": columns, "v": columns, "out": rows, "up": columns, "down": rows}
+    )
     for norm in (block.inside_attention, block.inside_mlp):
         for name, parameter in list(norm.named_parameters()):
             placement = Shard(0) if name in ("weight", "bias") else Replicate()

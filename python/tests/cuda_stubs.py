@@ -42,8 +42,14 @@ def versions(library):
 def write(directory, soname, symbols):
     """A library of these symbols, by their version."""
     source, script = directory / "stub.c", directory / "stub.map"
-    source.write_text("".join(f"int {symbol}(void) {{ return 100; }}\n" for name in symbols.values() for symbol in name))
-    nodes = [f"{name} {{ global: {' '.join(f'{symbol};' for symbol in wanted)} }};\n" for name, wanted in symbols.items() if name]
+    source.write_text(
+        "".join(f"int {symbol}(void) {{ return 100; }}\n" for name in symbols.values() for symbol in name)
+    )
+    nodes = [
+        f"{name} {{ global: {' '.join(f'{symbol};' for symbol in wanted)} }};\n"
+        for name, wanted in symbols.items()
+        if name
+    ]
     script.write_text("".join(nodes))
     command = ["gcc", "-shared", "-w", "-fno-builtin", f"-Wl,-soname,{soname}", "-o", directory / soname, source]
     subprocess.run(command + ([f"-Wl,--version-script={script}"] if nodes else []), check=True)

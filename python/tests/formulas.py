@@ -66,7 +66,7 @@ class Pointwise:
             self.f, self.slope, self.steep = np.tanh(self.u), 1 / np.cosh(self.u) ** 2, np.abs(self.u)
         else:
             self.u = alpha * x + shift
-            self.f, self.slope, self.steep = _erf(self.u), 2 / math.sqrt(math.pi) * np.exp(-self.u**2), self.u**2
+            self.f, self.slope, self.steep = _erf(self.u), 2 / math.sqrt(math.pi) * np.exp(-(self.u**2)), self.u**2
 
     def y(self):
         scaled = self.weight * self.f

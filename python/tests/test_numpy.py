@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
+from formulas import Norm, Pointwise
 
 import dyt
-from formulas import Norm, Pointwise
 
 ml_dtypes = pytest.importorskip("ml_dtypes")
 
@@ -37,13 +37,17 @@ def test_pointwise(rng, dtype, shape, op, param):
     cols = shape[-1]
     x, dy = draw(rng, dtype, shape), draw(rng, dtype, shape)
     alpha, shift = np.float32(rng.uniform(0.2, 2)), np.float32(rng.uniform(-1, 1))
-    weight, bias = (None, None) if param == "none" else (
-        draw(rng, dtype if param == "own" else np.float32, cols, 1.0, about) for about in (1.0, 0.0)
+    weight, bias = (
+        (None, None)
+        if param == "none"
+        else (draw(rng, dtype if param == "own" else np.float32, cols, 1.0, about) for about in (1.0, 0.0))
     )
     scalars = (alpha,) if op == "dyt" else (alpha, shift)
     y = getattr(dyt.numpy, op)(x, *scalars, weight, bias)
     assert y.shape == x.shape and y.dtype == dtype
-    expected = Pointwise(dtype.name, rows(x, cols), float(alpha), None if op == "dyt" else float(shift), wide(weight), wide(bias))
+    expected = Pointwise(
+        dtype.name, rows(x, cols), float(alpha), None if op == "dyt" else float(shift), wide(weight), wide(bias)
+    )
     expected.y().check("y", rows(y, cols))
     grads = getattr(dyt.numpy, f"{op}_backward")(dy, x, *scalars, weight)
     truth = expected.gradients(rows(dy, cols))
@@ -103,19 +107,22 @@ def test_buffers_that_are_no_arrays(rng):
     assert np.array_equal(dyt.numpy.dyt(misaligned, 0.5), dyt.numpy.dyt(x, 0.5))
 
 
-@pytest.mark.parametrize("call, error, words", [
-    (lambda x: dyt.numpy.dyt(x.astype(np.float64), 0.5), TypeError, "x is float64, expected float32"),
-    (lambda x: dyt.numpy.dyt(x, [0.5, 1]), ValueError, "alpha has shape"),
-    (lambda x: dyt.numpy.dyt(x, 0.5, x[0, :3]), ValueError, r"weight has shape \(3,\), expected \(6,\)"),
-    (lambda x: dyt.numpy.dyt(x, 0.5, x[0].astype(np.float16)), TypeError, "weight is float16, expected float32"),
-    (lambda x: dyt.numpy.dyt_backward(x[:2], x, 0.5), ValueError, "dy is float32 of shape"),
-    (lambda x: dyt.numpy.dyt(x[0], 0.5, channels_last=False), ValueError, "at least 2 axes"),
-    (lambda x: dyt.numpy.layer_norm(x, 5), ValueError, "normalized_shape"),
-    (lambda x: dyt.numpy.layer_norm(x, 6, eps=-1.0), RuntimeError, "eps is -1"),
-    (lambda x: dyt.numpy.layer_norm(x[:, :1], 1, unbiased=True), RuntimeError, "at least 2 columns"),
-    (lambda x: dyt.numpy.rms_norm(x, 6, offset=1.0), TypeError, "offset is added to weight"),
-    (lambda x: dyt.numpy.dyt(x[:, :0], 0.5), RuntimeError, "cols is 0"),
-])
+@pytest.mark.parametrize(
+    "call, error, words",
+    [
+        (lambda x: dyt.numpy.dyt(x.astype(np.float64), 0.5), TypeError, "x is float64, expected float32"),
+        (lambda x: dyt.numpy.dyt(x, [0.5, 1]), ValueError, "alpha has shape"),
+        (lambda x: dyt.numpy.dyt(x, 0.5, x[0, :3]), ValueError, r"weight has shape \(3,\), expected \(6,\)"),
+        (lambda x: dyt.numpy.dyt(x, 0.5, x[0].astype(np.float16)), TypeError, "weight is float16, expected float32"),
+        (lambda x: dyt.numpy.dyt_backward(x[:2], x, 0.5), ValueError, "dy is float32 of shape"),
+        (lambda x: dyt.numpy.dyt(x[0], 0.5, channels_last=False), ValueError, "at least 2 axes"),
+        (lambda x: dyt.numpy.layer_norm(x, 5), ValueError, "normalized_shape"),
+        (lambda x: dyt.numpy.layer_norm(x, 6, eps=-1.0), RuntimeError, "eps is -1"),
+        (lambda x: dyt.numpy.layer_norm(x[:, :1], 1, unbiased=True), RuntimeError, "at least 2 columns"),
+        (lambda x: dyt.numpy.rms_norm(x, 6, offset=1.0), TypeError, "offset is added to weight"),
+        (lambda x: dyt.numpy.dyt(x[:, :0], 0.5), RuntimeError, "cols is 0"),
+    ],
+)
 def test_errors(call, error, words):
     with pytest.raises(error, match=words):
         call(np.ones((4, 6), np.float32))

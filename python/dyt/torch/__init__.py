@@ -1,9 +1,9 @@
 """DyT, Derf, LayerNorm and RMSNorm for PyTorch: functions, modules, and what exchanges the norms of a model.
 
-    import dyt.torch
+import dyt.torch
 
-    norm = dyt.torch.DynamicTanh(768)
-    model = dyt.torch.use_fused_norms(model)
+norm = dyt.torch.DynamicTanh(768)
+model = dyt.torch.use_fused_norms(model)
 """
 
 import torch as _torch

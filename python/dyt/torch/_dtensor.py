@@ -62,7 +62,8 @@ def _(dy, x, alpha, shift, weight, dims, mask):
 @register_sharding(_ops.norm)
 def _(x, weight, bias, dims, eps, form):
     return [
-        ([cut], [cut, _given(own, weight), _given(own, bias), None, None, None]) for cut, own, _, _ in _cuts(x, dims, False)
+        ([cut], [cut, _given(own, weight), _given(own, bias), None, None, None])
+        for cut, own, _, _ in _cuts(x, dims, False)
     ]
 
 
@@ -77,7 +78,10 @@ def _(x, weight, bias, dims, eps, form):
 @register_sharding(_ops.norm_backward)
 def _(dy, x, weight, mean, rstd, dims, eps, form, mask):
     return [
-        (_wanted(mask, cut, vector, vector), [cut, cut, _given(own, weight), _mean(cut, form), cut, None, None, None, None])
+        (
+            _wanted(mask, cut, vector, vector),
+            [cut, cut, _given(own, weight), _mean(cut, form), cut, None, None, None, None],
+        )
         for cut, own, vector, _ in _cuts(x, dims, False)
     ]
 

@@ -46,7 +46,7 @@ def _learn(kind: type) -> None:
         from . import _dtensor  # noqa: F401
 
 
-_known = {Tensor, torch.nn.Parameter}
+_known: set[type] = {Tensor, torch.nn.Parameter}
 
 #: Whether torch.compile makes the formula of DyT and Derf on a GPU, and not the op.
 formula_on_gpu = False
@@ -114,7 +114,9 @@ class _TransformedPointwise(Function):
     backward = staticmethod(_pointwise_backward)
 
 
-def pointwise(x: Tensor, alpha: Tensor, shift: Tensor | None, weight: Tensor | None, bias: Tensor | None, dims: int) -> Tensor:
+def pointwise(
+    x: Tensor, alpha: Tensor, shift: Tensor | None, weight: Tensor | None, bias: Tensor | None, dims: int
+) -> Tensor:
     """DyT, or Derf where there is a shift."""
     if type(x) not in _known:
         _learn(type(x))
@@ -127,7 +129,9 @@ def pointwise(x: Tensor, alpha: Tensor, shift: Tensor | None, weight: Tensor | N
     return _ops.pointwise(x, alpha, shift, weight, bias, dims)
 
 
-def formula(x: Tensor, alpha: Tensor, shift: Tensor | None, weight: Tensor | None, bias: Tensor | None, dims: int) -> Tensor:
+def formula(
+    x: Tensor, alpha: Tensor, shift: Tensor | None, weight: Tensor | None, bias: Tensor | None, dims: int
+) -> Tensor:
     """The same in torch's own ops."""
     u = alpha.float() * x.float()
     y = u.tanh() if shift is None else (u + shift.float()).erf()

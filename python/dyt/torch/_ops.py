@@ -106,11 +106,6 @@ def _(dy, x, weight, mean, rstd, dims, eps, form, mask):
 # --- vmap ---------------------------------------------------------------------------------------------------------
 
 
-def _batched(tensor, dim, size):
-    """The tensor with the batch as its first dimension, whether it had one or not."""
-    return tensor.expand(size, *tensor.shape) if dim is None else tensor.movedim(dim, 0)
-
-
 def _one_by_one(op, info, in_dims, arguments):
     """A call for each element of the batch."""
     results = [
@@ -122,26 +117,30 @@ def _one_by_one(op, info, in_dims, arguments):
     return tuple(torch.stack(column) for column in zip(*results, strict=True)), (0,) * len(results[0])
 
 
-def _register_vmap(op, tensors_of_rows):
-    """Where x alone has a batch, it is one more dimension of rows; else there is a call for each element."""
+def _forward_rule(op):
+    """A batch of x alone is one more dimension of rows, in front."""
+    at = [argument.name for argument in op._schema.arguments].index("dims")
 
-    def rule(info, in_dims, *arguments):
-        dims = arguments[op._schema.arguments.index(next(a for a in op._schema.arguments if a.name == "dims"))]
-        alone = all(dim is None for dim in in_dims[tensors_of_rows:])
-        x = arguments[tensors_of_rows - 1]
-        # A tensor without dimensions has a column all the same, and channels-first data has but one dimension in front.
-        if alone and dims and info.batch_size and x.ndim - (in_dims[tensors_of_rows - 1] is not None) >= dims:
-            rows = [_batched(t, d, info.batch_size) for t, d in zip(arguments[:tensors_of_rows], in_dims)]
-            results = op(*rows, *arguments[tensors_of_rows:])
-            out = 0 if isinstance(results, Tensor) else tuple(None if t.ndim == 1 and t.numel() == 0 else 0 for t in results)
-            return results, out
-        return _one_by_one(op, info, in_dims, arguments)
+    def rule(info, in_dims, x, *rest):
+        dims = rest[at - 1]
+        # Channels-first data has but one dimension in front, and x without dimensions has a column all the same.
+        rows = dims > 0 and x.ndim - 1 >= dims and in_dims[0] is not None and all(dim is None for dim in in_dims[1:])
+        if not rows:
+            return _one_by_one(op, info, in_dims, (x, *rest))
+        results = op(x.movedim(in_dims[0], 0), *rest)
+        if isinstance(results, Tensor):
+            return results, 0
+        # mean of RMSNorm has no elements, and so no batch.
+        return results, tuple(None if result.shape == (0,) else 0 for result in results)
 
     register_vmap(op, rule)
 
 
-_register_vmap(pointwise, 1)
-_register_vmap(norm, 1)
-_register_vmap(norm_saving, 1)
+def _backward_rule(op):
+    register_vmap(op, lambda info, in_dims, *arguments: _one_by_one(op, info, in_dims, arguments))
+
+
+for _op in (pointwise, norm, norm_saving):
+    _forward_rule(_op)
 for _op in (dyt_backward, derf_backward, norm_backward):
-    register_vmap(_op, lambda info, in_dims, *arguments, op=_op: _one_by_one(op, info, in_dims, arguments))
+    _backward_rule(_op)

@@ -13,7 +13,14 @@ from torch import nn
 
 from .modules import Derf, DynamicTanh, LayerNorm, RMSNorm
 
-__all__ = ["convert_ln_to_derf", "convert_ln_to_dyt", "convert_rms_to_dyt", "convert_rmsnorm_to_derf", "llama_alpha", "use_fused_norms"]
+__all__ = [
+    "convert_ln_to_derf",
+    "convert_ln_to_dyt",
+    "convert_rms_to_dyt",
+    "convert_rmsnorm_to_derf",
+    "llama_alpha",
+    "use_fused_norms",
+]
 
 Position = Literal["attention", "other"]
 
@@ -46,13 +53,13 @@ def _exchange(module: nn.Module, make: Callable[[str, nn.Module], nn.Module | No
     return module
 
 
-def _take_over(new: nn.Module, old: nn.Module, weight: torch.Tensor | None) -> nn.Module:
-    """The new module with the values of the old one, on its device, in its mode."""
+def _take_over(new: nn.Module, old: Any, weight: torch.Tensor | None) -> nn.Module:
+    """The new module with the parameters of the old one, or with this weight, in its mode."""
     with torch.no_grad():
-        if weight is not None and weight is not old.weight:
-            new.weight.copy_(weight)
+        if isinstance(weight, nn.Parameter):
+            new.weight = weight
         elif weight is not None:
-            new.weight = old.weight
+            new.get_parameter("weight").copy_(weight)
         if getattr(new, "bias", None) is not None and getattr(old, "bias", None) is not None:
             new.bias = old.bias
     return new.train(old.training)
@@ -85,7 +92,7 @@ def _from_rms_norm(
 ) -> Callable[[str, nn.Module], nn.Module | None]:
     def make(path: str, old: nn.Module) -> nn.Module | None:
         fused = _fused(old)
-        if not isinstance(fused, nn.RMSNorm):
+        if not isinstance(fused, RMSNorm):
             return None
         position: Position = "attention" if path.rpartition(".")[2] in _ATTENTION else "other"
         value = alpha(fused.normalized_shape[-1], position) if callable(alpha) else alpha
@@ -106,7 +113,9 @@ def convert_ln_to_derf(module: nn.Module, alpha_init_value: float = 0.5, shift_i
     return _exchange(module, _from_layer_norm(_derf(shift_init_value), alpha_init_value))
 
 
-def convert_rms_to_dyt(module: nn.Module, alpha_init_value: float | Callable[[int, Position], float] = llama_alpha) -> nn.Module:
+def convert_rms_to_dyt(
+    module: nn.Module, alpha_init_value: float | Callable[[int, Position], float] = llama_alpha
+) -> nn.Module:
     """The module with a DynamicTanh for each RMSNorm: nn.RMSNorm, and classes like LlamaRMSNorm.
 
     alpha follows `llama_alpha` by the width and by whether the norm's name says that it stands in front of attention. The new
@@ -139,12 +148,14 @@ def _fused(old: nn.Module) -> nn.Module | None:
     """Our norm for a norm of another class, if there is one that does the same."""
     if isinstance(old, (LayerNorm, RMSNorm)):
         return old if isinstance(old, RMSNorm) else None
+    weight = getattr(old, "weight", None)
+    if isinstance(weight, torch.Tensor) and weight.dtype not in (torch.float32, torch.float16, torch.bfloat16):
+        return None
     if type(old) is nn.LayerNorm:
         return _layer_norm(old)
     if type(old) is nn.RMSNorm:
         return _rms_norm(old, old.normalized_shape, old.eps, 0.0)
     name = type(old).__name__
-    weight = getattr(old, "weight", None)
     if not isinstance(weight, nn.Parameter) or weight.ndim != 1:
         return None
     if "LayerNorm" in name and isinstance(old, nn.LayerNorm):
@@ -165,7 +176,7 @@ def _rms_norm(old: nn.Module, shape: Any, eps: Any, offset: float) -> nn.Module:
     return _take_over(RMSNorm(shape, eps, weight is not None, **_factory(old), offset=offset), old, weight)
 
 
-def _if_the_same(old: nn.Module, candidates: list[nn.Module]) -> nn.Module | None:
+def _if_the_same(old: Any, candidates: list[nn.Module]) -> nn.Module | None:
     """The candidate that gives the old module's result for random rows, if one does."""
     weight = old.weight
     if weight.device.type == "meta":
@@ -177,7 +188,7 @@ def _if_the_same(old: nn.Module, candidates: list[nn.Module]) -> nn.Module | Non
             expected = old(x)
         except Exception:  # A norm of another kind of input is left as it is.
             return None
-        for candidate in candidates:
-            if isinstance(expected, torch.Tensor) and torch.allclose(candidate(x), expected, rtol=tolerance, atol=tolerance):
-                return candidate
-    return None
+        same = lambda y: (
+            isinstance(expected, torch.Tensor) and torch.allclose(y, expected, rtol=tolerance, atol=tolerance)
+        )
+        return next((candidate for candidate in candidates if same(candidate(x))), None)

@@ -18,6 +18,7 @@ __all__ = ["derf", "dyt", "layer_norm", "rms_norm", "set_compile_policy"]
 #: What RMSNorm takes for eps where none is given, as torch does: the machine epsilon of x's arithmetic, float32.
 _EPSILON = torch.finfo(torch.float32).eps
 
+
 def set_compile_policy(policy: Literal["op", "formula"]) -> None:
     """What `torch.compile` makes of DyT and Derf on a GPU: these kernels, "op", or "formula", which it can fuse with what
     stands beside them. On the CPU it is always the kernels, which are faster. The derivative of the formula loses its
@@ -28,7 +29,9 @@ def set_compile_policy(policy: Literal["op", "formula"]) -> None:
     _functions.formula_on_gpu = policy == "formula"
 
 
-def dyt(x: Tensor, alpha: Tensor, weight: Tensor | None = None, bias: Tensor | None = None, *, channels_last: bool = True) -> Tensor:
+def dyt(
+    x: Tensor, alpha: Tensor, weight: Tensor | None = None, bias: Tensor | None = None, *, channels_last: bool = True
+) -> Tensor:
     """DyT: weight · tanh(alpha · x) + bias.
 
     weight and bias have the shape of x's last dimensions, or, with `channels_last=False`, of dimension 1. alpha is one
@@ -38,7 +41,13 @@ def dyt(x: Tensor, alpha: Tensor, weight: Tensor | None = None, bias: Tensor | N
 
 
 def derf(
-    x: Tensor, alpha: Tensor, shift: Tensor, weight: Tensor | None = None, bias: Tensor | None = None, *, channels_last: bool = True
+    x: Tensor,
+    alpha: Tensor,
+    shift: Tensor,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    *,
+    channels_last: bool = True,
 ) -> Tensor:
     """Derf: weight · erf(alpha · x + shift) + bias, with the arguments of `dyt` and a shift of one value."""
     if shift is None:
@@ -46,7 +55,9 @@ def derf(
     return _pointwise(x, alpha, shift, weight, bias, channels_last)
 
 
-def _pointwise(x: Tensor, alpha: Tensor, shift: Tensor | None, weight: Tensor | None, bias: Tensor | None, channels_last: bool) -> Tensor:
+def _pointwise(
+    x: Tensor, alpha: Tensor, shift: Tensor | None, weight: Tensor | None, bias: Tensor | None, channels_last: bool
+) -> Tensor:
     if not channels_last:
         dims = 0
     elif weight is not None:
@@ -75,7 +86,12 @@ def layer_norm(
 
 
 def rms_norm(
-    x: Tensor, normalized_shape: int | Sequence[int], weight: Tensor | None = None, eps: float | None = None, *, offset: float = 0.0
+    x: Tensor,
+    normalized_shape: int | Sequence[int],
+    weight: Tensor | None = None,
+    eps: float | None = None,
+    *,
+    offset: float = 0.0,
 ) -> Tensor:
     """RMSNorm: x / √(mean x² + eps) · (weight + offset), over the last dimensions. Gemma's offset is 1.
 
@@ -94,5 +110,7 @@ def _normalized(x: Tensor, normalized_shape: int | Sequence[int]) -> int:
     shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
     dims = len(shape)
     if not dims or x.shape[-dims:] != shape:
-        raise RuntimeError(f"dyt: x has shape {list(x.shape)}, expected its last dimensions to be normalized_shape, {list(shape)}")
+        raise RuntimeError(
+            f"dyt: x has shape {list(x.shape)}, expected its last dimensions to be normalized_shape, {list(shape)}"
+        )
     return dims

@@ -37,19 +37,29 @@ class _Pointwise(nn.Module):
     bias: nn.Parameter | None
 
     def __init__(
-        self, normalized_shape: Shape, channels_last: bool, alpha_init_value: float, elementwise_affine: bool, bias: bool, factory: dict[str, Any]
+        self,
+        normalized_shape: Shape,
+        channels_last: bool,
+        alpha_init_value: float,
+        elementwise_affine: bool,
+        bias: bool,
+        factory: dict[str, Any],
     ) -> None:
         super().__init__()
         self.normalized_shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
         if not channels_last and len(self.normalized_shape) != 1:
-            raise ValueError(f"dyt: normalized_shape is {normalized_shape}, expected the channels alone with channels_last=False")
+            raise ValueError(
+                f"dyt: normalized_shape is {normalized_shape}, expected the channels alone with channels_last=False"
+            )
         #: How many of x's last dimensions the parameters have; 0 for channels-first data.
         self._dims = len(self.normalized_shape) if channels_last else 0
         self.alpha_init_value = alpha_init_value
         self.elementwise_affine = elementwise_affine
         self.alpha = nn.Parameter(torch.empty(1, **factory))
         for name, wanted in (("weight", elementwise_affine), ("bias", elementwise_affine and bias)):
-            self.register_parameter(name, nn.Parameter(torch.empty(self.normalized_shape, **factory)) if wanted else None)
+            self.register_parameter(
+                name, nn.Parameter(torch.empty(self.normalized_shape, **factory)) if wanted else None
+            )
 
     @property
     def channels_last(self) -> bool:
@@ -91,12 +101,19 @@ class DynamicTanh(_Pointwise):
         device: Any = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        super().__init__(normalized_shape, channels_last, alpha_init_value, elementwise_affine, bias, {"device": device, "dtype": dtype})
+        super().__init__(
+            normalized_shape,
+            channels_last,
+            alpha_init_value,
+            elementwise_affine,
+            bias,
+            {"device": device, "dtype": dtype},
+        )
         self.reset_parameters()
 
     def forward(self, x: Tensor) -> Tensor:
         # As an attribute a parameter costs as much as a small kernel.
-        own = self._parameters
+        own: dict[str, Any] = self._parameters
         try:
             alpha, weight, bias = own["alpha"], own["weight"], own["bias"]
         except KeyError:  # `torch.nn.utils.parametrize` has moved one of them.
@@ -120,7 +137,14 @@ class Derf(_Pointwise):
         device: Any = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        super().__init__(normalized_shape, channels_last, alpha_init_value, elementwise_affine, bias, {"device": device, "dtype": dtype})
+        super().__init__(
+            normalized_shape,
+            channels_last,
+            alpha_init_value,
+            elementwise_affine,
+            bias,
+            {"device": device, "dtype": dtype},
+        )
         self.shift_init_value = shift_init_value
         self.shift = nn.Parameter(torch.empty(1, device=device, dtype=dtype))
         self.reset_parameters()
@@ -130,7 +154,7 @@ class Derf(_Pointwise):
         nn.init.constant_(self.shift, self.shift_init_value)
 
     def forward(self, x: Tensor) -> Tensor:
-        own = self._parameters
+        own: dict[str, Any] = self._parameters
         try:
             alpha, shift, weight, bias = own["alpha"], own["shift"], own["weight"], own["bias"]
         except KeyError:
@@ -173,6 +197,9 @@ class LayerNorm(nn.LayerNorm):
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
         _rename(state_dict, prefix, self, {"gamma": "weight", "beta": "bias"})
         super()._load_from_state_dict(state_dict, prefix, *rest)
+
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, unbiased={self.unbiased}"
 
 
 class RMSNorm(nn.RMSNorm):

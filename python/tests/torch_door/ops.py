@@ -5,10 +5,10 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from formulas import Norm, Pointwise
 from torch import Tensor
 
 import dyt.torch as D
-from formulas import Norm, Pointwise
 
 EPS = 1e-5
 #: Whether a build with the feature `simt` runs CUDA's kernels on the host.
@@ -39,7 +39,12 @@ def draw_arguments(draw, shape, dtype=torch.float32, param=None, affine=True, gr
 
 def names(op, arguments):
     """The arguments that the op has and that are given."""
-    own = {"dyt": "x alpha weight bias", "derf": "x alpha shift weight bias", "rms_norm": "x weight", "offset": "x weight"}
+    own = {
+        "dyt": "x alpha weight bias",
+        "derf": "x alpha shift weight bias",
+        "rms_norm": "x weight",
+        "offset": "x weight",
+    }
     return [name for name in own.get(op, "x weight bias").split() if getattr(arguments, name) is not None]
 
 

@@ -22,7 +22,9 @@ def seen(tmp_path_factory):
     path = os.pathsep.join([str(HERE), str(HERE.parent), *sys.path])
     environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
     command = lambda rank: [sys.executable, HERE / "two_processes.py", str(rank), folder / "store", folder / "result"]
-    processes = [subprocess.Popen(command(rank), env=environment, stderr=subprocess.PIPE, text=True) for rank in range(2)]
+    processes = [
+        subprocess.Popen(command(rank), env=environment, stderr=subprocess.PIPE, text=True) for rank in range(2)
+    ]
     words = [process.communicate(timeout=600)[1] for process in processes]
     assert not any(process.returncode for process in processes), words
     return json.loads((folder / "result").read_text())

@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import nn
 
-kernels = pytest.importorskip("kernels")
-
 import dyt
+
+kernels = pytest.importorskip("kernels")
 
 HUB = pathlib.Path(__file__).parents[2] / "hub.py"
 
@@ -35,7 +35,9 @@ def repository(tmp_path_factory):
 class DynamicTanh(nn.Module):
     def __init__(self, width):
         super().__init__()
-        self.alpha, self.weight, self.bias = (nn.Parameter(v) for v in (torch.full((1,), 0.5), torch.randn(width), torch.randn(width)))
+        self.alpha, self.weight, self.bias = (
+            nn.Parameter(v) for v in (torch.full((1,), 0.5), torch.randn(width), torch.randn(width))
+        )
 
     def forward(self, x):
         return torch.tanh(self.alpha * x) * self.weight + self.bias
@@ -48,7 +50,11 @@ class LlamaRMSNorm(nn.Module):
         self.weight, self.variance_epsilon = nn.Parameter(torch.randn(width)), 1e-5
 
     def forward(self, hidden_states):
-        return self.weight * hidden_states * torch.rsqrt(hidden_states.square().mean(-1, keepdim=True) + self.variance_epsilon)
+        return (
+            self.weight
+            * hidden_states
+            * torch.rsqrt(hidden_states.square().mean(-1, keepdim=True) + self.variance_epsilon)
+        )
 
 
 def test_kernelize(repository):

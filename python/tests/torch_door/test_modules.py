@@ -29,7 +29,9 @@ def test_state_is_that_of_the_references():
 @pytest.mark.parametrize("ours, theirs", [(D.LayerNorm, nn.LayerNorm), (D.RMSNorm, nn.RMSNorm)])
 def test_arguments_are_those_of_torch(ours, theirs):
     own = list(inspect.signature(ours).parameters.values())[: len(inspect.signature(theirs).parameters)]
-    assert [(p.name, p.default) for p in own] == [(p.name, p.default) for p in inspect.signature(theirs).parameters.values()]
+    assert [(p.name, p.default) for p in own] == [
+        (p.name, p.default) for p in inspect.signature(theirs).parameters.values()
+    ]
 
 
 def test_initial_values():
@@ -69,7 +71,10 @@ def test_meta(kind):
     assert y.device.type == "meta" and y.shape == (2, 16) and x.grad.shape == (2, 16)
     real = module.to_empty(device="cpu")
     real.reset_parameters()
-    assert torch.equal(real(torch.ones(2, 16, dtype=torch.bfloat16)), kind(16, dtype=torch.bfloat16)(torch.ones(2, 16, dtype=torch.bfloat16)))
+    assert torch.equal(
+        real(torch.ones(2, 16, dtype=torch.bfloat16)),
+        kind(16, dtype=torch.bfloat16)(torch.ones(2, 16, dtype=torch.bfloat16)),
+    )
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -84,16 +89,41 @@ def test_parametrized(kind):
     torch.testing.assert_close(module(x), 2 * plain)
 
 
-@pytest.mark.parametrize("kind, theirs", [
-    (D.DynamicTanh, {"alpha": torch.tensor([2.0]), "gamma": torch.full((8,), 3.0), "beta": torch.full((8,), 4.0)}),  # Liger
-    (D.DynamicTanh, {"pre_tanh_scale": torch.tensor(2.0), "gamma": torch.full((8,), 3.0), "beta": torch.full((8,), 4.0)}),  # x-transformers
-    (D.DynamicTanh, {"alpha": torch.tensor(2.0), "weight": torch.full((8,), 3.0), "bias": torch.full((8,), 4.0)}),
-    (D.Derf, {"alpha": torch.tensor(2.0), "s": torch.tensor(5.0), "gamma": torch.full((8,), 3.0), "beta": torch.full((8,), 4.0)}),
-    (D.Derf, {"alpha": torch.tensor([2.0]), "shift": torch.tensor([5.0]), "weight": torch.full((8,), 3.0), "bias": torch.full((8,), 4.0)}),
-    (D.LayerNorm, {"gamma": torch.full((8,), 3.0), "beta": torch.full((8,), 4.0)}),
-    (D.RMSNorm, {"scale": torch.full((8,), 3.0)}),  # torchtune
-    (D.RMSNorm, {"gamma": torch.full((8,), 3.0)}),
-])
+@pytest.mark.parametrize(
+    "kind, theirs",
+    [
+        (
+            D.DynamicTanh,
+            {"alpha": torch.tensor([2.0]), "gamma": torch.full((8,), 3.0), "beta": torch.full((8,), 4.0)},
+        ),  # Liger
+        (
+            D.DynamicTanh,
+            {"pre_tanh_scale": torch.tensor(2.0), "gamma": torch.full((8,), 3.0), "beta": torch.full((8,), 4.0)},
+        ),  # x-transformers
+        (D.DynamicTanh, {"alpha": torch.tensor(2.0), "weight": torch.full((8,), 3.0), "bias": torch.full((8,), 4.0)}),
+        (
+            D.Derf,
+            {
+                "alpha": torch.tensor(2.0),
+                "s": torch.tensor(5.0),
+                "gamma": torch.full((8,), 3.0),
+                "beta": torch.full((8,), 4.0),
+            },
+        ),
+        (
+            D.Derf,
+            {
+                "alpha": torch.tensor([2.0]),
+                "shift": torch.tensor([5.0]),
+                "weight": torch.full((8,), 3.0),
+                "bias": torch.full((8,), 4.0),
+            },
+        ),
+        (D.LayerNorm, {"gamma": torch.full((8,), 3.0), "beta": torch.full((8,), 4.0)}),
+        (D.RMSNorm, {"scale": torch.full((8,), 3.0)}),  # torchtune
+        (D.RMSNorm, {"gamma": torch.full((8,), 3.0)}),
+    ],
+)
 def test_state_of_other_libraries(kind, theirs):
     model = nn.Sequential(kind(8))
     model.load_state_dict({f"0.{name}": value for name, value in theirs.items()})
@@ -164,9 +194,10 @@ def model(norm):
     return made
 
 
-@pytest.mark.parametrize("norm, ours", [
-    (nn.LayerNorm, D.LayerNorm), (nn.RMSNorm, D.RMSNorm), (LlamaRMSNorm, D.RMSNorm), (GemmaRMSNorm, D.RMSNorm)
-])
+@pytest.mark.parametrize(
+    "norm, ours",
+    [(nn.LayerNorm, D.LayerNorm), (nn.RMSNorm, D.RMSNorm), (LlamaRMSNorm, D.RMSNorm), (GemmaRMSNorm, D.RMSNorm)],
+)
 def test_use_fused_norms(norm, ours):
     old = model(norm)
     keys, parameters, x = list(old.state_dict()), dict(old.named_parameters()), torch.randn(3, 5, 16)
@@ -182,7 +213,10 @@ def test_use_fused_norms(norm, ours):
 
 
 def test_use_fused_norms_leaves_what_it_does_not_know():
-    old = nn.Sequential(OtherRMSNorm(16), LayerNorm2d(16), nn.BatchNorm1d(16), nn.GroupNorm(2, 16), D.LayerNorm(16))
+    double = nn.LayerNorm(16, dtype=torch.float64)
+    old = nn.Sequential(
+        OtherRMSNorm(16), LayerNorm2d(16), nn.BatchNorm1d(16), nn.GroupNorm(2, 16), D.LayerNorm(16), double
+    )
     kinds = [type(part) for part in old]
     assert [type(part) for part in D.use_fused_norms(old)] == kinds
 
@@ -196,7 +230,9 @@ def test_a_norm_alone_and_a_shared_one():
 
 @pytest.mark.parametrize("convert, kind", [(D.convert_ln_to_dyt, D.DynamicTanh), (D.convert_ln_to_derf, D.Derf)])
 def test_convert_layer_norms(convert, kind):
-    old = nn.Sequential(nn.LayerNorm(8, bias=False), LayerNorm2d(8), nn.LayerNorm(8, elementwise_affine=False), nn.LayerNorm((2, 8))).eval()
+    old = nn.Sequential(
+        nn.LayerNorm(8, bias=False), LayerNorm2d(8), nn.LayerNorm(8, elementwise_affine=False), nn.LayerNorm((2, 8))
+    ).eval()
     weight = old[0].weight
     new = convert(old, 0.7)
     assert [type(part) for part in new] == [kind] * 4 and not new[0].training
@@ -209,7 +245,9 @@ def test_convert_layer_norms(convert, kind):
 
 def test_convert_rms_norms():
     new = D.convert_rms_to_dyt(model(GemmaRMSNorm))
-    assert all(isinstance(part, D.DynamicTanh) for part in (new[0].input_layernorm, new[1].post_attention_layernorm, new[2]))
+    assert all(
+        isinstance(part, D.DynamicTanh) for part in (new[0].input_layernorm, new[1].post_attention_layernorm, new[2])
+    )
     assert new[0].input_layernorm.alpha.item() == 1.0
     # Gemma's weight is one less than the factor.
     assert new[2].weight.mean() > 1.5
@@ -220,7 +258,9 @@ def test_convert_rms_norms():
     assert wide.post_attention_layernorm.alpha.item() == pytest.approx(0.2)
 
 
-@pytest.mark.parametrize("width, attention, other", [(1, 1, 1), (1500, 1, 0.5), (4096, 0.8, 0.2), (5000, 0.6, 0.15), (8192, 0.2, 0.05)])
+@pytest.mark.parametrize(
+    "width, attention, other", [(1, 1, 1), (1500, 1, 0.5), (4096, 0.8, 0.2), (5000, 0.6, 0.15), (8192, 0.2, 0.05)]
+)
 def test_llama_alpha(width, attention, other):
     assert (D.llama_alpha(width, "attention"), D.llama_alpha(width, "other")) == (attention, other)
 
@@ -238,5 +278,9 @@ def test_the_formula_is_the_op(last):
 
     x, alpha, shift, weight, bias = torch.randn(2, 5, 5), *torch.randn(2, 1), *torch.randn(2, 5)
     dims = 1 if last else 0
-    torch.testing.assert_close(formula(x, alpha, None, weight, bias, dims), D.dyt(x, alpha, weight, bias, channels_last=last))
-    torch.testing.assert_close(formula(x, alpha, shift, weight, None, dims), D.derf(x, alpha, shift, weight, channels_last=last))
+    torch.testing.assert_close(
+        formula(x, alpha, None, weight, bias, dims), D.dyt(x, alpha, weight, bias, channels_last=last)
+    )
+    torch.testing.assert_close(
+        formula(x, alpha, shift, weight, None, dims), D.derf(x, alpha, shift, weight, channels_last=last)
+    )

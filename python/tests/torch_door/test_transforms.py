@@ -4,11 +4,11 @@ import os
 
 import pytest
 import torch
+from ops import OPS, composed, draw_arguments, names, ours
 from torch.func import functional_call, grad, jvp, vmap
 
 import dyt.torch as D
 from dyt.torch import _ops
-from ops import OPS, composed, draw_arguments, names, ours
 
 close = lambda ours, theirs: torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
 
@@ -40,7 +40,11 @@ def test_compile_knows_the_strides(draw, layout):
     """A view of the result fails where tracing took it for laid out in another way."""
     torch._dynamo.reset()
     x = draw(2, 8, 5, 8)
-    x = {"rows": x.transpose(0, 2), "columns": x.transpose(1, 3), "channels_last": x.contiguous(memory_format=torch.channels_last)}[layout]
+    x = {
+        "rows": x.transpose(0, 2),
+        "columns": x.transpose(1, 3),
+        "channels_last": x.contiguous(memory_format=torch.channels_last),
+    }[layout]
     alpha, weight = draw(1), draw(8)
     last = layout != "channels_last"
 
@@ -63,7 +67,9 @@ def test_compile_under_no_grad(draw):
 
 @pytest.mark.parametrize("strict", [False, True])
 def test_export(draw, strict):
-    model = torch.nn.Sequential(torch.nn.Linear(16, 16), D.DynamicTanh(16), D.Derf(16), D.LayerNorm(16), D.RMSNorm(16)).to(draw.device)
+    model = torch.nn.Sequential(
+        torch.nn.Linear(16, 16), D.DynamicTanh(16), D.Derf(16), D.LayerNorm(16), D.RMSNorm(16)
+    ).to(draw.device)
     x = draw(2, 16)
     batch = torch.export.Dim("batch")
     program = torch.export.export(model, (x,), dynamic_shapes=({0: batch},), strict=strict)
@@ -145,7 +151,9 @@ def test_vmap_over_parameters(draw, op):
     arguments = draw_arguments(draw, (6, 16), grad=False)
     wanted = [name for name in names(op, arguments) if name != "x"]
     many = [torch.stack([getattr(arguments, name) * factor for factor in (1.0, 0.5, 2.0)]) for name in wanted]
-    call = lambda function: vmap(lambda *values: function(op, **{**arguments._asdict(), **dict(zip(wanted, values))}))(*many)
+    call = lambda function: vmap(lambda *values: function(op, **{**arguments._asdict(), **dict(zip(wanted, values))}))(
+        *many
+    )
     close(call(ours), call(composed))
 
 
@@ -197,7 +205,7 @@ def test_forward_mode_raises(draw, op, enabled):
 @pytest.mark.parametrize("op", OPS)
 def test_double_backward_raises(draw, op):
     arguments = draw_arguments(draw, (4, 16))
-    dx, = torch.autograd.grad(ours(op, *arguments).square().sum(), arguments.x, create_graph=True)
+    (dx,) = torch.autograd.grad(ours(op, *arguments).square().sum(), arguments.x, create_graph=True)
     with pytest.raises(RuntimeError, match="double backward is not implemented"):
         dx.sum().backward()
 
@@ -274,7 +282,9 @@ def test_data_loader_workers_after_a_large_call():
             with torch.no_grad():
                 return module(x)
 
-    loader = torch.utils.data.DataLoader(Items(), batch_size=None, num_workers=2, multiprocessing_context="fork", timeout=300)
+    loader = torch.utils.data.DataLoader(
+        Items(), batch_size=None, num_workers=2, multiprocessing_context="fork", timeout=300
+    )
     for y in loader:
         assert torch.equal(y, expected)
 

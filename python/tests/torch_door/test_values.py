@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-
 from ops import OPS, POINTWISE, check, draw_arguments, names, ours, wide
 
 SHAPES = [(1, 2), (3, 5), (2, 7, 33), (2, 3, 4, 129), (64, 2048), (9,), (0, 8), (4, 0, 8)]
@@ -124,7 +123,7 @@ def test_only_the_gradients_that_are_wanted(draw, op):
     for name in every:
         alone = arguments._make(None if t is None else t.detach() for t in arguments)
         alone = alone._replace(**{name: getattr(arguments, name)})
-        gradient, = torch.autograd.grad(ours(op, *alone), [getattr(alone, name)], dy)
+        (gradient,) = torch.autograd.grad(ours(op, *alone), [getattr(alone, name)], dy)
         assert torch.equal(gradient, every[name]), name
 
 
@@ -150,3 +149,37 @@ def test_rms_norm_has_torchs_eps(draw, dtype, eps):
     x = draw(4, 16, dtype=dtype, scale=2e-4)
     y, theirs = dyt.torch.rms_norm(x, 16, eps=eps), torch.nn.functional.rms_norm(x, (16,), eps=eps)
     torch.testing.assert_close(y, theirs)
+
+
+def free_gib():
+    """Memory that is free, where the system tells."""
+    try:
+        lines = dict(line.split(":", 1) for line in open("/proc/meminfo"))
+        return int(lines["MemAvailable"].split()[0]) / 2**20
+    except OSError:
+        return 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("last", [True, False])
+def test_more_elements_than_an_int_holds(last):
+    """Beyond 2³¹ elements; the rows on both sides of that border, and the last ones, are those of a small call."""
+    if free_gib() < 12:
+        pytest.skip("less than 12 GiB of memory are free")
+    import dyt.torch
+
+    rows, cols = 2**16 + 1, 2**15
+    row = torch.randn(cols, dtype=torch.bfloat16)
+    x = torch.zeros(1, rows, cols, dtype=torch.bfloat16)
+    at = [0, 2**15 - 1, 2**15, 2**16 - 1, 2**16]
+    x[0, at] = row
+    alpha = torch.tensor([0.7])
+    x = x if last else x.view(rows, 1, cols)
+    weight = torch.randn(cols) if last else torch.randn(1)
+    with torch.no_grad():
+        y = dyt.torch.dyt(x, alpha, weight, channels_last=last)
+        expected = dyt.torch.dyt(
+            row.reshape(1, -1) if last else row.reshape(1, 1, -1), alpha, weight, channels_last=last
+        )
+    assert x.numel() > 2**31 and y.shape == x.shape
+    assert all(torch.equal(y.view(rows, cols)[i], expected.reshape(-1)) for i in at)

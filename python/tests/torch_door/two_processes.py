@@ -5,6 +5,7 @@ import sys
 
 import torch
 import torch.distributed as dist
+from ops import composed, draw_arguments, names, ours
 from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
@@ -13,7 +14,6 @@ from torch.distributed.tensor.debug import CommDebugMode
 from torch.nn.parallel import DistributedDataParallel
 
 import dyt.torch as D
-from ops import composed, draw_arguments, names, ours
 
 WIDTH = 16
 OPS = ["dyt", "derf", "layer_norm", "rms_norm"]
@@ -21,7 +21,14 @@ OPS = ["dyt", "derf", "layer_norm", "rms_norm"]
 
 def model():
     torch.manual_seed(1)
-    parts = [nn.Linear(8, WIDTH), D.DynamicTanh(WIDTH), D.Derf(WIDTH), D.LayerNorm(WIDTH), D.RMSNorm(WIDTH), nn.Linear(WIDTH, 4)]
+    parts = [
+        nn.Linear(8, WIDTH),
+        D.DynamicTanh(WIDTH),
+        D.Derf(WIDTH),
+        D.LayerNorm(WIDTH),
+        D.RMSNorm(WIDTH),
+        nn.Linear(WIDTH, 4),
+    ]
     return nn.Sequential(*parts)
 
 
@@ -35,7 +42,9 @@ def gradients(module):
 
 
 def same(one, other, tolerance=1e-5):
-    return {name: torch.allclose(one[name].float(), other[name].float(), atol=tolerance, rtol=tolerance) for name in other}
+    return {
+        name: torch.allclose(one[name].float(), other[name].float(), atol=tolerance, rtol=tolerance) for name in other
+    }
 
 
 def data_parallel(rank):
@@ -71,12 +80,18 @@ def data_parallel(rank):
 def placements(op, cut, mesh):
     """What came of a call whose x is cut so, beside the same call in one process."""
     torch.manual_seed(2)
-    draw = lambda *shape, dtype, scale=1.0, about=0.0, grad=False: (about + scale * torch.randn(shape, dtype=dtype)).requires_grad_(grad)
-    arguments = draw_arguments(lambda *shape, dtype=torch.float32, **rest: draw(*shape, dtype=dtype, **rest), (4, 6, WIDTH))
+    draw = lambda *shape, dtype, scale=1.0, about=0.0, grad=False: (
+        about + scale * torch.randn(shape, dtype=dtype)
+    ).requires_grad_(grad)
+    arguments = draw_arguments(
+        lambda *shape, dtype=torch.float32, **rest: draw(*shape, dtype=dtype, **rest), (4, 6, WIDTH)
+    )
     dy = torch.randn(4, 6, WIDTH)
     columns = cut == Shard(2)
     where = {"x": cut, "weight": Shard(0) if columns else Replicate(), "bias": Shard(0) if columns else Replicate()}
-    spread = lambda name, tensor: distribute_tensor(tensor.detach(), mesh, [where.get(name, Replicate())]).requires_grad_()
+    spread = lambda name, tensor: distribute_tensor(
+        tensor.detach(), mesh, [where.get(name, Replicate())]
+    ).requires_grad_()
     apart = type(arguments)(*(spread(name, tensor) for name, tensor in arguments._asdict().items()))
     with CommDebugMode() as forward:
         y = ours(op, *apart)
@@ -87,7 +102,9 @@ def placements(op, cut, mesh):
     z = composed(op, *arguments)
     expected = torch.autograd.grad(z, [getattr(arguments, name) for name in wanted], dy)
     return {
-        "right": all(torch.allclose(a.full_tensor(), b, atol=1e-4) for a, b in zip((y, *found), (z, *expected), strict=True)),
+        "right": all(
+            torch.allclose(a.full_tensor(), b, atol=1e-4) for a, b in zip((y, *found), (z, *expected), strict=True)
+        ),
         "y": str(y.placements),
         "gradients": {name: str(gradient.placements) for name, gradient in zip(wanted, found)},
         "forward": sum(forward.get_comm_counts().values()),

@@ -67,7 +67,11 @@ def _replace():
     from dyt import _dyt
 
     handlers, workspace = _dyt.xla_handlers(), _dyt.xla_workspace
-    gpu = [(name, "cpu", stage, _wrapped(name, at)) for name, platform, stage, at in handlers if platform == "CUDA" and stage == "execute"]
+    gpu = [
+        (name, "cpu", stage, _wrapped(name, at))
+        for name, platform, stage, at in handlers
+        if platform == "CUDA" and stage == "execute"
+    ]
     _dyt.xla_handlers = lambda: gpu
     _dyt.xla_workspace = lambda description, gpu: workspace(description, True)
 

@@ -104,7 +104,9 @@ def test_subnormals_are_kept(rng):
     """XLA's own threads flush them, and so would the kernels' threads that are started from there."""
     for rows in (1, 400):
         x = jnp.full((rows, 1024), 1e-40)
-        (y, dx) = jax.jit(lambda x: (dyt.jax.dyt(x, 1.0), jax.grad(lambda x: (1e-38 * dyt.jax.dyt(x, 0.5)).sum())(x)))(x)
+        (y, dx) = jax.jit(lambda x: (dyt.jax.dyt(x, 1.0), jax.grad(lambda x: (1e-38 * dyt.jax.dyt(x, 0.5)).sum())(x)))(
+            x
+        )
         assert equal(y, x)
         assert equal(dx, jnp.asarray(np.full(x.shape, np.float32(1e-38) * np.float32(0.5))))
 
@@ -165,14 +167,30 @@ W = jnp.ones(6)
 @pytest.mark.parametrize(
     "call, error, message",
     [
-        (lambda: dyt.jax.dyt(jnp.ones((2, 3), int), 0.5), TypeError, r"dyt\.jax\.dyt: x is int32, expected float32, float16 or bfloat16"),
+        (
+            lambda: dyt.jax.dyt(jnp.ones((2, 3), int), 0.5),
+            TypeError,
+            r"dyt\.jax\.dyt: x is int32, expected float32, float16 or bfloat16",
+        ),
         (lambda: dyt.jax.dyt(X, jnp.ones(2)), ValueError, r"dyt\.jax\.dyt: alpha has shape \(2,\), expected one value"),
         (lambda: dyt.jax.dyt(X, 1), TypeError, r"dyt\.jax\.dyt: alpha is int32"),
         (lambda: dyt.jax.derf(X, 0.5, jnp.ones((2, 2))), ValueError, r"dyt\.jax\.derf: shift has shape \(2, 2\)"),
-        (lambda: dyt.jax.dyt(X, 0.5, jnp.ones(5)), ValueError, r"dyt\.jax\.dyt: weight has shape \(5,\), expected \(6,\)"),
-        (lambda: dyt.jax.dyt(X, 0.5, W, jnp.ones((1, 6))), ValueError, r"dyt\.jax\.dyt: bias has shape \(1, 6\), expected \(6,\)"),
+        (
+            lambda: dyt.jax.dyt(X, 0.5, jnp.ones(5)),
+            ValueError,
+            r"dyt\.jax\.dyt: weight has shape \(5,\), expected \(6,\)",
+        ),
+        (
+            lambda: dyt.jax.dyt(X, 0.5, W, jnp.ones((1, 6))),
+            ValueError,
+            r"dyt\.jax\.dyt: bias has shape \(1, 6\), expected \(6,\)",
+        ),
         (lambda: dyt.jax.dyt(X, 0.5, W.astype("bfloat16")), TypeError, r"weight is bfloat16, expected float32"),
-        (lambda: dyt.jax.dyt(X.astype("float16"), 0.5, W.astype("bfloat16")), TypeError, r"weight is bfloat16, expected float16 or float32"),
+        (
+            lambda: dyt.jax.dyt(X.astype("float16"), 0.5, W.astype("bfloat16")),
+            TypeError,
+            r"weight is bfloat16, expected float16 or float32",
+        ),
         (lambda: dyt.jax.dyt(W, 0.5, channels_last=False), ValueError, r"x has shape \(6,\), expected at least 2 axes"),
         (lambda: dyt.jax.dyt(jnp.ones((4, 0)), 0.5), ValueError, r"x has shape \(4, 0\), and no columns"),
         (lambda: dyt.jax.layer_norm(X, 5), ValueError, r"dyt\.jax\.layer_norm: x has shape \(4, 6\), .* \(5,\)"),
@@ -195,7 +213,9 @@ def _raw(x, result, **changed):
     """A call of the handler itself, past the checks of Python."""
     spec = _native.Spec("layer_norm", 1, 0, 1e-5, False, False, False, False)
     attributes = {**_native._attributes(spec), **changed}
-    return jax.ffi.ffi_call("dyt_forward", result)(x, **{name: value for name, value in attributes.items() if value is not None})
+    return jax.ffi.ffi_call("dyt_forward", result)(
+        x, **{name: value for name, value in attributes.items() if value is not None}
+    )
 
 
 @pytest.mark.parametrize(

@@ -74,7 +74,10 @@ def test_flax_norms(rng, nnx, flax_nnx, name, x_dtype, param, dtype):
 @pytest.mark.parametrize("use_bias", (False, True))
 def test_flax_pointwise(rng, nnx, flax_nnx, use_scale, use_bias):
     options = {"use_scale": use_scale, "use_bias": use_bias, "rngs": flax_nnx.Rngs(0)}
-    tanh, erf = nnx.DynamicTanh(WIDTH, alpha_init_value=0.8, **options), nnx.Derf(WIDTH, shift_init_value=0.1, **options)
+    tanh, erf = (
+        nnx.DynamicTanh(WIDTH, alpha_init_value=0.8, **options),
+        nnx.Derf(WIDTH, shift_init_value=0.1, **options),
+    )
     kept = {name for name, there in (("scale", use_scale), ("bias", use_bias)) if there}
     assert state_of(flax_nnx, tanh).keys() == {"alpha", *kept}
     assert state_of(flax_nnx, erf).keys() == {"alpha", "shift", *kept}

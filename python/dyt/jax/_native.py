@@ -113,7 +113,9 @@ def _workspace(spec: Spec, x: jax.Array, weight: jax.Array, gpu: bool) -> int:
 
 
 def _attributes(spec: Spec) -> dict[str, Any]:
-    numbers = {name: np.int64(getattr(spec, name)) for name in ("axis", "groups", "unbiased", "weight", "bias", "statistics")}
+    numbers = {
+        name: np.int64(getattr(spec, name)) for name in ("axis", "groups", "unbiased", "weight", "bias", "statistics")
+    }
     return {"op": spec.op, "eps": np.float32(spec.eps), **numbers}
 
 

@@ -18,7 +18,12 @@ _RMS_EPS = float(jnp.finfo("float32").eps)
 
 
 def dyt(
-    x: ArrayLike, alpha: ArrayLike, weight: ArrayLike | None = None, bias: ArrayLike | None = None, *, channels_last: bool = True
+    x: ArrayLike,
+    alpha: ArrayLike,
+    weight: ArrayLike | None = None,
+    bias: ArrayLike | None = None,
+    *,
+    channels_last: bool = True,
 ) -> jax.Array:
     """weight · tanh(alpha · x) + bias, along the last axis, or along axis 1 with `channels_last=False`."""
     return _pointwise("dyt", x, {"alpha": alpha}, weight, bias, channels_last)
@@ -51,7 +56,12 @@ def layer_norm(
 
 
 def rms_norm(
-    x: ArrayLike, normalized_shape: Shape, weight: ArrayLike | None = None, eps: float | None = None, *, offset: float = 0.0
+    x: ArrayLike,
+    normalized_shape: Shape,
+    weight: ArrayLike | None = None,
+    eps: float | None = None,
+    *,
+    offset: float = 0.0,
 ) -> jax.Array:
     """x / √(mean x² + eps) · (weight + offset) over the last axes. eps is float32's machine epsilon by default, as in torch."""
     if offset != 0.0:
@@ -155,7 +165,10 @@ def _varying(*operands: jax.Array) -> list[jax.Array]:
     """
     over = [_axes(operand) for operand in operands]
     every = frozenset().union(*over)
-    return [operand if axes == every else _cast(operand, tuple(sorted(every - axes, key=str))) for operand, axes in zip(operands, over, strict=True)]
+    return [
+        operand if axes == every else _cast(operand, tuple(sorted(every - axes, key=str)))
+        for operand, axes in zip(operands, over, strict=True)
+    ]
 
 
 def _axes(operand: jax.Array) -> frozenset[Any]:

@@ -48,21 +48,28 @@ class _Cut(NamedTuple):
     mesh: Any
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _forward(spec: Spec, rank: int, batched: tuple[bool, ...]) -> Call:
     operands = _native.operand_shapes(spec, rank, batched)
     results = [operands[0], *_native.saved_shapes(spec, rank)]
-    return _partitioned(spec, rank, operands, results, functools.partial(_native.forward, spec), lambda cut, call, *parts: call(*parts))
+    return _partitioned(
+        spec, rank, operands, results, functools.partial(_native.forward, spec), lambda cut, call, *parts: call(*parts)
+    )
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _backward(spec: Spec, gpu: bool, rank: int, batched: tuple[bool, ...]) -> Call:
     operands = _native.operand_shapes(spec, rank, batched)
     operands = [operands[0], *operands, *_native.saved_shapes(spec, rank)]
     results = _native.gradient_shapes(spec, rank)
 
     def part(cut: _Cut, call: Call, *parts: jax.Array) -> list[jax.Array]:
-        gradients = call(*(_without_padding(cut, *pair, 1 if number else 0) for number, pair in enumerate(zip(operands, parts, strict=True))))
+        gradients = call(
+            *(
+                _without_padding(cut, *pair, 1 if number else 0)
+                for number, pair in enumerate(zip(operands, parts, strict=True))
+            )
+        )
         rows = [name for axis in range(spec.groups, rank) if axis != spec.axis for name in cut.names[axis]]
         dx, scalars, vectors = gradients[:1], gradients[1 : 1 + spec.scalars], gradients[1 + spec.scalars :]
         return dx + _sum(scalars, (*rows, *cut.names[spec.axis])) + _sum(vectors, tuple(rows))
@@ -89,7 +96,12 @@ def _without_padding(cut: _Cut, shape: Shape, part: jax.Array, fill: float) -> j
 
 
 def _partitioned(
-    spec: Spec, rank: int, operands: Sequence[Shape], results: Sequence[Shape], call: Call, part: Callable[..., list[jax.Array]]
+    spec: Spec,
+    rank: int,
+    operands: Sequence[Shape],
+    results: Sequence[Shape],
+    call: Call,
+    part: Callable[..., list[jax.Array]],
 ) -> Call:
     """The call, cut as x is: each device computes `part` of its own operands."""
     # The last operand that has all axes of x: x itself, in the backward behind dy.
@@ -105,7 +117,9 @@ def _partitioned(
         named = lambda shapes: [NamedSharding(sharding.mesh, P(*shape.of(entries, None))) for shape in shapes]
         return sharding.mesh, entries, tuple(named(operands)), named(results)
 
-    def partition(_mesh: Any, arguments: Sequence[Any], _: Any) -> tuple[Any, Call, list[NamedSharding], tuple[NamedSharding, ...]]:
+    def partition(
+        _mesh: Any, arguments: Sequence[Any], _: Any
+    ) -> tuple[Any, Call, list[NamedSharding], tuple[NamedSharding, ...]]:
         mesh, entries, of_operands, of_results = shardings(arguments)
         names = [() if entry is None else (entry,) if isinstance(entry, str) else tuple(entry) for entry in entries]
         cut = _Cut(names, arguments[x].shape, mesh)

@@ -140,7 +140,9 @@ def _forward_jvp(primals: Arrays, tangents: Sequence[Any], *, spec: Spec) -> tup
     except TypeError as error:
         if "forward-mode" not in str(error):
             raise
-        message = f"dyt.jax.{spec.op} has no derivative in forward mode (jvp, jacfwd, linearize): use grad, vjp or jacrev"
+        message = (
+            f"dyt.jax.{spec.op} has no derivative in forward mode (jvp, jacfwd, linearize): use grad, vjp or jacrev"
+        )
         raise TypeError(message) from error
     return [y], [dy]
 
@@ -193,7 +195,9 @@ def _forward_batch(operands: Arrays, dims: Sequence[int | None], *, spec: Spec) 
     size = _size(operands, dims)
     x = _front(x, dim, size)
     groups = x.shape[1 : 1 + spec.groups]
-    parameters = [_grouped(parameter, dim, size, groups) for parameter, dim in zip(parameters, parameter_dims, strict=True)]
+    parameters = [
+        _grouped(parameter, dim, size, groups) for parameter, dim in zip(parameters, parameter_dims, strict=True)
+    ]
     results = forward_p.bind(x, *parameters, spec=deeper._replace(groups=spec.groups + 1))
     return results, [0] * len(results)
 

@@ -89,7 +89,9 @@ def _flat(module: Any, x: jax.Array) -> tuple[jax.Array, jax.Array | None, jax.A
     """x and the parameters along one axis, the parameters in x's dtype or in float32."""
     if x.shape != module.shape:
         name = type(module).__name__
-        raise ValueError(f"dyt.jax.equinox.{name}: x has shape {x.shape}, expected {module.shape}; take other axes by jax.vmap")
+        raise ValueError(
+            f"dyt.jax.equinox.{name}: x has shape {x.shape}, expected {module.shape}; take other axes by jax.vmap"
+        )
 
     def flat(parameter: jax.Array | None) -> jax.Array | None:
         if parameter is None:

@@ -15,6 +15,8 @@ from . import _ops
 
 __all__ = ["Derf", "DynamicTanh", "LayerNorm", "RMSNorm"]
 
+_ZEROS, _ONES = nnx.initializers.zeros_init(), nnx.initializers.ones_init()
+
 
 class LayerNorm(nnx.LayerNorm):
     """`nnx.LayerNorm`, for one device and the last axis, by one kernel."""
@@ -46,8 +48,8 @@ class _Pointwise(nnx.Module):
         param_dtype: Any = jnp.float32,
         use_bias: bool = True,
         use_scale: bool = True,
-        bias_init: nnx.Initializer = nnx.initializers.zeros_init(),
-        scale_init: nnx.Initializer = nnx.initializers.ones_init(),
+        bias_init: nnx.Initializer = _ZEROS,
+        scale_init: nnx.Initializer = _ONES,
         rngs: nnx.Rngs,
     ):
         self.alpha = nnx.Param(jnp.full((1,), alpha_init_value, param_dtype))
@@ -68,7 +70,9 @@ class DynamicTanh(_Pointwise):
 class Derf(_Pointwise):
     """scale · erf(alpha · x + shift) + bias along the last axis."""
 
-    def __init__(self, num_features: int, *, shift_init_value: float = 0.0, param_dtype: Any = jnp.float32, **options: Any):
+    def __init__(
+        self, num_features: int, *, shift_init_value: float = 0.0, param_dtype: Any = jnp.float32, **options: Any
+    ):
         super().__init__(num_features, param_dtype=param_dtype, **options)
         self.shift = nnx.Param(jnp.full((1,), shift_init_value, param_dtype))
 
@@ -82,7 +86,9 @@ def _check(module: Any, mask: Any) -> None:
     last = all(axes in (-1, (-1,), [-1]) for axes in (module.reduction_axes, module.feature_axes))
     if mask is not None or module.axis_name is not None or not last:
         name = type(module).__name__
-        raise NotImplementedError(f"dyt.jax.nnx.{name}: no mask, no axis_name, and no axes but the last; use nnx.{name}")
+        raise NotImplementedError(
+            f"dyt.jax.nnx.{name}: no mask, no axis_name, and no axes but the last; use nnx.{name}"
+        )
 
 
 def _promoted(dtype: Any, x: ArrayLike, scale: Any, bias: Any) -> tuple[jax.Array, jax.Array | None, jax.Array | None]:

@@ -31,6 +31,14 @@ cp "$target/release/dyt" "$target/release/libdyt.so" "$dist/"
 cp "$conformance" "$dist/conformance"
 strip --strip-debug "$dist/dyt" "$dist/libdyt.so" "$dist/conformance"
 
+# The Python package, as a folder to import, and its tests of PyTorch.
+rm -rf target/pack-python
+python3 -m venv target/pack-python
+target/pack-python/bin/pip wheel --quiet --no-deps --wheel-dir target/pack-python/wheel ./python
+python3 -m zipfile --extract target/pack-python/wheel/dyt-*.whl "$dist/python"
+cp -r python/tests "$dist/python-tests"
+rm -rf "$dist"/python-tests/__pycache__ "$dist"/python-tests/*/__pycache__
+
 commit=$(git rev-parse HEAD)
 [[ -z $(git status --porcelain --untracked-files=no) ]] || commit="$commit with changes"
 {

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # On a machine with an NVIDIA driver and PyTorch, without Rust and without a network: conformance on the GPU,
-# compute-sanitizer where there is one, then the peers. pack.sh has made dist/ elsewhere.
+# compute-sanitizer where there is one, the Python tests, then the peers. pack.sh has made dist/ elsewhere.
 #
 #   run.sh [--results DIR] [--skip-sanitizer] [options of peers.py, such as --quick or --no-compile]
 set -euo pipefail
@@ -73,6 +73,28 @@ else
         fi
     done
 fi
+
+# The Python tests of one framework, where the check passes: `python_tests NAME CHECK FILE …`.
+python_tests() {
+    local name=$1 check=$2 log=$results/python-$1.log
+    shift 2
+    if ! python3 -c "$check" 2>"$log"; then
+        echo "$name: skipped: $(tail -n 1 "$log")"
+        return
+    fi
+    # The folder is not written to. The tests that take a compiler are CI's.
+    if PYTHONPATH=$dist/python PYTHONDONTWRITEBYTECODE=1 python3 -m pytest -q -p no:cacheprovider -m 'not slow' \
+        "${@/#/$dist/python-tests/}" >"$log" 2>&1; then
+        echo "$name: $(tail -n 1 "$log")"
+    else
+        failed+=("python-$name")
+        tail -n 40 "$log"
+    fi
+}
+
+echo "== Python"
+python_tests torch 'import numpy, pytest, torch; assert torch.cuda.is_available()' torch_door
+python_tests jax 'import jax, pytest; assert jax.default_backend() == "gpu"' test_jax.py test_jax_vmap.py test_jax_modules.py
 
 echo "== Peers"
 # Some frameworks write beside their sources or to HOME; neither has to be writable.

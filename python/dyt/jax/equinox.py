@@ -1,0 +1,107 @@
+"""Modules for Equinox: x has the shape of the module, and `jax.vmap` takes the other axes.
+
+`LayerNorm` and `RMSNorm` take the place of Equinox's classes of these names. A `vmap` over them is one call of a kernel.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+
+from . import _ops
+
+__all__ = ["Derf", "DynamicTanh", "LayerNorm", "RMSNorm"]
+
+_MISSING: Any = object()
+
+
+class LayerNorm(eqx.nn.LayerNorm):
+    """`equinox.nn.LayerNorm` by one kernel."""
+
+    def __call__(self, x: jax.Array, state: Any = _MISSING, *, key: Any = None) -> Any:
+        x, weight, bias = _flat(self, x)
+        return _result(self, _ops.layer_norm(x, x.size, weight, bias, self.eps), state)
+
+
+class RMSNorm(eqx.nn.RMSNorm):
+    """`equinox.nn.RMSNorm` by one kernel."""
+
+    def __call__(self, x: jax.Array, state: Any = _MISSING, *, key: Any = None) -> Any:
+        x, weight, bias = _flat(self, x)
+        return _result(self, _ops.norm("rms_norm", x, x.size, weight, bias, self.eps, unbiased=False), state)
+
+
+class _Pointwise(eqx.Module):
+    """What DyT and Derf share: alpha of the shape (1,), weight and bias."""
+
+    shape: tuple[int, ...] = eqx.field(static=True)
+    alpha: jax.Array
+    weight: jax.Array | None
+    bias: jax.Array | None
+
+    def __init__(
+        self,
+        shape: int | Sequence[int],
+        alpha_init_value: float = 0.5,
+        use_weight: bool = True,
+        use_bias: bool = True,
+        dtype: Any = None,
+    ):
+        self.shape = (shape,) if isinstance(shape, int) else tuple(shape)
+        self.alpha = jnp.full((1,), alpha_init_value, dtype)
+        self.weight = jnp.ones(self.shape, dtype) if use_weight else None
+        self.bias = jnp.zeros(self.shape, dtype) if use_bias else None
+
+
+class DynamicTanh(_Pointwise):
+    """weight · tanh(alpha · x) + bias."""
+
+    def __call__(self, x: jax.Array, state: Any = _MISSING, *, key: Any = None) -> Any:
+        x, weight, bias = _flat(self, x)
+        return _result(self, _ops.dyt(x, self.alpha, weight, bias), state)
+
+
+class Derf(_Pointwise):
+    """weight · erf(alpha · x + shift) + bias."""
+
+    shift: jax.Array
+
+    def __init__(
+        self,
+        shape: int | Sequence[int],
+        alpha_init_value: float = 0.5,
+        shift_init_value: float = 0.0,
+        use_weight: bool = True,
+        use_bias: bool = True,
+        dtype: Any = None,
+    ):
+        super().__init__(shape, alpha_init_value, use_weight, use_bias, dtype)
+        self.shift = jnp.full((1,), shift_init_value, dtype)
+
+    def __call__(self, x: jax.Array, state: Any = _MISSING, *, key: Any = None) -> Any:
+        x, weight, bias = _flat(self, x)
+        return _result(self, _ops.derf(x, self.alpha, self.shift, weight, bias), state)
+
+
+def _flat(module: Any, x: jax.Array) -> tuple[jax.Array, jax.Array | None, jax.Array | None]:
+    """x and the parameters along one axis, the parameters in x's dtype or in float32."""
+    if x.shape != module.shape:
+        name = type(module).__name__
+        raise ValueError(
+            f"dyt.jax.equinox.{name}: x has shape {x.shape}, expected {module.shape}; take other axes by jax.vmap"
+        )
+
+    def flat(parameter: jax.Array | None) -> jax.Array | None:
+        if parameter is None:
+            return None
+        return (parameter if parameter.dtype == x.dtype else parameter.astype(jnp.float32)).reshape(-1)
+
+    return x.reshape(-1), flat(module.weight), flat(module.bias)
+
+
+def _result(module: Any, y: jax.Array, state: Any) -> Any:
+    """y in the module's shape, and the state if the caller handed one over, as Equinox's norms have it."""
+    y = y.reshape(module.shape)
+    return y if state is _MISSING else (y, state)

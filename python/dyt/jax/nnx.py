@@ -1,0 +1,100 @@
+"""Modules for Flax nnx, with the parameters that its own norms have: `scale` and `bias`.
+
+`LayerNorm` and `RMSNorm` take the place of Flax's classes of these names. Each result has the dtype that Flax gives it:
+`dtype`, or the one that x and the parameters promote to.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax.typing import ArrayLike
+
+from . import _ops
+
+__all__ = ["Derf", "DynamicTanh", "LayerNorm", "RMSNorm"]
+
+_ZEROS, _ONES = nnx.initializers.zeros_init(), nnx.initializers.ones_init()
+
+
+class LayerNorm(nnx.LayerNorm):
+    """`nnx.LayerNorm`, for one device and the last axis, by one kernel."""
+
+    def __call__(self, x: ArrayLike, *, mask: Any = None) -> jax.Array:
+        _check(self, mask)
+        x, scale, bias = _promoted(self.dtype, x, self.scale, self.bias)
+        return _ops.layer_norm(x, self.num_features, scale, bias, self.epsilon)
+
+
+class RMSNorm(nnx.RMSNorm):
+    """`nnx.RMSNorm`, for one device and the last axis, by one kernel."""
+
+    def __call__(self, x: ArrayLike, mask: Any = None) -> jax.Array:
+        _check(self, mask)
+        x, scale, _ = _promoted(self.dtype, x, self.scale, None)
+        return _ops.rms_norm(x, self.num_features, scale, self.epsilon)
+
+
+class _Pointwise(nnx.Module):
+    """What DyT and Derf share: alpha of the shape (1,), scale and bias."""
+
+    def __init__(
+        self,
+        num_features: int,
+        *,
+        alpha_init_value: float = 0.5,
+        dtype: Any = None,
+        param_dtype: Any = jnp.float32,
+        use_bias: bool = True,
+        use_scale: bool = True,
+        bias_init: nnx.Initializer = _ZEROS,
+        scale_init: nnx.Initializer = _ONES,
+        rngs: nnx.Rngs,
+    ):
+        self.alpha = nnx.Param(jnp.full((1,), alpha_init_value, param_dtype))
+        self.scale = nnx.Param(scale_init(rngs.params(), (num_features,), param_dtype)) if use_scale else None
+        self.bias = nnx.Param(bias_init(rngs.params(), (num_features,), param_dtype)) if use_bias else None
+        self.num_features = num_features
+        self.dtype = dtype
+
+
+class DynamicTanh(_Pointwise):
+    """scale · tanh(alpha · x) + bias along the last axis."""
+
+    def __call__(self, x: ArrayLike) -> jax.Array:
+        x, scale, bias = _promoted(self.dtype, x, self.scale, self.bias)
+        return _ops.dyt(x, self.alpha[...], scale, bias)
+
+
+class Derf(_Pointwise):
+    """scale · erf(alpha · x + shift) + bias along the last axis."""
+
+    def __init__(
+        self, num_features: int, *, shift_init_value: float = 0.0, param_dtype: Any = jnp.float32, **options: Any
+    ):
+        super().__init__(num_features, param_dtype=param_dtype, **options)
+        self.shift = nnx.Param(jnp.full((1,), shift_init_value, param_dtype))
+
+    def __call__(self, x: ArrayLike) -> jax.Array:
+        x, scale, bias = _promoted(self.dtype, x, self.scale, self.bias)
+        return _ops.derf(x, self.alpha[...], self.shift[...], scale, bias)
+
+
+def _check(module: Any, mask: Any) -> None:
+    """Refuses what the kernels do not compute."""
+    last = all(axes in (-1, (-1,), [-1]) for axes in (module.reduction_axes, module.feature_axes))
+    if mask is not None or module.axis_name is not None or not last:
+        name = type(module).__name__
+        raise NotImplementedError(
+            f"dyt.jax.nnx.{name}: no mask, no axis_name, and no axes but the last; use nnx.{name}"
+        )
+
+
+def _promoted(dtype: Any, x: ArrayLike, scale: Any, bias: Any) -> tuple[jax.Array, jax.Array | None, jax.Array | None]:
+    """x in the dtype of the result, and the parameters in that or in float32."""
+    x, scale, bias = jnp.asarray(x), *(None if value is None else value[...] for value in (scale, bias))
+    given = [value for value in (scale, bias) if value is not None]
+    dtype = jnp.result_type(x, *given) if dtype is None else jnp.dtype(dtype)
+    fit = lambda value: value if value is None or value.dtype == dtype else value.astype(jnp.float32)
+    return x.astype(dtype), fit(scale), fit(bias)

@@ -1,0 +1,42 @@
+"""DyT, Derf, LayerNorm and RMSNorm for PyTorch: functions, modules, and what exchanges the norms of a model.
+
+import dyt.torch
+
+norm = dyt.torch.DynamicTanh(768)
+model = dyt.torch.use_fused_norms(model)
+"""
+
+import torch as _torch
+
+if not hasattr(_torch.library, "register_vmap") or tuple(map(int, _torch.__version__.split(".")[:2])) < (2, 9):
+    raise ImportError(f"dyt.torch needs torch 2.9 or later, and this is {_torch.__version__}")
+
+from .convert import (
+    convert_ln_to_derf,
+    convert_ln_to_dyt,
+    convert_rms_to_dyt,
+    convert_rmsnorm_to_derf,
+    llama_alpha,
+    use_fused_norms,
+)
+from .functional import derf, dyt, layer_norm, rms_norm, set_compile_policy
+from .modules import Derf, Dynamic_erf, DynamicTanh, LayerNorm, RMSNorm
+
+__all__ = [
+    "Derf",
+    "DynamicTanh",
+    "Dynamic_erf",
+    "LayerNorm",
+    "RMSNorm",
+    "convert_ln_to_derf",
+    "convert_ln_to_dyt",
+    "convert_rms_to_dyt",
+    "convert_rmsnorm_to_derf",
+    "derf",
+    "dyt",
+    "layer_norm",
+    "llama_alpha",
+    "rms_norm",
+    "set_compile_policy",
+    "use_fused_norms",
+]

@@ -1,0 +1,144 @@
+//! A call by addresses: what every door brings its framework's arrays to.
+
+use core::ptr::NonNull;
+
+use dyt::{Backward, DType, Forward, Problem, View, ViewMut};
+
+/// The memory that all addresses of one call lie in.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Memory {
+    /// Addresses are pointers.
+    Host,
+    /// Addresses are device pointers of the GPU of that number.
+    #[cfg(feature = "cuda")]
+    Cuda(usize),
+}
+
+impl Memory {
+    /// A view of `len` elements; an address of an empty array may be 0.
+    ///
+    /// # Safety
+    /// As [`View::from_raw_parts`] or [`View::from_cuda`].
+    unsafe fn view<'a>(self, address: usize, len: usize, dtype: DType) -> View<'a> {
+        match self {
+            // SAFETY: promised by the caller; nothing is read where there are no elements.
+            Self::Host => unsafe { View::from_raw_parts(pointer(address, dtype), len, dtype) },
+            #[cfg(feature = "cuda")]
+            // SAFETY: promised by the caller.
+            Self::Cuda(ordinal) => unsafe { View::from_cuda(ordinal, address as u64, len, dtype) },
+        }
+    }
+
+    /// As [`Self::view`], to be written.
+    ///
+    /// # Safety
+    /// As [`ViewMut::from_raw_parts`] or [`ViewMut::from_cuda`].
+    pub(crate) unsafe fn view_mut<'a>(self, address: usize, len: usize, dtype: DType) -> ViewMut<'a> {
+        match self {
+            // SAFETY: as in `view`.
+            Self::Host => unsafe { ViewMut::from_raw_parts(pointer(address, dtype), len, dtype) },
+            #[cfg(feature = "cuda")]
+            // SAFETY: promised by the caller.
+            Self::Cuda(ordinal) => unsafe { ViewMut::from_cuda(ordinal, address as u64, len, dtype) },
+        }
+    }
+}
+
+/// The address as a pointer. Frameworks give 0 for an empty array: there any aligned address serves.
+fn pointer(address: usize, dtype: DType) -> NonNull<u8> {
+    let address = if address == 0 { dtype.size() } else { address };
+    NonNull::new(core::ptr::with_exposed_provenance_mut(address)).unwrap_or(NonNull::dangling())
+}
+
+/// The addresses of a forward; 0 for what is absent. x and y are always there.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct ForwardAt {
+    pub(crate) x: usize,
+    pub(crate) alpha: usize,
+    pub(crate) shift: usize,
+    pub(crate) gamma: usize,
+    pub(crate) beta: usize,
+    pub(crate) y: usize,
+    pub(crate) mean: usize,
+    pub(crate) rstd: usize,
+}
+
+impl ForwardAt {
+    /// The arguments, with the lengths and dtypes that the problem says.
+    ///
+    /// # Safety
+    /// Each address that is not 0 is valid in `memory` for as many elements as [`Forward`]'s table says, for as long as the
+    /// arguments are used; nothing else touches the outputs meanwhile.
+    pub(crate) unsafe fn arguments<'a>(&self, problem: &Problem, memory: Memory) -> Forward<'a> {
+        let (data, param) = (problem.dtype(), problem.param_dtype());
+        let (span, cols, rows) = (problem.span(), problem.cols(), problem.statistics());
+        let read = |address: usize, len, dtype| {
+            // SAFETY: promised by the caller.
+            (address != 0).then(|| unsafe { memory.view(address, len, dtype) })
+        };
+        let write = |address: usize, len| {
+            // SAFETY: promised by the caller.
+            (address != 0).then(|| unsafe { memory.view_mut(address, len, DType::F32) })
+        };
+        // SAFETY: promised by the caller.
+        let (x, y) = unsafe { (memory.view(self.x, span, data), memory.view_mut(self.y, span, data)) };
+        let mut forward = Forward::new(x, y);
+        forward.alpha = read(self.alpha, 1, DType::F32);
+        forward.shift = read(self.shift, 1, DType::F32);
+        forward.gamma = read(self.gamma, cols, param);
+        forward.beta = read(self.beta, cols, param);
+        forward.mean = write(self.mean, rows);
+        forward.rstd = write(self.rstd, rows);
+        forward
+    }
+}
+
+/// The addresses of a backward; 0 for what is absent. dy and x are always there.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct BackwardAt {
+    pub(crate) dy: usize,
+    pub(crate) x: usize,
+    pub(crate) alpha: usize,
+    pub(crate) shift: usize,
+    pub(crate) gamma: usize,
+    pub(crate) mean: usize,
+    pub(crate) rstd: usize,
+    pub(crate) dx: usize,
+    pub(crate) dalpha: usize,
+    pub(crate) dshift: usize,
+    pub(crate) dgamma: usize,
+    pub(crate) dbeta: usize,
+}
+
+impl BackwardAt {
+    /// As [`ForwardAt::arguments`].
+    ///
+    /// # Safety
+    /// As [`ForwardAt::arguments`], by [`Backward`]'s table.
+    pub(crate) unsafe fn arguments<'a>(&self, problem: &Problem, memory: Memory) -> Backward<'a> {
+        let (data, param) = (problem.dtype(), problem.param_dtype());
+        let (span, cols, rows) = (problem.span(), problem.cols(), problem.statistics());
+        let read = |address: usize, len, dtype| {
+            // SAFETY: promised by the caller.
+            (address != 0).then(|| unsafe { memory.view(address, len, dtype) })
+        };
+        let write = |address: usize, len, dtype| {
+            // SAFETY: promised by the caller.
+            (address != 0).then(|| unsafe { memory.view_mut(address, len, dtype) })
+        };
+        // SAFETY: promised by the caller.
+        let (dy, x) = unsafe { (memory.view(self.dy, span, data), memory.view(self.x, span, data)) };
+        let mut backward = Backward::of(x).dy(dy);
+        backward.alpha = read(self.alpha, 1, DType::F32);
+        backward.shift = read(self.shift, 1, DType::F32);
+        backward.gamma = read(self.gamma, cols, param);
+        backward.mean = read(self.mean, rows, DType::F32);
+        backward.rstd = read(self.rstd, rows, DType::F32);
+        backward.dx = write(self.dx, span, data);
+        backward.dalpha = write(self.dalpha, 1, DType::F32);
+        backward.dshift = write(self.dshift, 1, DType::F32);
+        backward.dgamma = write(self.dgamma, cols, DType::F32);
+        backward.dbeta = write(self.dbeta, cols, DType::F32);
+        backward
+    }
+}

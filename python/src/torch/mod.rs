@@ -1,0 +1,68 @@
+//! The ops of PyTorch, under LibTorch's stable ABI.
+
+mod layout;
+mod norm;
+mod operand;
+mod pointwise;
+mod runner;
+mod shims;
+mod stack;
+mod tensor;
+
+use core::ffi::CStr;
+use std::ffi::CString;
+
+use pyo3::exceptions::{PyImportError, PyRuntimeError};
+use pyo3::prelude::*;
+
+use shims::{Boxed, Shims};
+
+/// The kernels, by the names of `dyt/torch/_ops.py`.
+const KERNELS: [(&CStr, Boxed); 6] = [
+    (c"pointwise", pointwise::forward),
+    (c"dyt_backward", pointwise::dyt_backward),
+    (c"derf_backward", pointwise::derf_backward),
+    (c"norm", norm::forward),
+    (c"norm_saving", norm::saving),
+    (c"norm_backward", norm::backward),
+];
+
+/// Registers the kernels for ops that are defined in torch's namespace of that name.
+#[pyfunction]
+fn torch_register(namespace: &str) -> PyResult<()> {
+    let shims = shims::load().map_err(|error| {
+        PyImportError::new_err(format!("dyt.torch needs torch 2.9 or later, imported before: {error}"))
+    })?;
+    let namespace = CString::new(namespace)?;
+    for key in [c"CPU", c"CUDA"] {
+        if !register_for(shims, &namespace, key) {
+            return Err(PyRuntimeError::new_err("dyt: torch refuses the kernels"));
+        }
+    }
+    Ok(())
+}
+
+/// Whether torch took every kernel for a dispatch key.
+fn register_for(shims: &Shims, namespace: &CStr, key: &CStr) -> bool {
+    let mut library = core::ptr::null_mut();
+    let (file, line) = (c"dyt", line!());
+    // SAFETY: the strings end in NUL, torch copies them, and it writes one handle, which lives as long as the process.
+    let made = unsafe {
+        (shims.aoti_torch_library_init_impl)(
+            namespace.as_ptr(),
+            key.as_ptr(),
+            file.as_ptr(),
+            line,
+            &raw mut library,
+        )
+    };
+    // SAFETY: the library lives, and each kernel takes the stack of its schema.
+    made == 0
+        && KERNELS.iter().all(
+            |&(name, kernel)| unsafe { (shims.aoti_torch_library_impl)(library, name.as_ptr(), kernel) } == 0,
+        )
+}
+
+pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_function(wrap_pyfunction!(torch_register, module)?)
+}

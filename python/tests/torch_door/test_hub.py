@@ -1,0 +1,78 @@
+"""The layout of Hugging Face kernels: a layer of a local repository takes the place of a model's forward."""
+
+import pathlib
+import subprocess
+import sys
+import zipfile
+
+import pytest
+import torch
+from torch import nn
+
+import dyt
+
+kernels = pytest.importorskip("kernels")
+
+HUB = pathlib.Path(__file__).parents[2] / "hub.py"
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory):
+    """The package as it is installed, as a wheel, laid out."""
+    folder = tmp_path_factory.mktemp("hub")
+    wheel = folder / f"dyt-{dyt.__version__}-cp310-abi3-any.whl"
+    package = pathlib.Path(dyt.__file__).parent
+    with zipfile.ZipFile(wheel, "w") as archive:
+        for file in package.rglob("*"):
+            if file.is_file() and "__pycache__" not in file.parts:
+                archive.write(file, file.relative_to(package.parent))
+        archive.writestr(f"dyt-{dyt.__version__}.dist-info/METADATA", "")
+    subprocess.run([sys.executable, HUB, wheel, folder / "repository"], check=True)
+    return folder / "repository"
+
+
+@kernels.use_kernel_forward_from_hub("DynamicTanh")
+class DynamicTanh(nn.Module):
+    def __init__(self, width):
+        super().__init__()
+        self.alpha, self.weight, self.bias = (
+            nn.Parameter(v) for v in (torch.full((1,), 0.5), torch.randn(width), torch.randn(width))
+        )
+
+    def forward(self, x):
+        return torch.tanh(self.alpha * x) * self.weight + self.bias
+
+
+@kernels.use_kernel_forward_from_hub("RMSNorm")
+class LlamaRMSNorm(nn.Module):
+    def __init__(self, width):
+        super().__init__()
+        self.weight, self.variance_epsilon = nn.Parameter(torch.randn(width)), 1e-5
+
+    def forward(self, hidden_states):
+        return (
+            self.weight
+            * hidden_states
+            * torch.rsqrt(hidden_states.square().mean(-1, keepdim=True) + self.variance_epsilon)
+        )
+
+
+def test_kernelize(repository):
+    model, x = nn.Sequential(nn.Linear(8, 16), DynamicTanh(16), LlamaRMSNorm(16)), torch.randn(4, 8)
+    expected = model(x)
+    layer = lambda name: {"cpu": kernels.LocalLayerRepository(repo_path=repository, layer_name=name)}
+    mode = kernels.Mode.TRAINING | kernels.Mode.TORCH_COMPILE
+    with kernels.use_kernel_mapping({"DynamicTanh": layer("DynamicTanh"), "RMSNorm": layer("RMSNorm")}):
+        model = kernels.kernelize(model, mode=mode, device="cpu", use_fallback=False)
+    assert all(part.forward.__func__.__module__ == "_dyt_universal_0_1_0.layers" for part in model[1:])
+    torch.testing.assert_close(model(x), expected)
+    model(x).sum().backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())
+    # The kernel is a copy of its own beside the installed package.
+    torch.testing.assert_close(dyt.torch.rms_norm(x, 8), nn.functional.rms_norm(x, (8,)))
+
+
+def test_layers_have_a_forward_alone():
+    for name in dyt.layers.__all__:
+        own = {key for key, value in vars(getattr(dyt.layers, name)).items() if callable(value)}
+        assert own - {"__annotate__", "__annotate_func__"} == {"forward"}, name

@@ -14,6 +14,15 @@ from torch.autograd import Function, forward_ad
 from . import _ops
 
 _transformed = torch._C._are_functorch_transforms_active
+_compiling = torch.compiler.is_compiling
+
+# The ops without the frame of Python around them, which costs a tenth of a small call. What traces has to see the op itself.
+_raw_pointwise = _ops.pointwise._op
+_raw_dyt_backward = _ops.dyt_backward._op
+_raw_derf_backward = _ops.derf_backward._op
+_raw_norm = _ops.norm._op
+_raw_norm_saving = _ops.norm_saving._op
+_raw_norm_backward = _ops.norm_backward._op
 
 
 class _BackwardOnce(Function):
@@ -39,6 +48,13 @@ _derf_backward_once = partial(_BackwardOnce.apply, _ops.derf_backward)
 _norm_backward_once = partial(_BackwardOnce.apply, _ops.norm_backward)
 
 
+def _backward(raw, op, once):
+    """A backward as it is called: its own derivative may be asked for where it runs with gradients enabled."""
+    if torch.is_grad_enabled() or _transformed():
+        return once
+    return op if _compiling() else raw
+
+
 def _learn(kind: type) -> None:
     """Makes the rules of a kind of tensor known, when one comes along: DTensor's, whose import takes half a second."""
     _known.add(kind)
@@ -57,30 +73,29 @@ formula_on_gpu = False
 
 def _keep_pointwise(ctx, x, alpha, shift, weight, bias, dims):
     ctx.save_for_backward(x, alpha, shift, weight)
-    ctx.dims, ctx.bias = dims, None if bias is None else bias.dtype
+    ctx.rest = dims, None if bias is None else bias.dtype
 
 
 def _pointwise_backward(ctx, dy):
     x, alpha, shift, weight = ctx.saved_tensors
+    dims, bias = ctx.rest
     need_x, need_alpha, need_shift, need_weight, need_bias, _ = ctx.needs_input_grad
     mask = need_x | need_alpha << 1 | need_weight << 2 | need_bias << 3 | need_shift << 4
-    # The derivative of this backward may be asked for where it runs with gradients enabled.
-    once = torch.is_grad_enabled() or _transformed()
     if shift is None:
-        op = _dyt_backward_once if once else _ops.dyt_backward
-        dx, dalpha, dweight, dbias = op(dy, x, alpha, weight, ctx.dims, mask)
+        op = _backward(_raw_dyt_backward, _ops.dyt_backward, _dyt_backward_once)
+        dx, dalpha, dweight, dbias = op(dy, x, alpha, weight, dims, mask)
         dshift = None
     else:
-        op = _derf_backward_once if once else _ops.derf_backward
-        dx, dalpha, dweight, dbias, dshift = op(dy, x, alpha, shift, weight, ctx.dims, mask)
+        op = _backward(_raw_derf_backward, _ops.derf_backward, _derf_backward_once)
+        dx, dalpha, dweight, dbias, dshift = op(dy, x, alpha, shift, weight, dims, mask)
         dshift = dshift.to(shift.dtype) if need_shift else None
     # Kernels sum in float32, and `to` takes as long as a small kernel even where it has nothing to do.
     if need_alpha and alpha.dtype is not torch.float32:
         dalpha = dalpha.to(alpha.dtype)
     if need_weight and weight.dtype is not torch.float32:
         dweight = dweight.to(weight.dtype)
-    if need_bias and ctx.bias is not torch.float32:
-        dbias = dbias.to(ctx.bias)
+    if need_bias and bias is not torch.float32:
+        dbias = dbias.to(bias)
     return (
         dx if need_x else None,
         dalpha if need_alpha else None,
@@ -95,7 +110,7 @@ class _Pointwise(Function):
     @staticmethod
     def forward(ctx, x, alpha, shift, weight, bias, dims):
         _keep_pointwise(ctx, x, alpha, shift, weight, bias, dims)
-        return _ops.pointwise(x, alpha, shift, weight, bias, dims)
+        return (_ops.pointwise if _compiling() else _raw_pointwise)(x, alpha, shift, weight, bias, dims)
 
     backward = staticmethod(_pointwise_backward)
 
@@ -126,7 +141,7 @@ def pointwise(
         return _TransformedPointwise.apply(x, alpha, shift, weight, bias, dims)
     if torch.is_grad_enabled() or forward_ad._current_level >= 0:
         return _Pointwise.apply(x, alpha, shift, weight, bias, dims)
-    return _ops.pointwise(x, alpha, shift, weight, bias, dims)
+    return (_ops.pointwise if _compiling() else _raw_pointwise)(x, alpha, shift, weight, bias, dims)
 
 
 def formula(
@@ -152,7 +167,7 @@ def _keep_norm(ctx, x, weight, bias, dims, eps, form, mean, rstd):
 def _norm_backward(ctx, dy, *_):
     x, weight, mean, rstd = ctx.saved_tensors
     need_x, need_weight, need_bias, *_ = ctx.needs_input_grad
-    op = _norm_backward_once if torch.is_grad_enabled() or _transformed() else _ops.norm_backward
+    op = _backward(_raw_norm_backward, _ops.norm_backward, _norm_backward_once)
     mask = need_x | need_weight << 1 | need_bias << 2
     dx, dweight, dbias = op(dy, x, weight, mean, rstd, *ctx.arguments, mask)
     if need_weight and weight.dtype is not torch.float32:
@@ -165,7 +180,8 @@ def _norm_backward(ctx, dy, *_):
 class _Norm(Function):
     @staticmethod
     def forward(ctx, x, weight, bias, dims, eps, form):
-        y, mean, rstd = _ops.norm_saving(x, weight, bias, dims, eps, form)
+        op = _ops.norm_saving if _compiling() else _raw_norm_saving
+        y, mean, rstd = op(x, weight, bias, dims, eps, form)
         _keep_norm(ctx, x, weight, bias, dims, eps, form, mean, rstd)
         return y
 
@@ -196,4 +212,4 @@ def norm(x: Tensor, weight: Tensor | None, bias: Tensor | None, dims: int, eps: 
         return _TransformedNorm.apply(x, weight, bias, dims, eps, form)[0]
     if torch.is_grad_enabled() or forward_ad._current_level >= 0:
         return _Norm.apply(x, weight, bias, dims, eps, form)
-    return _ops.norm(x, weight, bias, dims, eps, form)
+    return (_ops.norm if _compiling() else _raw_norm)(x, weight, bias, dims, eps, form)

@@ -61,7 +61,6 @@ pub(super) fn contiguous(sizes: &[i64], channels: Channels) -> Layout {
 /// `_layout.py` decides the same for the shapes that torch.compile traces.
 pub(super) fn dense(sizes: &[i64], strides: &[i64], channels: Channels) -> Option<Layout> {
     let plain = contiguous(sizes, channels);
-    let all: Vec<usize>;
     let mut expected = 1;
     if sizes.contains(&0) || sizes.iter().zip(strides).rev().all(|at| follows(at, &mut expected)) {
         return Some(plain);
@@ -71,16 +70,15 @@ pub(super) fn dense(sizes: &[i64], strides: &[i64], channels: Channels) -> Optio
         Channels::Last(count) => {
             let first = sizes.len() - count;
             let columns = sizes[first..].iter().zip(&strides[first..]);
-            all = (0..first).collect();
-            (columns.rev().all(|at| follows(at, &mut expected)) && fills(sizes, strides, all, &mut expected))
-                .then_some(plain)
+            let within = columns.rev().all(|at| follows(at, &mut expected));
+            (within && fills(sizes, strides, (0..first).collect(), &mut expected)).then_some(plain)
         }
         Channels::Second if strides[1] == 1 || sizes[1] == 1 => {
             // The memory format channels_last: each position is a row.
             expected = sizes[1];
-            all = (0..sizes.len()).filter(|&at| at != 1).collect();
+            let others = (0..sizes.len()).filter(|&at| at != 1).collect();
             let rows = plain.rows * plain.inner;
-            fills(sizes, strides, all, &mut expected).then_some(Layout { rows, inner: 1, ..plain })
+            fills(sizes, strides, others, &mut expected).then_some(Layout { rows, inner: 1, ..plain })
         }
         Channels::Second => {
             let inner = fills(sizes, strides, (2..sizes.len()).collect(), &mut expected);

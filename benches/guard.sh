@@ -13,7 +13,8 @@ readonly MARGIN_PERCENT=5
 readonly RECORD=benches/guard.txt
 readonly OPS=(dyt derf layer_norm rms_norm) PASSES=(forward backward)
 
-cargo build --release --locked -p dyt-capi
+# Without GPUs, which take most of the time of a build.
+cargo build --release --locked -p dyt-capi --no-default-features --features rayon
 target=$(cargo metadata --locked --no-deps --format-version 1 |
     python3 -c 'import json, sys; print(json.load(sys.stdin)["target_directory"])')
 work=$(mktemp -d)

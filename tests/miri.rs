@@ -203,7 +203,7 @@ fn check_f32(builder: ProblemBuilder) -> Result<()> {
 
 #[test]
 fn rows() -> Result<()> {
-    for (rows, cols) in [(0, 3), (1, 1), (1, 9), (5, 3), (2, 17)] {
+    for (rows, cols) in [(0, 3), (1, 1), (1, 9), (1, 64), (5, 3), (2, 17)] {
         problems(rows, cols).into_iter().try_for_each(check_dtypes)?;
     }
     problems(1, 70).into_iter().try_for_each(check_f32)

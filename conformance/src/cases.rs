@@ -207,10 +207,12 @@ type Shape = (usize, usize, usize, usize);
 
 /// Ragged and whole vectors, single columns, long rows, many rows, none; channels-first; gaps. The large ones pass the
 /// size from which several threads work.
-const SHAPES: [Shape; 32] = [
+const SHAPES: [Shape; 34] = [
     (0, 17, 1, 0),
     (0, 3, 5, 2),
     (1, 1, 1, 0),
+    (1, 64, 1, 0),
+    (1, 4096, 1, 0),
     (5, 1, 1, 1),
     (3, 2, 1, 0),
     (16, 3, 1, 0),

@@ -2,8 +2,7 @@
 
     python docs/fit/gpu.py
 
-Needs what requirements.txt names: with those versions it leaves both files as they are. The errors of the fits go to
-stderr. docs/math.md explains the method and the formulas.
+Needs what requirements.txt names. The errors of the fits go to stderr. docs/math.md explains the method and the formulas.
 """
 
 import pathlib

@@ -30,8 +30,8 @@ def bins(shift, limit, entries):
 
 
 def centres(function, low, high, degree):
-    """Points where the function is nearly an f32, with that f32: near the middle and near those two zeros of the error
-    of the best polynomial of (odd) degree that lie next to it, because the fit is exact at the centre."""
+    """Points where the function is nearly an f32, with that f32: near the middle, and to both sides of it where the error
+    of the best polynomial of an odd degree has its zeros, because the fit is exact at the centre. The best fit is taken."""
     def miss(e):
         t = function(mpf(e))
         return abs(t - mpf(f32(t))) / ulp(t)

@@ -274,9 +274,10 @@ impl<T: Stored> Rows<T> {
 
     /// Asks for the columns `at` of `row`, which need not exist.
     #[inline(always)]
-    pub(crate) fn prefetch<R: Register>(self, row: usize, at: At) {
+    pub(crate) fn prefetch<R: Register, const WHOLE: bool>(self, row: usize, at: At) {
         let p = self.first.wrapping_add(row * self.stride + at.c);
-        for line in 0..(Lanes::<R>::LANES * size_of::<T>()).div_ceil(LINE) {
+        let n = if WHOLE { Lanes::<R>::LANES } else { at.n };
+        for line in 0..(n * size_of::<T>()).div_ceil(LINE) {
             R::prefetch(p.cast::<u8>().wrapping_add(line * LINE));
         }
     }
@@ -288,10 +289,13 @@ impl<T: Stored> Rows<T> {
         let (to, from) = (self.at(row, columns.begin, n), from.at(0, columns.begin, n));
         // SAFETY: the promise of `new`.
         unsafe { stream_out::<R>(from.cast(), to.cast(), n * size_of::<T>()) }
-        // The lines at both ends have neighbours' elements too, and come from memory: those of the rows to come.
+        // The first and the last line are shared with neighbours, and so are read: those of the rows to come.
         let next = to.wrapping_add(STAGE_ROWS * self.stride);
-        R::prefetch(next.cast());
-        R::prefetch(next.wrapping_add(n).cast());
+        for end in [next, next.wrapping_add(n)] {
+            if !end.addr().is_multiple_of(LINE) {
+                R::prefetch(end.cast());
+            }
+        }
     }
 }
 

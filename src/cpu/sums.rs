@@ -18,9 +18,10 @@ pub(crate) struct Sums {
     pub(super) cols: usize,
     /// Columns of the ragged vector at the begin, if there is one.
     pub(crate) head: usize,
-    /// Whether the lanes of a vector are its even columns, then its odd ones.
+    /// Whether the lanes of a vector of dgamma and dbeta, as stored, are its even columns, then its odd ones.
     pub(super) split: bool,
-    /// Whether they are so in a kernel, and are put in order as they are written, once, by the only row.
+    /// Whether a kernel has them so, and puts dgamma and dbeta in the order of the columns as it stores them. It does so for
+    /// one row alone.
     pub(crate) zipped: bool,
 }
 

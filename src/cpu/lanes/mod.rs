@@ -28,7 +28,8 @@ pub(crate) const MAX_LANES: usize = 32;
 pub(crate) const MAX_ENTRIES: usize = 32;
 /// The exponent of [`UP`].
 const UP_EXPONENT: u16 = 62;
-/// What powers of two are multiplied by: 2^w of the least subnormal number is then a normal one, and the square has room.
+/// The factor of all powers of two. With it a power as small as the least subnormal is a normal number, and the largest
+/// product, 4·UP² in tanh′, is below the largest number.
 pub(crate) const UP: f32 = f32::from_bits((127 + UP_EXPONENT as u32) << 23);
 /// The least w of 2^w where s is put together from bits: s is then the least normal number.
 const LEAST_POWER: f32 = -126.0 - UP_EXPONENT as f32;
@@ -37,7 +38,7 @@ const ROUND: f32 = 12_582_912.0 + 127.0 + UP_EXPONENT as f32;
 /// Bytes of a cache line.
 pub(crate) const LINE: usize = 64;
 
-/// `v`, but one and the same NaN for all NaN, as [`Register::quiet`] has it: for values that kernels do not load as vectors.
+/// `v`, but one and the same NaN for all NaN, as [`Arithmetic::quiet`] has it: for values that kernels do not load as vectors.
 #[inline(always)]
 pub(crate) const fn quiet(v: f32) -> f32 {
     if v.is_nan() { f32::NAN } else { v }
@@ -90,7 +91,10 @@ pub(crate) trait Arithmetic: Copy + 'static {
     fn quiet(self) -> Self;
     /// The entry of `table`, of the first [`Self::ENTRIES`], that the lowest bits of the exponent and the highest of the
     /// fraction name: for 8 entries one bit of the fraction, for 32 three.
-    fn lookup(self, table: &[f32; MAX_ENTRIES]) -> Self;
+    #[inline(always)]
+    fn lookup(self, _: &[f32; MAX_ENTRIES]) -> Self {
+        unreachable!("a level without entries")
+    }
     /// (s, f) with 2^self·[`UP`] = s·2^f, s a power of two and |f| ≤ 1/2, for self at most 0. Where 2^self is below all
     /// numbers, so is s/[`UP`].
     fn exp2_parts(self) -> (Self, Self);
@@ -209,7 +213,7 @@ unsafe fn copy_by_powers(from: *const u8, to: *mut u8, n: usize) {
 }
 
 /// Two registers as one value: neighbouring elements in a row, or the even ones and the odd ones; `Stored` says which.
-/// Or two such values, of two rows: their instructions then go by turns, so that none waits for the one before.
+/// Or two such values, of two rows: their chains of dependent instructions overlap.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Lanes<V>(pub(crate) V, pub(crate) V);
 

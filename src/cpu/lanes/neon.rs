@@ -5,7 +5,7 @@ use core::arch::asm;
 
 use half::{bf16, f16};
 
-use super::{Arithmetic, Kernel, LEAST_POWER, LINE, MAX_ENTRIES, ROUND, Register};
+use super::{Arithmetic, Kernel, LEAST_POWER, LINE, ROUND, Register};
 
 /// Proof that the CPU has NEON: only [`Neon::detect`] makes one.
 #[derive(Clone, Copy, Debug)]
@@ -119,18 +119,6 @@ impl Arithmetic for F32x4 {
     fn quiet(self) -> Self {
         // SAFETY: as above.
         unsafe { vbslq_f32(vceqq_f32(self, self), self, vdupq_n_f32(f32::NAN)) }
-    }
-    #[inline(always)]
-    fn lookup(self, table: &[f32; MAX_ENTRIES]) -> Self {
-        let mut lanes = [0.0_f32; 4];
-        // SAFETY: as above; the store and the load are of the four lanes.
-        unsafe {
-            vst1q_f32(lanes.as_mut_ptr(), self);
-            for lane in &mut lanes {
-                *lane = table[(lane.to_bits() >> 20) as usize % MAX_ENTRIES];
-            }
-            vld1q_f32(lanes.as_ptr())
-        }
     }
     #[inline(always)]
     fn exp2_parts(self) -> (Self, Self) {

@@ -4,7 +4,7 @@ use half::{bf16, f16};
 use wide::{f32x4, u32x4};
 
 use super::half_bits::{f16_to_f32, f32_to_f16};
-use super::{Arithmetic, Kernel, LEAST_POWER, LINE, MAX_ENTRIES, ROUND, Register};
+use super::{Arithmetic, Kernel, LEAST_POWER, LINE, ROUND, Register};
 
 /// The level that runs everywhere.
 #[derive(Clone, Copy, Debug)]
@@ -125,10 +125,6 @@ impl Arithmetic for f32x4 {
     #[inline(always)]
     fn quiet(self) -> Self {
         self.simd_eq(self).bitselect(self, Self::splat(f32::NAN))
-    }
-    #[inline(always)]
-    fn lookup(self, table: &[f32; MAX_ENTRIES]) -> Self {
-        Self::from(bits(self).to_array().map(|v| table[(v >> 20) as usize % MAX_ENTRIES]))
     }
     #[inline(always)]
     fn exp2_parts(self) -> (Self, Self) {

@@ -76,7 +76,7 @@ impl Curve for Tanh {
     #[inline(always)]
     fn value_and_slope<V: Arithmetic>(&self, x: Lanes<V>) -> (Lanes<V>, Lanes<V>) {
         let (t, minus_e, q) = self.parts(x.abs());
-        // 4e/(1 + e)²; e joins last but one, so that a subnormal slope is rounded once.
+        // 4·UP·e/(UP + e)². Only the last product can leave the normal numbers: a subnormal slope is rounded once.
         (t.times_sign(x), (minus_e * Lanes::splat(-4.0 * UP) * q) * q)
     }
 }

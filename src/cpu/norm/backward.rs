@@ -283,7 +283,7 @@ struct Write<T, const CENTER: bool> {
     dx: Rows<T>,
     /// Of dy·x̂, and of dy.
     sums: [Slots; 2],
-    /// Whether they are put in order: there is one row.
+    /// As [`Sums::zipped`].
     zipped: bool,
     /// How many rows further on the same columns are asked for, while memory is written.
     ahead: usize,
@@ -331,11 +331,12 @@ impl<T: Stored, const CENTER: bool> Write<T, CENTER> {
         for r in 0..N {
             let i = first + r;
             if PAST {
-                self.x.prefetch::<R>(row + r + self.ahead, at);
-                if !WHOLE {
-                    self.dx.prefetch::<R>(row + r + self.ahead, at);
+                self.x.prefetch::<R, WHOLE>(row + r + self.ahead, at);
+                // A line that the row before shares.
+                if !WHOLE && self.dx.streams() {
+                    self.dx.prefetch::<R, WHOLE>(row + r + self.ahead, at);
                 }
-                self.dy.prefetch::<R>(row + r + self.ahead, at);
+                self.dy.prefetch::<R, WHOLE>(row + r + self.ahead, at);
             }
             let x = self.x.load::<R, WHOLE>(row + r, at);
             let dy = self.dy.load::<R, WHOLE>(row + r, at);

@@ -223,9 +223,10 @@ impl<T: Stored, const CENTER: bool> Write<T, CENTER> {
         let mut y = [Lanes::splat(0.0); N];
         for r in 0..N {
             if PAST {
-                self.x.prefetch::<R>(row + r + self.ahead, at);
-                if !WHOLE {
-                    self.y.prefetch::<R>(row + r + self.ahead, at);
+                self.x.prefetch::<R, WHOLE>(row + r + self.ahead, at);
+                // A line that the row before shares.
+                if !WHOLE && self.y.streams() {
+                    self.y.prefetch::<R, WHOLE>(row + r + self.ahead, at);
                 }
             }
             let (x, i) = (self.x.load::<R, WHOLE>(row + r, at), first + r);

@@ -7,7 +7,7 @@
 
 use core::hint::black_box;
 
-use crate::cpu::choices::STEPS;
+use crate::cpu::choices::{self, STEPS};
 use crate::cpu::lanes::{Arithmetic, Kernel, Lanes, Register};
 use crate::cpu::rows::{At, Columns, Rows};
 use crate::cpu::stored::Stored;
@@ -236,10 +236,11 @@ impl<T: Stored, const N: usize, const CENTER: bool> Statistics<T, N, CENTER> {
         let mut totals = [[Compensated::ZERO; N]; 2];
         let part = STEPS * Lanes::<R>::LANES;
         let mut c = 0;
-        // Parts of a row that is alone go side by side as rows do elsewhere, so that its sums do not wait for themselves.
-        while N == 1 && R::ROWS >= 4 && self.cols - c >= 4 * part {
-            let parts = Part::<T, CENTER> { x: self.x.shifted(c).with_stride(part) };
-            let sums = parts.sums::<R, 4>(&[m[0]; 4], Columns::plain(0, part));
+        // Parts of a row that is alone go side by side as rows do elsewhere, so that its sums do not wait for themselves. Each
+        // has the same tree and joins in the same order as beside other rows: the bits are the same.
+        while N == 1 && const { choices::four_parts::<R>() } && self.cols - c >= 4 * part {
+            let four = PlainSums::<T, CENTER> { x: self.x.shifted(c).with_stride(part) };
+            let sums = four.sums::<R, 4>(&[m[0]; 4], Columns::plain(0, part));
             for r in 0..4 {
                 totals[0][0].add(sums[0][r]);
                 totals[1][0].add(sums[1][r]);
@@ -248,7 +249,7 @@ impl<T: Stored, const N: usize, const CENTER: bool> Statistics<T, N, CENTER> {
         }
         while c < self.cols {
             let columns = Columns::plain(c, self.cols.min(c + part));
-            let sums = Part::<T, CENTER> { x: self.x }.sums::<R, N>(&m, columns);
+            let sums = PlainSums::<T, CENTER> { x: self.x }.sums::<R, N>(&m, columns);
             for r in 0..N {
                 totals[0][r].add(sums[0][r]);
                 totals[1][r].add(sums[1][r]);
@@ -264,12 +265,12 @@ impl<T: Stored, const N: usize, const CENTER: bool> Statistics<T, N, CENTER> {
     }
 }
 
-/// So many columns of some rows that plain sums are exact enough.
-struct Part<T, const CENTER: bool> {
+/// Sums over a range of columns that is short enough for plain additions.
+struct PlainSums<T, const CENTER: bool> {
     x: Rows<T>,
 }
 
-impl<T: Stored, const CENTER: bool> Part<T, CENTER> {
+impl<T: Stored, const CENTER: bool> PlainSums<T, CENTER> {
     /// Σd, 0 without `CENTER`, and Σd² of the first `N` rows, of four at most.
     #[inline(always)]
     fn sums<R: Register, const N: usize>(&self, m: &[Lanes<R>; N], columns: Columns) -> [[f32; 4]; 2] {

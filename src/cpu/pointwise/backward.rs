@@ -82,7 +82,7 @@ struct Block<'a, T, C> {
     alpha: f32,
     /// Of dy·f, dy, dy·f′·x and, if u has a shift, dy·f′.
     sums: [Slots; 4],
-    /// Whether the first two are put in order: there is one row.
+    /// As [`Sums::zipped`].
     zipped: bool,
     curve: &'a C,
     /// How many rows further on the same columns are asked for, while memory is written.
@@ -143,11 +143,12 @@ impl<T: Stored, C: Curve> Block<'_, T, C> {
         let (mut x, mut dy) = ([zero; N], [zero; N]);
         for r in 0..N {
             if PAST {
-                self.x.prefetch::<R>(row + r + self.ahead, at);
-                if !WHOLE {
-                    self.dx.prefetch::<R>(row + r + self.ahead, at);
+                self.x.prefetch::<R, WHOLE>(row + r + self.ahead, at);
+                // A line that the row before shares.
+                if !WHOLE && self.dx.streams() {
+                    self.dx.prefetch::<R, WHOLE>(row + r + self.ahead, at);
                 }
-                self.dy.prefetch::<R>(row + r + self.ahead, at);
+                self.dy.prefetch::<R, WHOLE>(row + r + self.ahead, at);
             }
             x[r] = self.x.load::<R, WHOLE>(row + r, at);
             dy[r] = self.dy.load::<R, WHOLE>(row + r, at);
@@ -193,8 +194,8 @@ impl<T: Stored, C: Curve> Block<'_, T, C> {
         let (mut f, mut slope) = (x, x);
         let mut r = 0;
         while r + 1 < N {
-            let (two, slopes) = self.curve.value_and_slope(Lanes(x[r], x[r + 1]));
-            (f[r], f[r + 1]) = (two.0, two.1);
+            let (values, slopes) = self.curve.value_and_slope(Lanes(x[r], x[r + 1]));
+            (f[r], f[r + 1]) = (values.0, values.1);
             (slope[r], slope[r + 1]) = (slopes.0, slopes.1);
             r += 2;
         }

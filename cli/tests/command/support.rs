@@ -278,7 +278,12 @@ pub(crate) fn y_bounds(
             (DType::F32, Op::LayerNorm | Op::RmsNorm) => {
                 1e-6 * (1.0 + f.abs()) * gamma.abs() + ULP * beta.abs()
             }
-            (dtype @ (DType::F16 | DType::Bf16), _) => storage_ulp(dtype, larger),
+            (dtype @ (DType::F16 | DType::Bf16), op) => {
+                let at_larger = storage_ulp(dtype, larger);
+                // "The sum A".
+                let sum = (storage_ulp(dtype, forward.y[place.at]) + at_larger) / 2.0;
+                if op.is_pointwise() { at_larger.max(sum) } else { at_larger }
+            }
         }
     };
     reference::places(problem).map(bound).collect()

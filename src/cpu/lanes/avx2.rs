@@ -94,6 +94,11 @@ impl Arithmetic for F32x8 {
         unsafe { _mm256_div_ps(self, b) }
     }
     #[inline(always)]
+    fn sqrt(self) -> Self {
+        // SAFETY: as above.
+        unsafe { _mm256_sqrt_ps(self) }
+    }
+    #[inline(always)]
     fn mul_add(self, a: Self, b: Self) -> Self {
         // SAFETY: as above.
         unsafe { _mm256_fmadd_ps(self, a, b) }

@@ -134,6 +134,11 @@ impl Arithmetic for F32x16 {
         unsafe { _mm512_div_ps(self, b) }
     }
     #[inline(always)]
+    fn sqrt(self) -> Self {
+        // SAFETY: as above.
+        unsafe { _mm512_sqrt_ps(self) }
+    }
+    #[inline(always)]
     fn mul_add(self, a: Self, b: Self) -> Self {
         // SAFETY: as above.
         unsafe { _mm512_fmadd_ps(self, a, b) }

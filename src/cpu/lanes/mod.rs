@@ -71,6 +71,8 @@ pub(crate) trait Arithmetic: Copy + 'static {
     fn mul(self, b: Self) -> Self;
     /// self/b.
     fn div(self, b: Self) -> Self;
+    /// √self.
+    fn sqrt(self) -> Self;
     /// self·a + b, rounded once where the level can.
     fn mul_add(self, a: Self, b: Self) -> Self;
     /// self·a − b, rounded once where the level can.
@@ -291,6 +293,7 @@ impl<V: Arithmetic> Arithmetic for Lanes<V> {
         sub(b);
         mul(b);
         div(b);
+        sqrt();
         mul_add(a, b);
         mul_sub(a, b);
         mul_add_exact(a, b);

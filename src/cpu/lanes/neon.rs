@@ -73,6 +73,11 @@ impl Arithmetic for F32x4 {
         unsafe { vdivq_f32(self, b) }
     }
     #[inline(always)]
+    fn sqrt(self) -> Self {
+        // SAFETY: as above.
+        unsafe { vsqrtq_f32(self) }
+    }
+    #[inline(always)]
     fn mul_add(self, a: Self, b: Self) -> Self {
         // SAFETY: as above.
         unsafe { vfmaq_f32(b, self, a) }

@@ -82,6 +82,10 @@ impl Arithmetic for f32x4 {
         self / b
     }
     #[inline(always)]
+    fn sqrt(self) -> Self {
+        Self::sqrt(self)
+    }
+    #[inline(always)]
     fn mul_add(self, a: Self, b: Self) -> Self {
         // Not `wide`'s, so that the bits do not depend on the features the crate is compiled with.
         self * a + b

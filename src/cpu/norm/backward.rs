@@ -67,7 +67,7 @@ impl Parts {
             shift: -(c * rstd),
             a: rstd * norm.average(h),
             b,
-            strays: strays(own) || !b.is_finite(),
+            strays: strays(own) > 0.0 || !b.is_finite(),
         }
     }
 }

@@ -165,7 +165,7 @@ impl<T: Stored, const CENTER: bool> Forward<T, CENTER> {
             for (r, &Moments { m, c, variance }) in found.iter().enumerate() {
                 let (r, rstd) = (row + r, norm.rstd(variance));
                 (fit.m[r], fit.rstd[r], fit.shift[r]) = (m, rstd, -(c * rstd));
-                fit.strays[r] = strays(rstd);
+                fit.strays[r] = strays(rstd) > 0.0;
                 // SAFETY: the caller's promise.
                 unsafe {
                     self.arguments.save(first + r, m, rstd);

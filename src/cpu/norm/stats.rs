@@ -6,6 +6,7 @@
 //! that the centred values are (x − m) − c.
 
 use core::hint::black_box;
+use core::ops::{Add, Div, Mul, Sub};
 
 use crate::cpu::choices::{self, STEPS};
 use crate::cpu::lanes::{Arithmetic, Kernel, Lanes, Register};
@@ -26,10 +27,57 @@ const SMALL: f32 = (1_u64 << 50) as f32;
 /// Values of a row that its mean is guessed from, where it has as many.
 pub(super) const SAMPLE: usize = 32;
 
-/// Whether f32 may not hold the squares of a row of that rstd, made of their sums: it is 0 or NaN where a sum overflows.
+/// The least number above [`SMALL`].
+const ABOVE_SMALL: f32 = f32::from_bits(SMALL.to_bits() + 1);
+
+/// The statistic of a row, or of a row in each lane.
+pub(super) trait Number:
+    Copy + Add<Output = Self> + Sub<Output = Self> + Mul<Output = Self> + Div<Output = Self>
+{
+    /// `v`, in all lanes.
+    fn of(v: f32) -> Self;
+    /// √self.
+    fn root(self) -> Self;
+    /// `x` where self < b, else `y`; a comparison with NaN is false.
+    fn choose(self, b: Self, x: Self, y: Self) -> Self;
+}
+
+impl Number for f32 {
+    #[inline(always)]
+    fn of(v: f32) -> Self {
+        v
+    }
+    #[inline(always)]
+    fn root(self) -> Self {
+        self.sqrt()
+    }
+    #[inline(always)]
+    fn choose(self, b: Self, x: Self, y: Self) -> Self {
+        if self < b { x } else { y }
+    }
+}
+
+impl<R: Register> Number for Lanes<R> {
+    #[inline(always)]
+    fn of(v: f32) -> Self {
+        Self::splat(v)
+    }
+    #[inline(always)]
+    fn root(self) -> Self {
+        self.sqrt()
+    }
+    #[inline(always)]
+    fn choose(self, b: Self, x: Self, y: Self) -> Self {
+        self.if_less(b, x, y)
+    }
+}
+
+/// 1 where f32 may not hold the squares of a row of that rstd, made of their sums, else 0: rstd is 0 or NaN where a sum
+/// overflows.
 #[inline(always)]
-pub(super) const fn strays(rstd: f32) -> bool {
-    !(rstd > 0.0 && rstd <= SMALL)
+pub(super) fn strays<F: Number>(rstd: F) -> F {
+    let (zero, one) = (F::of(0.0), F::of(1.0));
+    zero.choose(rstd, rstd.choose(F::of(ABOVE_SMALL), zero, one), one)
 }
 
 /// What turns sums into statistics.
@@ -52,30 +100,30 @@ impl Norm {
 
     /// `sum` over cols.
     #[inline(always)]
-    pub(super) fn average(&self, sum: f32) -> f32 {
-        sum / self.cols
+    pub(super) fn average<F: Number>(&self, sum: F) -> F {
+        sum / F::of(self.cols)
     }
 
     /// The mean of the deviations and the biased variance from Σd and Σd²; rounding may not take it below 0.
     #[inline(always)]
-    pub(super) fn moments(&self, sum: f32, squares: f32) -> (f32, f32) {
-        let c = self.average(sum);
+    pub(super) fn moments<F: Number>(&self, sum: F, squares: F) -> (F, F) {
+        let (c, zero) = (self.average(sum), F::of(0.0));
         let variance = self.average(squares) - c * c;
-        (c, if variance < 0.0 { 0.0 } else { variance })
+        (c, variance.choose(zero, zero, variance))
     }
 
     /// The unbiased standard deviation from the biased variance.
     #[inline(always)]
-    fn unbiased_std(&self, variance: f32) -> f32 {
-        (variance * (self.cols / self.freedom)).sqrt()
+    fn unbiased_std<F: Number>(&self, variance: F) -> F {
+        (variance * F::of(self.cols / self.freedom)).root()
     }
 
     /// rstd from the biased variance.
     #[inline(always)]
-    pub(super) fn rstd(&self, variance: f32) -> f32 {
-        let root =
-            if self.unbiased { self.unbiased_std(variance) + self.eps } else { (variance + self.eps).sqrt() };
-        1.0 / root
+    pub(super) fn rstd<F: Number>(&self, variance: F) -> F {
+        let eps = F::of(self.eps);
+        let root = if self.unbiased { self.unbiased_std(variance) + eps } else { (variance + eps).root() };
+        F::of(1.0) / root
     }
 
     /// The factor of x̂ in dx/rstd from Σh·x̂: its mean; for the unbiased form Σh·x̂ / ((cols − 1)·std·rstd), and 0
@@ -118,24 +166,30 @@ impl Norm {
     }
 }
 
-/// The statistics of a row, before eps joins.
+/// The statistics of a row, or of one in each lane, before eps joins.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Moments {
+pub(super) struct Moments<F> {
     /// The mean, rounded; 0 for RMSNorm.
-    pub(super) m: f32,
+    pub(super) m: F,
     /// What rounding took from the mean.
-    pub(super) c: f32,
+    pub(super) c: F,
     /// The biased variance; the mean square for RMSNorm.
-    pub(super) variance: f32,
+    pub(super) variance: F,
 }
 
-impl Moments {
-    pub(super) const ZERO: Self = Self { m: 0.0, c: 0.0, variance: 0.0 };
-
-    /// Whether the origin is too far from the mean, or overflowed sums hide how far it is.
+impl<F: Number> Moments<F> {
+    /// About the origin `m`.
     #[inline(always)]
-    pub(super) fn is_far(&self) -> bool {
-        self.c * self.c > NEAR * self.variance || !self.variance.is_finite()
+    pub(super) fn about(m: F) -> Self {
+        Self { m, c: F::of(0.0), variance: F::of(0.0) }
+    }
+
+    /// 1 where the origin is too far from the mean, or overflowed sums hide how far it is, else 0.
+    #[inline(always)]
+    pub(super) fn far(&self) -> F {
+        let (zero, one) = (F::of(0.0), F::of(1.0));
+        let apart = (F::of(NEAR) * self.variance).choose(self.c * self.c, one, zero);
+        self.variance.choose(F::of(f32::INFINITY), apart, one)
     }
 
     /// Makes the mean, rounded, the origin; c is then exactly what rounding took from it.
@@ -153,11 +207,11 @@ pub(super) struct Statistics<T, const N: usize, const CENTER: bool> {
 }
 
 impl<T: Stored, const N: usize, const CENTER: bool> Kernel for Statistics<T, N, CENTER> {
-    type Output = [Moments; N];
+    type Output = [Moments<f32>; N];
 
     #[inline(always)]
-    unsafe fn run<R: Register>(self) -> [Moments; N] {
-        let mut found = [Moments::ZERO; N];
+    unsafe fn run<R: Register>(self) -> [Moments<f32>; N] {
+        let mut found = [Moments::about(0.0); N];
         if CENTER {
             let guess = self.guess::<R>();
             for r in 0..N {
@@ -170,7 +224,7 @@ impl<T: Stored, const N: usize, const CENTER: bool> Kernel for Statistics<T, N, 
             let mut far = false;
             for r in 0..N {
                 (found[r].c, found[r].variance) = self.norm.moments(sums[r], squares[r]);
-                far |= found[r].is_far();
+                far |= found[r].far() > 0.0;
             }
             if !CENTER {
                 return found;
@@ -180,7 +234,7 @@ impl<T: Stored, const N: usize, const CENTER: bool> Kernel for Statistics<T, N, 
             }
             // The others stay, so that a row has the same bits whichever rows lie beside it.
             for row in &mut found {
-                if row.is_far() {
+                if row.far() > 0.0 {
                     row.m += row.c;
                 }
             }
@@ -228,7 +282,7 @@ impl<T: Stored, const N: usize, const CENTER: bool> Statistics<T, N, CENTER> {
 
     /// Σd, for `CENTER` alone, and Σd², about the origins, in an order that follows from the number of columns.
     #[inline(always)]
-    fn sums<R: Register>(&self, about: &[Moments; N]) -> [[f32; N]; 2] {
+    fn sums<R: Register>(&self, about: &[Moments<f32>; N]) -> [[f32; N]; 2] {
         let mut m = [Lanes::<R>::splat(0.0); N];
         for r in 0..N {
             m[r] = Lanes::splat(about[r].m);

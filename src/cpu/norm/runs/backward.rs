@@ -55,7 +55,7 @@ impl<T: Stored, const CENTER: bool> Backward<T, CENTER> {
             let x = channels(x, n, self.inner);
             let found = statistics::<R, T, N, WHOLE, CENTER>(&norm, x, cols, at);
             for i in 0..N {
-                m[i] = gathered(&found[i].map(|row| row.m));
+                m[i] = found[i].m;
             }
         } else {
             for i in 0..N {

@@ -1,7 +1,7 @@
 //! y of channels-first data.
 
-use super::{PerLane, Vectors, channels, for_tiles, gathered, line, statistics, vector};
-use crate::cpu::lanes::{Arithmetic, Kernel, Lanes, MAX_LANES, Register};
+use super::{Vectors, any, channels, for_tiles, line, statistics, vector};
+use crate::cpu::lanes::{Arithmetic, Kernel, Lanes, Register};
 use crate::cpu::norm::exact;
 use crate::cpu::norm::forward::Arguments;
 use crate::cpu::norm::stats::{Moments, strays};
@@ -32,26 +32,20 @@ impl<T: Stored, const CENTER: bool> Vectors for Forward<T, CENTER> {
         let Arguments { x, y, gamma, beta, mean, rstd, norm, cols } = self.arguments;
         let (x, y) = (channels(x, n, self.inner), channels(y, n, self.inner));
         let found = statistics::<R, T, N, WHOLE, CENTER>(&norm, x, cols, at);
-        let (mut m, mut factor, mut shift) =
-            ([Lanes::splat(0.0); N], [Lanes::splat(0.0); N], [Lanes::splat(0.0); N]);
-        let mut stray = false;
-        for i in 0..N {
-            let mut lanes = [[0.0; MAX_LANES]; 3];
-            for l in 0..Lanes::<R>::LANES {
-                let Moments { m, c, variance } = found[i][l];
-                let rstd = norm.rstd(variance);
-                (lanes[0][l], lanes[1][l], lanes[2][l]) = (m, rstd, -(c * rstd));
-                stray |= strays(rstd);
-            }
+        let (mut rstds, mut shifts) = ([Lanes::splat(0.0); N], [Lanes::splat(0.0); N]);
+        let mut stray = Lanes::splat(0.0);
+        for (i, &Moments { m, c, variance }) in found.iter().enumerate() {
+            rstds[i] = norm.rstd(variance);
+            shifts[i] = (c * rstds[i]).times_sign(Lanes::splat(-1.0));
+            stray = stray + strays(rstds[i]);
             let at = vector::<R>(at, i);
             // SAFETY: the statistics are null or have a value for each position.
             unsafe {
-                save::<R, T, WHOLE>(mean, n * self.inner, at, &lanes[0]);
-                save::<R, T, WHOLE>(rstd, n * self.inner, at, &lanes[1]);
+                save::<R, T, WHOLE>(mean, n * self.inner, at, m);
+                save::<R, T, WHOLE>(rstd, n * self.inner, at, rstds[i]);
             }
-            (m[i], factor[i], shift[i]) = (gathered(&lanes[0]), gathered(&lanes[1]), gathered(&lanes[2]));
         }
-        if stray {
+        if any(stray) {
             return false;
         }
         for c in 0..cols {
@@ -60,7 +54,7 @@ impl<T: Stored, const CENTER: bool> Vectors for Forward<T, CENTER> {
             for i in 0..N {
                 let at = vector::<R>(at, i);
                 let x = x.load::<R, WHOLE>(c, at);
-                let x_hat = if CENTER { (x - m[i]).mul_add(factor[i], shift[i]) } else { x * factor[i] };
+                let x_hat = if CENTER { (x - found[i].m).mul_add(rstds[i], shifts[i]) } else { x * rstds[i] };
                 y.store::<R, WHOLE, false>(c, at, x_hat.mul_add(gamma, beta));
             }
         }
@@ -85,12 +79,11 @@ unsafe fn save<R: Register, T: Stored, const WHOLE: bool>(
     p: *mut f32,
     first: usize,
     at: At,
-    lanes: &PerLane,
+    mut v: Lanes<R>,
 ) {
     if p.is_null() {
         return;
     }
-    let mut v = gathered::<R>(lanes);
     if T::SPLIT {
         v = v.zip();
     }

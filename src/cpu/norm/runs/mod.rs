@@ -104,38 +104,43 @@ fn statistics<R: Register, T: Stored, const N: usize, const WHOLE: bool, const C
     x: Rows<T>,
     cols: usize,
     at: At,
-) -> [[Moments; MAX_LANES]; N] {
-    let mut found = [[Moments::ZERO; MAX_LANES]; N];
-    let mut m = if CENTER { guess::<R, T, N, WHOLE>(x, cols, at) } else { [Lanes::splat(0.0); N] };
+) -> [Moments<Lanes<R>>; N] {
+    let zero = Lanes::splat(0.0);
+    let m = if CENTER { guess::<R, T, N, WHOLE>(x, cols, at) } else { [zero; N] };
+    let mut found = [Moments::about(zero); N];
+    for i in 0..N {
+        found[i].m = m[i];
+    }
     let mut again = false;
     loop {
-        let [sums, squares] = moments::<R, T, N, WHOLE, CENTER>(x, cols, at, &m);
-        let mut far = false;
+        let [sums, squares] = moments::<R, T, N, WHOLE, CENTER>(x, cols, at, &found);
+        let mut far = zero;
         for i in 0..N {
-            let (sums, squares, about) = (spread(sums[i]), spread(squares[i]), spread(m[i]));
-            let mut moved = about;
-            for l in 0..Lanes::<R>::LANES {
-                let (c, variance) = norm.moments(sums[l], squares[l]);
-                let row = Moments { m: about[l], c, variance };
-                found[i][l] = row;
-                if CENTER && row.is_far() {
-                    moved[l] += c;
-                    far = true;
-                }
-            }
-            m[i] = gathered(&moved);
+            (found[i].c, found[i].variance) = norm.moments(sums[i], squares[i]);
+            far = far + found[i].far();
         }
-        if again || !far {
+        if !CENTER {
+            return found;
+        }
+        if again || !any(far) {
             break;
+        }
+        for row in &mut found {
+            row.m = zero.if_less(row.far(), row.m + row.c, row.m);
         }
         again = true;
     }
-    if CENTER {
-        for row in found.iter_mut().flatten() {
-            row.settle();
-        }
+    for row in &mut found {
+        row.settle();
     }
     found
+}
+
+/// Whether a lane is above 0, of numbers that are at least 0.
+#[inline(always)]
+fn any<R: Register>(v: Lanes<R>) -> bool {
+    let zero = Lanes::splat(0.0);
+    Lanes::sums([v, zero, zero, zero])[0] > 0.0
 }
 
 /// The first value of each row and the average of what a few others differ from it.
@@ -166,7 +171,7 @@ fn moments<R: Register, T: Stored, const N: usize, const WHOLE: bool, const CENT
     x: Rows<T>,
     cols: usize,
     at: At,
-    m: &[Lanes<R>; N],
+    about: &[Moments<Lanes<R>>; N],
 ) -> [[Lanes<R>; N]; 2] {
     let zero = Lanes::splat(0.0);
     let mut totals = [[Compensated::new(zero); N]; 2];
@@ -178,7 +183,7 @@ fn moments<R: Register, T: Stored, const N: usize, const WHOLE: bool, const CENT
             for i in 0..N {
                 let mut d = x.load::<R, WHOLE>(c, vector::<R>(at, i));
                 if CENTER {
-                    d = d - m[i];
+                    d = d - about[i].m;
                     sums[0][i] = sums[0][i] + d;
                 }
                 sums[1][i] = d.mul_add(d, sums[1][i]);

@@ -103,7 +103,7 @@ impl Runner {
         let words = bytes.div_ceil(size_of::<f32>());
         let workspace =
             if words == 0 { None } else { Some(Tensor::contiguous(&[words as i64], DType::F32, place)?) };
-        let address = workspace.as_ref().map_or(0, Tensor::address);
+        let address = workspace.as_ref().map_or(Ok(0), |workspace| workspace.address("the workspace"))?;
         // SAFETY: it holds as many words; torch's allocator hands it out again on the same stream alone.
         let space = unsafe { self.memory().view_mut(address, words, DType::F32) };
         // SAFETY: promised by the caller.

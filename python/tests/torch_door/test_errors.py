@@ -33,8 +33,10 @@ X, ALPHA, WEIGHT = torch.ones(4, 6), torch.ones(1), torch.ones(6)
         (lambda: D.layer_norm(X, 6, eps=-1.0), "eps is -1"),
         (lambda: D.layer_norm(X[:, :1], 1, unbiased=True), "at least 2 columns"),
         (lambda: D.rms_norm(X, 6, offset=1.0), "offset is added to weight"),
-        (lambda: D.dyt(X.to("meta"), ALPHA.to("meta")).sum().item(), "meta"),
-        (lambda: D.dyt(X, None), "alpha"),
+        (lambda: D.dyt(X, ALPHA.to("meta")), "alpha lies on another device than x"),
+        (lambda: D.dyt(X.to("meta"), ALPHA), "alpha lies on another device than x"),
+        (lambda: D.layer_norm(X, 6, WEIGHT.to("meta")), "weight lies on another device than x"),
+        (lambda: D.dyt(X, None), "alpha is no tensor"),
         (lambda: D.dyt([[1.0]], ALPHA), "x"),
     ],
 )
@@ -42,6 +44,48 @@ X, ALPHA, WEIGHT = torch.ones(4, 6), torch.ones(1), torch.ones(6)
 def test_words(call, words, grad):
     with torch.set_grad_enabled(grad), pytest.raises((RuntimeError, TypeError), match=words):
         call()
+
+
+META = X.to("meta")
+
+
+@pytest.mark.parametrize(
+    "call, words",
+    [
+        (lambda a, w: D.dyt(META.double(), a), "x is float64, expected float32, float16 or bfloat16"),
+        (lambda a, w: D.dyt(META, a.double()), "alpha is float64"),
+        (lambda a, w: D.dyt(META, a.expand(2)), r"alpha has shape \[2\], expected one value"),
+        (lambda a, w: D.derf(META, a, a[:0]), r"shift has shape \[0\], expected one value"),
+        (lambda a, w: D.dyt(META, a, w[:5]), r"weight has shape \[5\], expected \[6\]"),
+        (lambda a, w: D.dyt(META, a, w.expand(3, 4, 6)), r"x has shape \[4, 6\], expected at least 3 dimensions"),
+        (lambda a, w: D.dyt(META, a, w, w[:1]), r"bias has shape \[1\], expected \[6\]"),
+        (lambda a, w: D.dyt(META[0], a, channels_last=False), "expected at least 2 dimensions"),
+        (lambda a, w: D.layer_norm(META, 6, w.expand(2, 6)), r"weight has shape \[2, 6\], expected \[6\]"),
+        (lambda a, w: D.rms_norm(META, 6, w.long()), "weight is int64"),
+    ],
+)
+@pytest.mark.parametrize("grad", [False, True])
+def test_words_without_values(call, words, grad):
+    """What meta tensors and traces are refused for is what real ones are."""
+    with torch.set_grad_enabled(grad), pytest.raises(RuntimeError, match=words):
+        call(ALPHA.to("meta"), WEIGHT.to("meta"))
+
+
+@pytest.mark.parametrize("name", ["x", "alpha", "shift", "weight", "bias"])
+@pytest.mark.parametrize("device", ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"])
+def test_a_tensor_without_memory(name, device):
+    arguments = {"x": X, "alpha": ALPHA, "shift": ALPHA, "weight": WEIGHT, "bias": WEIGHT}
+    arguments = {key: value.to(device, copy=True) for key, value in arguments.items()}
+    arguments[name].untyped_storage().resize_(0)
+    with pytest.raises(RuntimeError, match=rf"{name} has shape \[.*\], and no memory is allocated for it"):
+        D.derf(**arguments)
+
+
+def test_a_gradient_without_memory():
+    x, dy = X.clone().requires_grad_(), X.clone()
+    dy.untyped_storage().resize_(0)
+    with pytest.raises(RuntimeError, match=r"dy has shape \[4, 6\], and no memory"):
+        D.dyt(x, ALPHA).backward(dy)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")

@@ -9,7 +9,7 @@ use super::tensor::{Failure, Place, Tensor};
 use crate::call::{BackwardAt, ForwardAt, Memory};
 use crate::devices::limit_or;
 
-/// Problems with fewer elements stay on the calling thread.
+/// Problems with fewer elements stay on the calling thread, as [`Device`] promises: how many threads torch takes is not asked.
 const SEVERAL_THREADS: usize = 131_072;
 
 /// What runs the calls of one kernel.

@@ -62,7 +62,12 @@ def _backward(raw, op, once):
 
 
 def _learn(kind: type) -> None:
-    """Makes the rules of a kind of tensor known, when one comes along: DTensor's, whose import takes half a second."""
+    """Makes the rules of a kind of tensor known, when one comes along: DTensor's, whose import takes half a second.
+
+    Refuses an x that is no tensor.
+    """
+    if not issubclass(kind, Tensor):
+        raise TypeError(f"dyt: x is {kind.__name__}, expected a tensor")
     _known.add(kind)
     if kind.__module__.startswith("torch.distributed"):
         from . import _dtensor  # noqa: F401

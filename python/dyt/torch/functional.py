@@ -61,10 +61,17 @@ def _pointwise(
     if not channels_last:
         dims = 0
     elif weight is not None:
-        dims = weight.ndim or 1
+        dims = _ndim("weight", weight) or 1
     else:
-        dims = 1 if bias is None else bias.ndim or 1
+        dims = 1 if bias is None else _ndim("bias", bias) or 1
     return _functions.pointwise(x, alpha, shift, weight, bias, dims)
+
+
+def _ndim(name: str, tensor: Tensor) -> int:
+    try:
+        return tensor.ndim
+    except AttributeError:
+        raise TypeError(f"dyt: {name} is {type(tensor).__name__}, expected a tensor") from None
 
 
 def layer_norm(
@@ -101,6 +108,7 @@ def rms_norm(
     if offset != 0.0:
         if weight is None:
             raise TypeError("dyt: offset is added to weight, and weight is None")
+        _ndim("weight", weight)
         # In float32, so that a small weight is not lost beside the offset.
         weight = weight.float() + offset
     return _functions.norm(x, weight, None, dims, _EPSILON if eps is None else eps, _ops.RMS_NORM)
@@ -109,6 +117,7 @@ def rms_norm(
 def _normalized(x: Tensor, normalized_shape: int | Sequence[int]) -> int:
     shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
     dims = len(shape)
+    _ndim("x", x)
     if not dims or x.shape[-dims:] != shape:
         raise RuntimeError(
             f"dyt: x has shape {list(x.shape)}, expected its last dimensions to be normalized_shape, {list(shape)}"

@@ -2,7 +2,7 @@
 //!
 //! Neither torch nor a header of it is needed to build this, and one binary serves every torch from 2.9 on.
 
-use core::ffi::{c_char, c_int, c_void};
+use core::ffi::{CStr, c_char, c_int, c_void};
 use std::sync::OnceLock;
 
 use libloading::Error;
@@ -29,6 +29,7 @@ macro_rules! shims {
             pub(super) cuda: Option<CudaShims>,
             free_optional: FreeOptional,
             threads: Threads,
+            words: Option<unsafe extern "C-unwind" fn() -> *const c_char>,
             pub(super) dtypes: [i32; 3],
             pub(super) cpu: i32,
             #[cfg_attr(not(feature = "cuda"), expect(dead_code, reason = "a build without CUDA"))]
@@ -46,6 +47,7 @@ macro_rules! shims {
                         cuda: cuda.map(|cuda| CudaShims::load(cuda)).transpose()?,
                         free_optional: FreeOptional::load(torch, cxx)?,
                         threads: Threads::load(torch),
+                        words: torch.get(b"torch_exception_get_what_without_backtrace\0").ok().map(|symbol| *symbol),
                         dtypes: [
                             number(torch, b"aoti_torch_dtype_float32\0")?,
                             number(torch, b"aoti_torch_dtype_float16\0")?,
@@ -189,6 +191,18 @@ impl Shims {
             FreeOptional::Delete(free) => unsafe { free(boxed) },
         }
         Some(value)
+    }
+
+    /// A failure of torch's on this thread, just now, with its own words where this torch hands them over.
+    pub(super) fn failure(&self, ours: String) -> String {
+        // SAFETY: it takes nothing.
+        let words = self.words.map_or(core::ptr::null(), |get| unsafe { get() });
+        if words.is_null() {
+            return ours;
+        }
+        // SAFETY: the string lives until torch fails again on this thread.
+        let words = unsafe { CStr::from_ptr(words) }.to_string_lossy();
+        if words.is_empty() { ours } else { format!("{ours}: {words}") }
     }
 
     /// The threads that torch takes for one op; 0 where it does not tell.

@@ -137,7 +137,8 @@ impl Tensor {
             )
         };
         if status != 0 || handle.is_null() {
-            return Err(format!("dyt: torch has no memory for a tensor of shape {sizes:?}"));
+            let ours = format!("dyt: torch has no memory for a tensor of shape {sizes:?}");
+            return Err(shims().failure(ours));
         }
         Ok(Self(handle))
     }
@@ -162,7 +163,8 @@ impl Tensor {
         let copy = Self::empty(self.sizes()?, strides, dtype, self.place()?)?;
         // SAFETY: both handles live. On a GPU the copy is enqueued on the current stream.
         if unsafe { (shims().aoti_torch_copy_)(copy.0, self.0, 1) } != 0 {
-            return Err(format!("dyt: torch does not copy a tensor of shape {:?}", self.sizes()?));
+            let ours = format!("dyt: torch does not copy a tensor of shape {:?}", self.sizes()?);
+            return Err(shims().failure(ours));
         }
         Ok(copy)
     }

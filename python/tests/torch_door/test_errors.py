@@ -1,5 +1,8 @@
 """What is wrong is said: which argument, and what was expected."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -37,7 +40,16 @@ X, ALPHA, WEIGHT = torch.ones(4, 6), torch.ones(1), torch.ones(6)
         (lambda: D.dyt(X.to("meta"), ALPHA), "alpha lies on another device than x"),
         (lambda: D.layer_norm(X, 6, WEIGHT.to("meta")), "weight lies on another device than x"),
         (lambda: D.dyt(X, None), "alpha is no tensor"),
-        (lambda: D.dyt([[1.0]], ALPHA), "x"),
+        (lambda: D.dyt([[1.0]], ALPHA), "x is list, expected a tensor"),
+        (lambda: D.dyt(X.numpy(), ALPHA), "x is ndarray, expected a tensor"),
+        (lambda: D.dyt(X, ALPHA, [1.0]), "weight is list, expected a tensor"),
+        (lambda: D.derf(X, ALPHA, ALPHA, None, [1.0]), "bias is list, expected a tensor"),
+        (lambda: D.dyt(X[None], ALPHA, [1.0], channels_last=False), "weight"),
+        (lambda: D.layer_norm([[1.0]], 1), "x is list, expected a tensor"),
+        (lambda: D.layer_norm(X.numpy(), 6), "x is ndarray, expected a tensor"),
+        (lambda: D.rms_norm([[1.0]], 1), "x is list, expected a tensor"),
+        (lambda: D.rms_norm(X, 6, [1.0]), "weight"),
+        (lambda: D.rms_norm(X, 6, [1.0], offset=1.0), "weight is list, expected a tensor"),
     ],
 )
 @pytest.mark.parametrize("grad", [False, True])
@@ -88,6 +100,24 @@ def test_a_gradient_without_memory():
         D.dyt(x, ALPHA).backward(dy)
 
 
+def test_a_system_without_the_ops():
+    """The library of another system than Linux has none for torch."""
+    code = "import torch; from dyt import _dyt; del _dyt.torch_register; import dyt.torch"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode != 0 and "ImportError: dyt.torch runs on Linux only" in done.stderr
+
+
+def test_memory_that_torch_does_not_have():
+    """torch's own words are there, where it hands them over."""
+    from ctypes import CDLL
+
+    x = torch.ones(1).expand(1 << 44, 1)
+    said = hasattr(CDLL("libtorch_cpu.so"), "torch_exception_get_what_without_backtrace")
+    words = ": .*(alloc|memory)" if said else "$"
+    with pytest.raises(RuntimeError, match=r"no memory for a tensor of shape \[17592186044416, 1\]" + words):
+        D.dyt(x, ALPHA)
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 def test_two_devices():
     with pytest.raises(RuntimeError, match="alpha lies on another device than x"):
@@ -96,8 +126,6 @@ def test_two_devices():
 
 def test_an_error_leaves_nothing_behind():
     """References of arguments are given back, and the next call is right."""
-    import sys
-
     before = sys.getrefcount(WEIGHT)
     for _ in range(100):
         with pytest.raises(RuntimeError):

@@ -345,9 +345,38 @@ def test_llama_alpha(width, attention, other):
     assert (D.llama_alpha(width, "attention"), D.llama_alpha(width, "other")) == (attention, other)
 
 
-def test_compile_policy():
-    D.set_compile_policy("formula")
-    D.set_compile_policy("op")
+@pytest.mark.parametrize("policy", ["op", "formula"])
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_compile_policy(device, policy):
+    """What a trace has of the ops: the formula on a GPU alone, and there without the op."""
+    if device == "cuda" and not torch.cuda.is_available() and torch.__version__ < (2, 15):
+        pytest.skip("this torch asks for a GPU while it traces")
+    from torch._subclasses import FakeTensorMode
+
+    from dyt.torch._ops import NAMESPACE
+
+    graphs = []
+
+    def backend(graph, _):
+        graphs.append({str(node.target) for node in graph.graph.nodes})
+        return graph.forward
+
+    torch._dynamo.reset()
+    D.set_compile_policy(policy)
+    try:
+        # Without values a GPU is not needed.
+        with FakeTensorMode():
+            x, alpha, weight = (torch.empty(size, device=device) for size in ((3, 4), 1, 4))
+            y = torch.compile(D.dyt, backend=backend, fullgraph=True)(x, alpha, weight)
+    finally:
+        D.set_compile_policy("op")
+    assert y.shape == (3, 4) and y.device.type == device
+    (seen,) = graphs
+    formula = policy == "formula" and device == "cuda"
+    assert ("tanh" in seen, any(f"{NAMESPACE}.pointwise" in name for name in seen)) == (formula, not formula)
+
+
+def test_a_policy_that_is_not_there():
     with pytest.raises(ValueError, match="policy is 'other'"):
         D.set_compile_policy("other")
 

@@ -296,8 +296,12 @@ def test_data_loader_workers_after_a_large_call():
     """A forked worker may use the kernels, though the threads of its parent's pool are not there."""
     x = torch.randn(400, 1024)
     module = D.DynamicTanh(1024)
+    own = torch.get_num_threads()
+    # With one thread there would be no pool.
+    torch.set_num_threads(2)
     with torch.no_grad():
         expected = module(x)
+    torch.set_num_threads(own)
 
     class Items(torch.utils.data.Dataset):
         def __len__(self):

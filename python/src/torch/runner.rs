@@ -22,7 +22,7 @@ pub(super) enum Runner {
     Cuda(cuda::OnStream),
 }
 
-/// torch's own device of the library: its limit of threads is torch's number, and no other door's.
+/// torch's own device of the library: its limit of threads is torch's number, and no other submodule's.
 fn cpu() -> Result<&'static Device, Failure> {
     static CPU: OnceLock<Result<Device, Error>> = OnceLock::new();
     CPU.get_or_init(|| Device::open("cpu")).as_ref().map_err(failure)

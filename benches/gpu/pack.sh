@@ -37,6 +37,7 @@ python3 -m venv target/pack-python
 target/pack-python/bin/pip wheel --quiet --no-deps --wheel-dir target/pack-python/wheel ./python
 python3 -m zipfile --extract target/pack-python/wheel/dyt-*.whl "$dist/python"
 cp -r python/tests "$dist/python-tests"
+cp python/hub.py "$dist/"
 rm -rf "$dist"/python-tests/__pycache__ "$dist"/python-tests/*/__pycache__
 
 commit=$(git rev-parse HEAD)

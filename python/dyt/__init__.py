@@ -11,7 +11,7 @@ from . import _dyt
 __version__: str = _dyt.__version__
 __all__ = ["Device", "__version__", "devices", "set_threads"]
 
-_DOORS = ("jax", "layers", "numpy", "torch")
+_SUBMODULES = ("jax", "layers", "numpy", "torch")
 
 
 class Device(NamedTuple):
@@ -24,7 +24,10 @@ class Device(NamedTuple):
 
 
 def devices() -> list[Device]:
-    """Every device of this machine that the kernels could run on, and why some are absent."""
+    """Every device of this machine that the kernels could run on, and why some are absent.
+
+    Opens every GPU for that, and closes it again: it takes time, and memory of each GPU while it lasts.
+    """
     return [Device(*device) for device in _dyt.devices()]
 
 
@@ -38,10 +41,10 @@ def set_threads(n: int) -> None:
 
 
 def __getattr__(name: str):
-    if name in _DOORS:
+    if name in _SUBMODULES:
         return importlib.import_module(f"{__name__}.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_DOORS])
+    return sorted([*globals(), *_SUBMODULES])

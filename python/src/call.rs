@@ -1,4 +1,4 @@
-//! A call by addresses: what every door brings its framework's arrays to.
+//! A call by addresses: what every submodule brings its framework's arrays to.
 
 use core::ptr::NonNull;
 

@@ -1,4 +1,4 @@
-//! The devices that every door shares, and how many threads the CPU may take.
+//! The devices that every submodule shares, and how many threads the CPU may take.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,7 +14,7 @@ use pyo3::prelude::*;
 /// The limit that `dyt.set_threads` set; 0 where each framework's own number holds.
 static LIMIT: AtomicUsize = AtomicUsize::new(0);
 
-/// The CPU for doors whose framework has no number of threads. `DYT_CPU_LEVEL` names its level.
+/// The CPU for submodules whose framework has no number of threads. `DYT_CPU_LEVEL` names its level.
 ///
 /// # Errors
 /// What [`Device::open`] says about `DYT_CPU_LEVEL`.
@@ -58,7 +58,7 @@ pub(crate) fn exception(error: Error) -> PyErr {
 #[pyfunction]
 fn devices(py: Python<'_>) -> Vec<(String, String, bool)> {
     let mut candidates = py.detach(Device::candidates);
-    // No door has arrays that lie in wgpu's buffers.
+    // No submodule has arrays that lie in wgpu's buffers.
     candidates.retain(|candidate| !candidate.name.starts_with(Backend::Wgpu.name()));
     let describe = |candidate: dyt::Candidate| match candidate.device {
         Ok(device) => (candidate.name, device.description(), true),

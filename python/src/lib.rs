@@ -2,7 +2,7 @@
 //!
 //! One library serves every framework: `host` has the calls by address of `dyt.numpy`, `torch` the ops of PyTorch, `xla`
 //! the handlers of JAX.
-//! Neither torch nor JAX is linked: what a door needs of its framework is looked up when Python imports that door.
+//! Neither torch nor JAX is linked: what a submodule needs of its framework is looked up when Python imports it.
 
 mod call;
 mod devices;

@@ -73,8 +73,9 @@ def main(packages, directory):
                 symbols[owners[version]][version].add(symbol)
             elif not version and re.match(r"(cu|nv|nccl)", symbol):
                 plain.add(symbol)
-    # Symbols without a version are found in whichever library has them.
-    next(one for one in symbols.values() if not one)[""] = plain
+    # Symbols without a version are found in whichever library has them. A torch without CUDA names no library.
+    for one in [one for one in symbols.values() if not one][:1]:
+        one[""] = plain
     for name, wanted in symbols.items():
         write(directory, name, wanted)
 

@@ -26,6 +26,12 @@ def test_version():
     assert dyt.__version__ == version("dyt")
 
 
+def test_licences():
+    from importlib.metadata import files
+
+    assert {"LICENSE-APACHE", "LICENSE-MIT"} <= {file.name for file in files("dyt")}
+
+
 def test_set_threads():
     np = pytest.importorskip("numpy")
     x = np.linspace(-4, 4, 600_000, dtype=np.float32).reshape(600, 1000)

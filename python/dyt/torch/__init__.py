@@ -8,6 +8,10 @@ model = dyt.torch.use_fused_norms(model)
 
 import torch as _torch
 
+from .. import _dyt
+
+if not hasattr(_dyt, "torch_register"):
+    raise ImportError("dyt.torch runs on Linux only")
 if not hasattr(_torch.library, "register_vmap") or tuple(map(int, _torch.__version__.split(".")[:2])) < (2, 9):
     raise ImportError(f"dyt.torch needs torch 2.9 or later, and this is {_torch.__version__}")
 

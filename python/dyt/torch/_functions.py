@@ -13,16 +13,22 @@ from torch.autograd import Function, forward_ad
 
 from . import _ops
 
-_transformed = torch._C._are_functorch_transforms_active
+# Where a torch has these no more, the slower form, which is right everywhere, is always taken.
+_transformed = getattr(torch._C, "_are_functorch_transforms_active", lambda: True)
 _compiling = torch.compiler.is_compiling
 
 # The ops without the frame of Python around them, which costs a tenth of a small call. What traces has to see the op itself.
-_raw_pointwise = _ops.pointwise._op
-_raw_dyt_backward = _ops.dyt_backward._op
-_raw_derf_backward = _ops.derf_backward._op
-_raw_norm = _ops.norm._op
-_raw_norm_saving = _ops.norm_saving._op
-_raw_norm_backward = _ops.norm_backward._op
+_raw_pointwise, _raw_norm, _raw_norm_saving, _raw_dyt_backward, _raw_derf_backward, _raw_norm_backward = (
+    getattr(op, "_op", op)
+    for op in (
+        _ops.pointwise,
+        _ops.norm,
+        _ops.norm_saving,
+        _ops.dyt_backward,
+        _ops.derf_backward,
+        _ops.norm_backward,
+    )
+)
 
 
 class _BackwardOnce(Function):
@@ -56,7 +62,12 @@ def _backward(raw, op, once):
 
 
 def _learn(kind: type) -> None:
-    """Makes the rules of a kind of tensor known, when one comes along: DTensor's, whose import takes half a second."""
+    """Makes the rules of a kind of tensor known, when one comes along: DTensor's, whose import takes half a second.
+
+    Refuses an x that is no tensor.
+    """
+    if not issubclass(kind, Tensor):
+        raise TypeError(f"dyt: x is {kind.__name__}, expected a tensor")
     _known.add(kind)
     if kind.__module__.startswith("torch.distributed"):
         from . import _dtensor  # noqa: F401
@@ -139,7 +150,7 @@ def pointwise(
         return formula(x, alpha, shift, weight, bias, dims)
     if _transformed():
         return _TransformedPointwise.apply(x, alpha, shift, weight, bias, dims)
-    if torch.is_grad_enabled() or forward_ad._current_level >= 0:
+    if torch.is_grad_enabled() or getattr(forward_ad, "_current_level", 0) >= 0:
         return _Pointwise.apply(x, alpha, shift, weight, bias, dims)
     return (_ops.pointwise if _compiling() else _raw_pointwise)(x, alpha, shift, weight, bias, dims)
 
@@ -210,6 +221,6 @@ def norm(x: Tensor, weight: Tensor | None, bias: Tensor | None, dims: int, eps: 
         _learn(type(x))
     if _transformed():
         return _TransformedNorm.apply(x, weight, bias, dims, eps, form)[0]
-    if torch.is_grad_enabled() or forward_ad._current_level >= 0:
+    if torch.is_grad_enabled() or getattr(forward_ad, "_current_level", 0) >= 0:
         return _Norm.apply(x, weight, bias, dims, eps, form)
     return (_ops.norm if _compiling() else _raw_norm)(x, weight, bias, dims, eps, form)

@@ -3,6 +3,8 @@
 None of them has a derivative of its own: `_functions.py` puts them together.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torch.library import Library, register_fake, register_vmap
@@ -43,6 +45,46 @@ norm_backward = _namespace.norm_backward.default
 # --- shapes -------------------------------------------------------------------------------------------------------
 
 
+def _check(x: Tensor, dims: int, **others: Tensor | None) -> None:
+    """Refuses what `src/torch/operand.rs` refuses, in its words. Meta comes before CPU and CUDA where tensors are mixed."""
+    _check_dtype("x", x)
+    if x.ndim < (dims or 2) and (x.ndim, dims) != (0, 1):
+        raise RuntimeError(f"dyt: x has shape {list(x.shape)}, expected at least {dims or 2} dimensions")
+    for name, tensor in others.items():
+        if tensor is None:
+            continue
+        if tensor.device != x.device:
+            raise RuntimeError(f"dyt: {name} lies on another device than x")
+        if name in ("alpha", "shift"):
+            _check_sizes(name, tensor, (tensor.numel(),), (1,), "one value")
+        else:
+            expected = _expected_shape(name, x, dims)
+            _check_sizes(name, tensor, tensor.shape, expected, str(list(expected)))
+        _check_dtype(name, tensor)
+
+
+def _check_dtype(name: str, tensor: Tensor) -> None:
+    if tensor.dtype not in (torch.float32, torch.float16, torch.bfloat16):
+        dtype = str(tensor.dtype).removeprefix("torch.")
+        raise RuntimeError(f"dyt: {name} is {dtype}, expected float32, float16 or bfloat16")
+
+
+def _expected_shape(name: str, x: Tensor, dims: int) -> tuple[int, ...]:
+    if name == "dy":
+        return tuple(x.shape)
+    if name in ("mean", "rstd"):
+        return tuple(x.shape[: channels(x.ndim, dims).start])
+    return _parameter_shape(x, dims)
+
+
+def _check_sizes(name: str, tensor: Tensor, sizes: Sequence[int], expected: Sequence[int], words: str) -> None:
+    # `torch._check` leaves sizes that a trace does not know to run time.
+    refusal = lambda: f"dyt: {name} has shape {list(tensor.shape)}, expected {words}"
+    torch._check(len(sizes) == len(expected), refusal)
+    for size, other in zip(sizes, expected):
+        torch._check(size == other, refusal)
+
+
 def _like(x: Tensor, dims: int) -> Tensor:
     if is_dense(x, dims):
         return torch.empty_strided(x.shape, x.stride(), dtype=x.dtype, device=x.device)
@@ -71,34 +113,41 @@ def _statistics(x: Tensor, dims: int) -> Tensor:
 
 @register_fake(f"{NAMESPACE}::pointwise")
 def _(x, alpha, shift, weight, bias, dims):
+    _check(x, dims, alpha=alpha, shift=shift, weight=weight, bias=bias)
     return _like(x, dims)
 
 
 @register_fake(f"{NAMESPACE}::dyt_backward")
 def _(dy, x, alpha, weight, dims, mask):
+    _check(x, dims, dy=dy, alpha=alpha, weight=weight)
     shape = _parameter_shape(x, dims)
     return tuple(_gradients(x, dims, mask, alpha.shape, shape, shape))
 
 
 @register_fake(f"{NAMESPACE}::derf_backward")
 def _(dy, x, alpha, shift, weight, dims, mask):
+    _check(x, dims, dy=dy, alpha=alpha, shift=shift, weight=weight)
     shape = _parameter_shape(x, dims)
     return tuple(_gradients(x, dims, mask, alpha.shape, shape, shape, shift.shape))
 
 
 @register_fake(f"{NAMESPACE}::norm")
 def _(x, weight, bias, dims, eps, form):
+    _check(x, dims, weight=weight, bias=bias)
     return _like(x, dims)
 
 
 @register_fake(f"{NAMESPACE}::norm_saving")
 def _(x, weight, bias, dims, eps, form):
+    _check(x, dims, weight=weight, bias=bias)
     mean = x.new_empty(0, dtype=torch.float32) if form == RMS_NORM else _statistics(x, dims)
     return _like(x, dims), mean, _statistics(x, dims)
 
 
 @register_fake(f"{NAMESPACE}::norm_backward")
 def _(dy, x, weight, mean, rstd, dims, eps, form, mask):
+    # mean of RMSNorm has no elements.
+    _check(x, dims, dy=dy, weight=weight, mean=None if form == RMS_NORM else mean, rstd=rstd)
     shape = _parameter_shape(x, dims)
     return tuple(_gradients(x, dims, mask, shape, shape))
 

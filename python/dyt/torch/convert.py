@@ -38,8 +38,12 @@ def llama_alpha(width: int, position: Position) -> float:
 
 
 def _exchange(module: nn.Module, make: Callable[[str, nn.Module], nn.Module | None]) -> nn.Module:
-    """The module with each part for which `make` gives another one exchanged, and itself if it is such a part."""
-    if (whole := make("", module)) is not None:
+    """The module with each part for which `make` gives another one exchanged, and itself if it is such a part.
+
+    A part whose forward was put into the object itself, as by accelerate, is left as it is.
+    """
+    give = lambda path, old: None if "forward" in vars(old) else make(path, old)
+    if (whole := give("", module)) is not None:
         return whole
     made: dict[nn.Module, nn.Module | None] = {}
     for path, parent in list(module.named_modules()):
@@ -47,14 +51,14 @@ def _exchange(module: nn.Module, make: Callable[[str, nn.Module], nn.Module | No
             if child is None:
                 continue
             if child not in made:
-                made[child] = make(f"{path}.{name}" if path else name, child)
+                made[child] = give(f"{path}.{name}" if path else name, child)
             if (new := made[child]) is not None:
                 setattr(parent, name, new)
     return module
 
 
 def _take_over(new: nn.Module, old: Any, weight: torch.Tensor | None) -> nn.Module:
-    """The new module with the parameters of the old one, or with this weight, in its mode."""
+    """The new module with the parameters of the old one, or with this weight, with its hooks and in its mode."""
     with torch.no_grad():
         if isinstance(weight, nn.Parameter):
             new.weight = weight
@@ -62,6 +66,8 @@ def _take_over(new: nn.Module, old: Any, weight: torch.Tensor | None) -> nn.Modu
             new.get_parameter("weight").copy_(weight)
         if getattr(new, "bias", None) is not None and getattr(old, "bias", None) is not None:
             new.bias = old.bias
+    # The same dictionaries, so that the handles still remove what is in them.
+    vars(new).update({name: value for name, value in vars(old).items() if "_hook" in name and name in vars(new)})
     return new.train(old.training)
 
 
@@ -136,10 +142,11 @@ def _derf(shift: float) -> Callable[..., nn.Module]:
 
 
 def use_fused_norms(model: nn.Module) -> nn.Module:
-    """The model with its LayerNorms and RMSNorms computed by these kernels: the same keys, parameters and results.
+    """The model with its LayerNorms and RMSNorms computed by these kernels: the same keys, parameters, hooks and results.
 
-    nn.LayerNorm and nn.RMSNorm are exchanged, and other classes with "LayerNorm" or "RMSNorm" in their name, such as
-    LlamaRMSNorm and GemmaRMSNorm, where they give the same results for a random input. Everything else is left as it is.
+    nn.LayerNorm and nn.RMSNorm are exchanged. So are subclasses of nn.LayerNorm with "LayerNorm" in their name, and classes
+    with "RMSNorm" in theirs, such as LlamaRMSNorm and GemmaRMSNorm, where they give the same results for random inputs.
+    Everything else is left as it is. Under autocast results have another dtype: nn.LayerNorm gives float32, ours x's dtype.
     """
     return _exchange(model, lambda path, old: _fused(old))
 
@@ -161,7 +168,10 @@ def _fused(old: nn.Module) -> nn.Module | None:
     if "LayerNorm" in name and isinstance(old, nn.LayerNorm):
         return _if_the_same(old, [_layer_norm(old)])
     if "RMSNorm" in name and getattr(old, "bias", None) is None:
-        eps = next((getattr(old, name) for name in ("variance_epsilon", "eps", "epsilon") if hasattr(old, name)), None)
+        found = [getattr(old, name) for name in ("variance_epsilon", "eps", "epsilon") if hasattr(old, name)]
+        if not found:
+            return None
+        eps = found[0]
         return _if_the_same(old, [_rms_norm(old, weight.shape, eps, offset) for offset in (0.0, 1.0)])
     return None
 
@@ -177,18 +187,23 @@ def _rms_norm(old: nn.Module, shape: Any, eps: Any, offset: float) -> nn.Module:
 
 
 def _if_the_same(old: Any, candidates: list[nn.Module]) -> nn.Module | None:
-    """The candidate that gives the old module's result for random rows, if one does."""
+    """The candidate that gives the old module's result for random rows, if one does. Hooks do not see them."""
     weight = old.weight
     if weight.device.type == "meta":
         return None
-    x = torch.randn(3, weight.shape[0], dtype=weight.dtype, device=weight.device)
-    tolerance = 1e-4 if weight.dtype == torch.float32 else 0.05
+    # A generator of its own: the user's stays where it is. In small rows eps tells.
+    rows = torch.randn(3, weight.shape[0], generator=torch.Generator())
+    x = torch.cat([rows, 1e-3 * rows]).to(weight)
     with torch.no_grad():
         try:
-            expected = old(x)
+            expected = old.forward(x)
+            return next((candidate for candidate in candidates if _close(candidate.forward(x), expected)), None)
         except Exception:  # A norm of another kind of input is left as it is.
             return None
-        same = lambda y: (
-            isinstance(expected, torch.Tensor) and torch.allclose(y, expected, rtol=tolerance, atol=tolerance)
-        )
-        return next((candidate for candidate in candidates if same(candidate(x))), None)
+
+
+def _close(y: torch.Tensor, expected: Any) -> bool:
+    if not isinstance(expected, torch.Tensor) or (y.dtype, y.shape) != (expected.dtype, expected.shape):
+        return False
+    tolerance = 1e-4 if y.dtype == torch.float32 else 0.05
+    return torch.allclose(y, expected, rtol=tolerance, atol=tolerance)

@@ -58,13 +58,21 @@ def derf(
 def _pointwise(
     x: Tensor, alpha: Tensor, shift: Tensor | None, weight: Tensor | None, bias: Tensor | None, channels_last: bool
 ) -> Tensor:
-    if not channels_last:
-        dims = 0
-    elif weight is not None:
-        dims = weight.ndim or 1
-    else:
-        dims = 1 if bias is None else bias.ndim or 1
+    # A call more would be felt by small tensors.
+    try:
+        if not channels_last:
+            dims = 0
+        elif weight is not None:
+            dims = weight.ndim or 1
+        else:
+            dims = 1 if bias is None else bias.ndim or 1
+    except AttributeError:
+        raise _no_tensor("bias" if weight is None else "weight", bias if weight is None else weight) from None
     return _functions.pointwise(x, alpha, shift, weight, bias, dims)
+
+
+def _no_tensor(name: str, value: object) -> TypeError:
+    return TypeError(f"dyt: {name} is {type(value).__name__}, expected a tensor")
 
 
 def layer_norm(
@@ -101,6 +109,8 @@ def rms_norm(
     if offset != 0.0:
         if weight is None:
             raise TypeError("dyt: offset is added to weight, and weight is None")
+        if not isinstance(weight, Tensor):
+            raise _no_tensor("weight", weight)
         # In float32, so that a small weight is not lost beside the offset.
         weight = weight.float() + offset
     return _functions.norm(x, weight, None, dims, _EPSILON if eps is None else eps, _ops.RMS_NORM)
@@ -109,7 +119,11 @@ def rms_norm(
 def _normalized(x: Tensor, normalized_shape: int | Sequence[int]) -> int:
     shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
     dims = len(shape)
-    if not dims or x.shape[-dims:] != shape:
+    try:
+        fits = dims and x.shape[-dims:] == shape
+    except AttributeError:
+        raise _no_tensor("x", x) from None
+    if not fits:
         raise RuntimeError(
             f"dyt: x has shape {list(x.shape)}, expected its last dimensions to be normalized_shape, {list(shape)}"
         )

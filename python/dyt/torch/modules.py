@@ -186,13 +186,13 @@ class LayerNorm(nn.LayerNorm):
         super().__init__(normalized_shape, eps, elementwise_affine, bias, device, dtype)
         self.unbiased = unbiased
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Tensor:
         own = self._parameters
         try:
             weight, bias = own["weight"], own["bias"]
         except KeyError:
             weight, bias = self.weight, self.bias
-        return F.layer_norm(x, self.normalized_shape, weight, bias, self.eps, unbiased=self.unbiased)
+        return F.layer_norm(input, self.normalized_shape, weight, bias, self.eps, unbiased=self.unbiased)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
         _rename(state_dict, prefix, self, {"gamma": "weight", "beta": "bias"})

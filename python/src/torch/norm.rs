@@ -79,12 +79,12 @@ impl Forward {
         let runner = Runner::at(self.data.place)?;
         let y = self.data.like()?;
         let at = ForwardAt {
-            x: self.data.x.address(),
-            gamma: address(self.weight.as_ref()),
-            beta: address(self.bias.as_ref()),
-            y: y.address(),
-            mean: address(mean),
-            rstd: address(rstd),
+            x: self.data.x.address("x")?,
+            gamma: address("weight", self.weight.as_ref())?,
+            beta: address("bias", self.bias.as_ref())?,
+            y: y.address("y")?,
+            mean: address("mean", mean)?,
+            rstd: address("rstd", rstd)?,
             ..ForwardAt::default()
         };
         // SAFETY: the shapes were compared with x's, and torch's allocator keeps the memory for the stream.
@@ -117,19 +117,19 @@ fn backward_kernel(stack: &Stack) -> Result<[Tensor; 3], Failure> {
     let mean = if op.has_mean() { Some(data.as_statistics("mean", mean)?) } else { None };
     let rstd = data.as_statistics("rstd", rstd)?;
     let runner = Runner::at(data.place)?;
-    let single = || Tensor::contiguous(data.shape(), DType::F32, data.place);
+    let single = || Tensor::contiguous(data.shape()?, DType::F32, data.place);
     let dx = mask.gradient(0, &data, || data.like())?;
     let dweight = mask.gradient(1, &data, single)?;
     let dbias = mask.gradient(2, &data, single)?;
     let at = BackwardAt {
-        dy: dy.address(),
-        x: data.x.address(),
-        gamma: address(weight.as_ref()),
-        mean: address(mean.as_ref()),
-        rstd: rstd.address(),
-        dx: mask.address(0, &dx),
-        dgamma: mask.address(1, &dweight),
-        dbeta: mask.address(2, &dbias),
+        dy: dy.address("dy")?,
+        x: data.x.address("x")?,
+        gamma: address("weight", weight.as_ref())?,
+        mean: address("mean", mean.as_ref())?,
+        rstd: rstd.address("rstd")?,
+        dx: mask.address(0, &dx)?,
+        dgamma: mask.address(1, &dweight)?,
+        dbeta: mask.address(2, &dbias)?,
         ..BackwardAt::default()
     };
     // SAFETY: as in `Forward::run`.

@@ -22,24 +22,24 @@ impl Data {
     pub(super) fn new(x: Tensor, dims: i64) -> Result<Self, Failure> {
         let channels = Channels::from_dims(dims);
         let dtype = known("x", &x)?;
-        if channels.of(x.sizes()).is_none() {
+        let sizes = x.sizes()?;
+        if channels.of(sizes).is_none() {
             let expected = if let Channels::Last(count) = channels { count } else { 2 };
-            let sizes = x.sizes();
             return Err(format!("dyt: x has shape {sizes:?}, expected at least {expected} dimensions"));
         }
-        let (x, layout) = match dense(x.sizes(), x.strides(), channels) {
+        let (x, layout) = match dense(sizes, x.strides()?, channels) {
             Some(layout) => (x, layout),
-            None => {
-                let layout = contiguous(x.sizes(), channels);
-                (x.copy(&contiguous_strides(x.sizes()), dtype)?, layout)
-            }
+            None => (x.copy(&contiguous_strides(sizes), dtype)?, contiguous(sizes, channels)),
         };
-        Ok(Self { channels, dtype, place: x.place(), layout, x })
+        Ok(Self { channels, dtype, place: x.place()?, layout, x })
     }
 
     /// The sizes along which the parameters run.
-    pub(super) fn shape(&self) -> &[i64] {
-        self.channels.of(self.x.sizes()).unwrap_or(&[])
+    ///
+    /// # Errors
+    /// Torch does not tell.
+    pub(super) fn shape(&self) -> Result<&[i64], Failure> {
+        Ok(self.channels.of(self.x.sizes()?).unwrap_or(&[]))
     }
 
     /// The problem. eps is none of the pointwise ops'.
@@ -68,14 +68,15 @@ impl Data {
     /// # Errors
     /// Torch has no memory.
     pub(super) fn like(&self) -> Result<Tensor, Failure> {
-        Tensor::empty(self.x.sizes(), self.x.strides(), self.dtype, self.place)
+        Tensor::empty(self.x.sizes()?, self.x.strides()?, self.dtype, self.place)
     }
 
     /// The sizes and strides of a statistic: one value for each row, which lie in the order of the rows.
-    fn statistics_shape(&self) -> (&[i64], Vec<i64>) {
-        let rows = self.x.sizes().len().saturating_sub(self.shape().len());
+    fn statistics_shape(&self) -> Result<(&[i64], Vec<i64>), Failure> {
+        let (sizes, strides) = (self.x.sizes()?, self.x.strides()?);
+        let rows = sizes.len().saturating_sub(self.shape()?.len());
         let cols = self.layout.cols.max(1) as i64;
-        (&self.x.sizes()[..rows], self.x.strides()[..rows].iter().map(|stride| stride / cols).collect())
+        Ok((&sizes[..rows], strides[..rows].iter().map(|stride| stride / cols).collect()))
     }
 
     /// A new mean or rstd.
@@ -83,7 +84,7 @@ impl Data {
     /// # Errors
     /// Torch has no memory.
     pub(super) fn statistics(&self) -> Result<Tensor, Failure> {
-        let (sizes, strides) = self.statistics_shape();
+        let (sizes, strides) = self.statistics_shape()?;
         Tensor::empty(sizes, &strides, DType::F32, self.place)
     }
 
@@ -93,11 +94,12 @@ impl Data {
     /// It is not one of x.
     pub(super) fn as_statistics(&self, name: &str, tensor: Tensor) -> Result<Tensor, Failure> {
         self.here(name, &tensor)?;
-        let (sizes, strides) = self.statistics_shape();
-        if tensor.sizes() != sizes {
-            return Err(format!("dyt: {name} has shape {:?}, expected {sizes:?}", tensor.sizes()));
+        let (sizes, strides) = self.statistics_shape()?;
+        let actual = tensor.sizes()?;
+        if actual != sizes {
+            return Err(format!("dyt: {name} has shape {actual:?}, expected {sizes:?}"));
         }
-        let ready = tensor.dtype() == Some(DType::F32) && same(sizes, tensor.strides(), &strides);
+        let ready = tensor.dtype()? == Ok(DType::F32) && same(sizes, tensor.strides()?, &strides);
         if ready { Ok(tensor) } else { tensor.copy(&strides, DType::F32) }
     }
 
@@ -107,15 +109,15 @@ impl Data {
     /// Another shape, dtype or device than x has.
     pub(super) fn beside(&self, name: &str, tensor: Tensor) -> Result<Tensor, Failure> {
         self.here(name, &tensor)?;
-        if tensor.sizes() != self.x.sizes() {
-            let (actual, expected) = (tensor.sizes(), self.x.sizes());
+        let (actual, expected, strides) = (tensor.sizes()?, self.x.sizes()?, self.x.strides()?);
+        if actual != expected {
             return Err(format!("dyt: {name} has shape {actual:?}, expected {expected:?}"));
         }
         let dtype = known(name, &tensor)?;
-        if dtype == self.dtype && same(tensor.sizes(), tensor.strides(), self.x.strides()) {
+        if dtype == self.dtype && same(actual, tensor.strides()?, strides) {
             return Ok(tensor);
         }
-        tensor.copy(self.x.strides(), self.dtype)
+        tensor.copy(strides, self.dtype)
     }
 
     /// alpha or shift: one value in f32.
@@ -124,13 +126,13 @@ impl Data {
     /// More than one value, a dtype that the kernels do not know, or another device than x's.
     pub(super) fn scalar(&self, name: &str, tensor: Tensor) -> Result<Tensor, Failure> {
         self.here(name, &tensor)?;
-        if tensor.elements() != 1 {
-            return Err(format!("dyt: {name} has shape {:?}, expected one value", tensor.sizes()));
+        if tensor.elements()? != 1 {
+            return Err(format!("dyt: {name} has shape {:?}, expected one value", tensor.sizes()?));
         }
         if known(name, &tensor)? == DType::F32 {
             Ok(tensor)
         } else {
-            tensor.copy(tensor.strides(), DType::F32)
+            tensor.copy(tensor.strides()?, DType::F32)
         }
     }
 
@@ -140,8 +142,8 @@ impl Data {
     /// Another shape than [`Self::shape`], a dtype that the kernels do not know, or another device than x's.
     fn parameter(&self, name: &str, tensor: &Tensor) -> Result<DType, Failure> {
         self.here(name, tensor)?;
-        if tensor.sizes() != self.shape() {
-            let (actual, expected) = (tensor.sizes(), self.shape());
+        let (actual, expected) = (tensor.sizes()?, self.shape()?);
+        if actual != expected {
             return Err(format!("dyt: {name} has shape {actual:?}, expected {expected:?}"));
         }
         known(name, tensor)
@@ -164,8 +166,9 @@ impl Data {
         let all = |dtype| [&weight, &bias].into_iter().flatten().all(|&(own, _)| own == dtype);
         let dtype = if all(self.dtype) { self.dtype } else { DType::F32 };
         let bring = |(own, tensor): (DType, Tensor)| {
-            let strides = contiguous_strides(tensor.sizes());
-            let ready = own == dtype && same(tensor.sizes(), tensor.strides(), &strides);
+            let sizes = tensor.sizes()?;
+            let strides = contiguous_strides(sizes);
+            let ready = own == dtype && same(sizes, tensor.strides()?, &strides);
             if ready { Ok(tensor) } else { tensor.copy(&strides, dtype) }
         };
         Ok((dtype, weight.map(bring).transpose()?, bias.map(bring).transpose()?))
@@ -173,17 +176,16 @@ impl Data {
 
     /// Fails unless the tensor lies on x's device.
     fn here(&self, name: &str, tensor: &Tensor) -> Result<(), Failure> {
-        if tensor.place() == self.place {
-            Ok(())
-        } else {
-            Err(format!("dyt: {name} lies on another device than x"))
+        match tensor.place() {
+            Ok(place) if place == self.place => Ok(()),
+            Ok(_) => Err(format!("dyt: {name} lies on another device than x")),
+            // torch hands over None as a tensor that is not defined.
+            Err(_) => Err(format!("dyt: {name} is no tensor")),
         }
     }
 }
 
 /// The dtype of an argument.
 fn known(name: &str, tensor: &Tensor) -> Result<DType, Failure> {
-    tensor.dtype().ok_or_else(|| {
-        format!("dyt: {name} is {}, expected float32, float16 or bfloat16", tensor.dtype_name())
-    })
+    tensor.dtype()?.map_err(|other| format!("dyt: {name} is {other}, expected float32, float16 or bfloat16"))
 }

@@ -48,8 +48,11 @@ const fn op(shift: Option<&Tensor>) -> Op {
 }
 
 /// The address of a tensor, or 0 for none.
-pub(super) fn address(tensor: Option<&Tensor>) -> usize {
-    tensor.map_or(0, Tensor::address)
+///
+/// # Errors
+/// As [`Tensor::address`].
+pub(super) fn address(name: &str, tensor: Option<&Tensor>) -> Result<usize, Failure> {
+    tensor.map_or(Ok(0), |tensor| tensor.address(name))
 }
 
 fn forward_kernel(stack: &Stack) -> Result<[Tensor; 1], Failure> {
@@ -63,12 +66,12 @@ fn forward_kernel(stack: &Stack) -> Result<[Tensor; 1], Failure> {
     let runner = Runner::at(data.place)?;
     let y = data.like()?;
     let at = ForwardAt {
-        x: data.x.address(),
-        alpha: alpha.address(),
-        shift: address(shift.as_ref()),
-        gamma: address(weight.as_ref()),
-        beta: address(bias.as_ref()),
-        y: y.address(),
+        x: data.x.address("x")?,
+        alpha: alpha.address("alpha")?,
+        shift: address("shift", shift.as_ref())?,
+        gamma: address("weight", weight.as_ref())?,
+        beta: address("bias", bias.as_ref())?,
+        y: y.address("y")?,
         ..ForwardAt::default()
     };
     // SAFETY: the shapes were compared with x's, and torch's allocator keeps the memory for the stream.
@@ -97,8 +100,11 @@ impl Mask {
         self.0 >> bit & 1 != 0
     }
     /// The address of the gradient of that bit, or 0.
-    pub(super) fn address(self, bit: u32, gradient: &Tensor) -> usize {
-        if self.has(bit) { gradient.address() } else { 0 }
+    ///
+    /// # Errors
+    /// As [`Tensor::address`].
+    pub(super) fn address(self, bit: u32, gradient: &Tensor) -> Result<usize, Failure> {
+        if self.has(bit) { gradient.address("a gradient") } else { Ok(0) }
     }
 }
 
@@ -147,20 +153,20 @@ fn gradients(
     let single =
         |bit, sizes: &[i64]| mask.gradient(bit, &data, || Tensor::contiguous(sizes, DType::F32, data.place));
     let dx = mask.gradient(0, &data, || data.like())?;
-    let dalpha = single(1, alpha.sizes())?;
-    let (dweight, dbias) = (single(2, data.shape())?, single(3, data.shape())?);
-    let dshift = shift.as_ref().map(|shift| single(4, shift.sizes())).transpose()?;
+    let dalpha = single(1, alpha.sizes()?)?;
+    let (dweight, dbias) = (single(2, data.shape()?)?, single(3, data.shape()?)?);
+    let dshift = shift.as_ref().map(|shift| single(4, shift.sizes()?)).transpose()?;
     let at = BackwardAt {
-        dy: dy.address(),
-        x: data.x.address(),
-        alpha: alpha.address(),
-        shift: address(shift.as_ref()),
-        gamma: address(weight.as_ref()),
-        dx: mask.address(0, &dx),
-        dalpha: mask.address(1, &dalpha),
-        dgamma: mask.address(2, &dweight),
-        dbeta: mask.address(3, &dbias),
-        dshift: dshift.as_ref().map_or(0, |dshift| mask.address(4, dshift)),
+        dy: dy.address("dy")?,
+        x: data.x.address("x")?,
+        alpha: alpha.address("alpha")?,
+        shift: address("shift", shift.as_ref())?,
+        gamma: address("weight", weight.as_ref())?,
+        dx: mask.address(0, &dx)?,
+        dalpha: mask.address(1, &dalpha)?,
+        dgamma: mask.address(2, &dweight)?,
+        dbeta: mask.address(3, &dbias)?,
+        dshift: dshift.as_ref().map_or(Ok(0), |dshift| mask.address(4, dshift))?,
         ..BackwardAt::default()
     };
     // SAFETY: as in `forward_kernel`.

@@ -9,7 +9,7 @@ use super::tensor::{Failure, Place, Tensor};
 use crate::call::{BackwardAt, ForwardAt, Memory};
 use crate::devices::limit_or;
 
-/// Problems with fewer elements stay on the calling thread.
+/// Problems with fewer elements stay on the calling thread, as [`Device`] promises: how many threads torch takes is not asked.
 const SEVERAL_THREADS: usize = 131_072;
 
 /// What runs the calls of one kernel.
@@ -22,7 +22,7 @@ pub(super) enum Runner {
     Cuda(cuda::OnStream),
 }
 
-/// torch's own device of the library: its limit of threads is torch's number, and no other door's.
+/// torch's own device of the library: its limit of threads is torch's number, and no other submodule's.
 fn cpu() -> Result<&'static Device, Failure> {
     static CPU: OnceLock<Result<Device, Error>> = OnceLock::new();
     CPU.get_or_init(|| Device::open("cpu")).as_ref().map_err(failure)
@@ -103,7 +103,7 @@ impl Runner {
         let words = bytes.div_ceil(size_of::<f32>());
         let workspace =
             if words == 0 { None } else { Some(Tensor::contiguous(&[words as i64], DType::F32, place)?) };
-        let address = workspace.as_ref().map_or(0, Tensor::address);
+        let address = workspace.as_ref().map_or(Ok(0), |workspace| workspace.address("the workspace"))?;
         // SAFETY: it holds as many words; torch's allocator hands it out again on the same stream alone.
         let space = unsafe { self.memory().view_mut(address, words, DType::F32) };
         // SAFETY: promised by the caller.

@@ -2,7 +2,7 @@
 //!
 //! Neither torch nor a header of it is needed to build this, and one binary serves every torch from 2.9 on.
 
-use core::ffi::{c_char, c_int, c_void};
+use core::ffi::{CStr, c_char, c_int, c_void};
 use std::sync::OnceLock;
 
 use libloading::Error;
@@ -28,7 +28,8 @@ macro_rules! shims {
             #[cfg_attr(not(feature = "cuda"), expect(dead_code, reason = "a build without CUDA"))]
             pub(super) cuda: Option<CudaShims>,
             free_optional: FreeOptional,
-            num_threads: unsafe extern "C-unwind" fn() -> c_int,
+            threads: Threads,
+            words: Option<unsafe extern "C-unwind" fn() -> *const c_char>,
             pub(super) dtypes: [i32; 3],
             pub(super) cpu: i32,
             #[cfg_attr(not(feature = "cuda"), expect(dead_code, reason = "a build without CUDA"))]
@@ -45,7 +46,8 @@ macro_rules! shims {
                         throw: *cxx.get(b"_ZSt21__throw_runtime_errorPKc\0")?,
                         cuda: cuda.map(|cuda| CudaShims::load(cuda)).transpose()?,
                         free_optional: FreeOptional::load(torch, cxx)?,
-                        num_threads: *torch.get(b"_ZN2at15get_num_threadsEv\0")?,
+                        threads: Threads::load(torch),
+                        words: torch.get(b"torch_exception_get_what_without_backtrace\0").ok().map(|symbol| *symbol),
                         dtypes: [
                             number(torch, b"aoti_torch_dtype_float32\0")?,
                             number(torch, b"aoti_torch_dtype_float16\0")?,
@@ -119,6 +121,46 @@ impl FreeOptional {
     }
 }
 
+/// What tells how many threads torch takes.
+#[derive(Clone, Copy, Debug)]
+enum Threads {
+    /// The stable function, which some later torch has.
+    Stable(unsafe extern "C-unwind" fn(*mut u32) -> i32),
+    /// The function of C++, by its mangled name.
+    Mangled(unsafe extern "C-unwind" fn() -> c_int),
+    /// Nothing: all processors are taken.
+    Unknown,
+}
+
+impl Threads {
+    /// # Safety
+    /// The library is torch.
+    unsafe fn load(torch: &Library) -> Self {
+        // SAFETY: the types are those of torch's stable/c/shim.h and of ATen/Parallel.h.
+        unsafe {
+            if let Ok(symbol) = torch.get(b"torch_get_num_threads\0") {
+                Self::Stable(*symbol)
+            } else if let Ok(symbol) = torch.get(b"_ZN2at15get_num_threadsEv\0") {
+                Self::Mangled(*symbol)
+            } else {
+                Self::Unknown
+            }
+        }
+    }
+
+    /// 0 where torch does not tell.
+    fn number(self) -> usize {
+        let mut number = 0;
+        match self {
+            // SAFETY: it writes one number, and is safe from any thread.
+            Self::Stable(get) if unsafe { get(&raw mut number) } == 0 => number as usize,
+            // SAFETY: it takes nothing, and is safe from any thread.
+            Self::Mangled(get) => usize::try_from(unsafe { get() }).unwrap_or(1),
+            Self::Stable(_) | Self::Unknown => 0,
+        }
+    }
+}
+
 /// The number that a function without arguments returns.
 ///
 /// # Safety
@@ -151,11 +193,21 @@ impl Shims {
         Some(value)
     }
 
-    /// The threads that torch takes for one op.
+    /// A failure of torch's on this thread, just now, with its own words where this torch hands them over.
+    pub(super) fn failure(&self, ours: String) -> String {
+        // SAFETY: it takes nothing.
+        let words = self.words.map_or(core::ptr::null(), |get| unsafe { get() });
+        if words.is_null() {
+            return ours;
+        }
+        // SAFETY: the string lives until torch fails again on this thread.
+        let words = unsafe { CStr::from_ptr(words) }.to_string_lossy();
+        if words.is_empty() { ours } else { format!("{ours}: {words}") }
+    }
+
+    /// The threads that torch takes for one op; 0 where it does not tell.
     pub(super) fn threads(&self) -> usize {
-        // SAFETY: it takes nothing, and is safe from any thread.
-        let threads = unsafe { (self.num_threads)() };
-        usize::try_from(threads).unwrap_or(1)
+        self.threads.number()
     }
 }
 

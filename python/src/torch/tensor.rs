@@ -40,71 +40,76 @@ impl Tensor {
     }
 
     /// What a getter of torch's writes.
-    fn get<T: Copy>(&self, getter: unsafe extern "C-unwind" fn(Handle, *mut T) -> i32, initial: T) -> T {
+    ///
+    /// # Errors
+    /// Torch does not tell.
+    fn get<T: Copy>(
+        &self,
+        getter: unsafe extern "C-unwind" fn(Handle, *mut T) -> i32,
+        initial: T,
+    ) -> Result<T, Failure> {
         let mut value = initial;
         // SAFETY: the handle lives, and the getter writes one value.
-        unsafe { getter(self.0, &raw mut value) };
-        value
+        if unsafe { getter(self.0, &raw mut value) } == 0 {
+            Ok(value)
+        } else {
+            Err("dyt: torch does not tell how a tensor lies in memory".to_owned())
+        }
     }
 
-    /// Bytes are read and written there.
-    pub(super) fn address(&self) -> usize {
-        let pointer: *mut c_void = self.get(shims().aoti_torch_get_data_ptr, core::ptr::null_mut());
-        pointer.expose_provenance()
+    /// Bytes are read and written there; 0 only where there are no elements.
+    ///
+    /// # Errors
+    /// There are elements and no memory for them, as after `tensor.untyped_storage().resize_(0)`.
+    pub(super) fn address(&self, name: &str) -> Result<usize, Failure> {
+        let pointer: Result<*mut c_void, _> =
+            self.get(shims().aoti_torch_get_data_ptr, core::ptr::null_mut());
+        match pointer {
+            Ok(pointer) if !pointer.is_null() => Ok(pointer.expose_provenance()),
+            _ if self.elements()? == 0 => Ok(0),
+            _ => Err(format!("dyt: {name} has shape {:?}, and no memory is allocated for it", self.sizes()?)),
+        }
     }
 
-    fn list(&self, getter: unsafe extern "C-unwind" fn(Handle, *mut *mut i64) -> i32) -> &[i64] {
-        let length = self.get(shims().aoti_torch_get_dim, 0);
-        let pointer = self.get(getter, core::ptr::null_mut());
+    fn list(
+        &self,
+        getter: unsafe extern "C-unwind" fn(Handle, *mut *mut i64) -> i32,
+    ) -> Result<&[i64], Failure> {
+        let length = self.get(shims().aoti_torch_get_dim, 0)?;
+        let pointer = self.get(getter, core::ptr::null_mut())?;
         if length <= 0 || pointer.is_null() {
-            return &[];
+            return Ok(&[]);
         }
         // SAFETY: torch keeps as many values there as the tensor has dimensions, for as long as it lives.
-        unsafe { core::slice::from_raw_parts(pointer, length as usize) }
+        Ok(unsafe { core::slice::from_raw_parts(pointer, length as usize) })
     }
 
-    pub(super) fn sizes(&self) -> &[i64] {
+    pub(super) fn sizes(&self) -> Result<&[i64], Failure> {
         self.list(shims().aoti_torch_get_sizes)
     }
 
     /// In elements.
-    pub(super) fn strides(&self) -> &[i64] {
+    pub(super) fn strides(&self) -> Result<&[i64], Failure> {
         self.list(shims().aoti_torch_get_strides)
     }
 
-    pub(super) fn elements(&self) -> i64 {
-        self.sizes().iter().product()
+    pub(super) fn elements(&self) -> Result<i64, Failure> {
+        Ok(self.sizes()?.iter().product())
     }
 
-    pub(super) fn place(&self) -> Place {
+    pub(super) fn place(&self) -> Result<Place, Failure> {
         let Shims { aoti_torch_get_device_type, aoti_torch_get_device_index, .. } = shims();
-        Place {
-            kind: self.get(*aoti_torch_get_device_type, 0),
-            index: self.get(*aoti_torch_get_device_index, 0),
-        }
+        Ok(Place {
+            kind: self.get(*aoti_torch_get_device_type, 0)?,
+            index: self.get(*aoti_torch_get_device_index, 0)?,
+        })
     }
 
-    /// The dtype, if the kernels know it.
-    pub(super) fn dtype(&self) -> Option<DType> {
-        let code = self.get(shims().aoti_torch_get_dtype, -1);
-        let at = shims().dtypes.iter().position(|&dtype| dtype == code)?;
-        Some([DType::F32, DType::F16, DType::Bf16][at])
-    }
-
-    /// What people call the dtype, where it is one of the usual ones that the kernels do not know.
-    pub(super) fn dtype_name(&self) -> &'static str {
-        // The numbers of c10::ScalarType, which do not change.
-        match self.get(shims().aoti_torch_get_dtype, -1) {
-            0 => "uint8",
-            1 => "int8",
-            2 => "int16",
-            3 => "int32",
-            4 => "int64",
-            7 => "float64",
-            8..=10 => "complex",
-            11 => "bool",
-            _ => "of another dtype",
-        }
+    /// The dtype, or what people call it where the kernels do not know it.
+    pub(super) fn dtype(&self) -> Result<Result<DType, &'static str>, Failure> {
+        let code = self.get(shims().aoti_torch_get_dtype, -1)?;
+        let known = shims().dtypes.iter().position(|&dtype| dtype == code);
+        Ok(known.map(|at| [DType::F32, DType::F16, DType::Bf16][at]).ok_or_else(|| dtype_name(code)))
     }
 
     /// A new tensor by torch's allocator, with whatever its memory holds.
@@ -132,7 +137,8 @@ impl Tensor {
             )
         };
         if status != 0 || handle.is_null() {
-            return Err(format!("dyt: torch has no memory for a tensor of shape {sizes:?}"));
+            let ours = format!("dyt: torch has no memory for a tensor of shape {sizes:?}");
+            return Err(shims().failure(ours));
         }
         Ok(Self(handle))
     }
@@ -154,12 +160,28 @@ impl Tensor {
     /// # Errors
     /// Torch has no memory, or does not copy.
     pub(super) fn copy(&self, strides: &[i64], dtype: DType) -> Result<Self, Failure> {
-        let copy = Self::empty(self.sizes(), strides, dtype, self.place())?;
+        let copy = Self::empty(self.sizes()?, strides, dtype, self.place()?)?;
         // SAFETY: both handles live. On a GPU the copy is enqueued on the current stream.
         if unsafe { (shims().aoti_torch_copy_)(copy.0, self.0, 1) } != 0 {
-            return Err(format!("dyt: torch does not copy a tensor of shape {:?}", self.sizes()));
+            let ours = format!("dyt: torch does not copy a tensor of shape {:?}", self.sizes()?);
+            return Err(shims().failure(ours));
         }
         Ok(copy)
+    }
+}
+
+/// The usual ones that the kernels do not know, by the numbers of c10::ScalarType, which do not change.
+const fn dtype_name(code: i32) -> &'static str {
+    match code {
+        0 => "uint8",
+        1 => "int8",
+        2 => "int16",
+        3 => "int32",
+        4 => "int64",
+        7 => "float64",
+        8..=10 => "complex",
+        11 => "bool",
+        _ => "of another dtype",
     }
 }
 

@@ -85,7 +85,7 @@ impl<'a> Arrays<'a> {
         }
         // SAFETY: XLA keeps the buffers of a call until it ends.
         let buffer = unsafe { &**buffer };
-        check_size("a buffer", buffer.struct_size, size_of::<abi::Buffer>())?;
+        check_least("a buffer", buffer.struct_size, size_of::<abi::Buffer>())?;
         let rank = usize::try_from(buffer.rank).unwrap_or(0);
         let dtype = match buffer.dtype {
             abi::TYPE_F32 => Some(DType::F32),
@@ -185,9 +185,7 @@ impl<'a> Call<'a> {
     /// # Safety
     /// XLA made the frame, for a call that lasts.
     pub(super) unsafe fn of(frame: &'a abi::CallFrame) -> Result<Self, Failure> {
-        // What comes behind the fields that are declared here may grow.
-        let ours = size_of::<abi::CallFrame>();
-        check_size("the call frame", frame.struct_size.min(ours), ours)?;
+        check_least("the call frame", frame.struct_size, size_of::<abi::CallFrame>())?;
         // SAFETY: the caller's promise.
         unsafe {
             Ok(Self {
@@ -197,6 +195,11 @@ impl<'a> Call<'a> {
             })
         }
     }
+}
+
+/// What is reached by pointer may grow behind the fields that are declared here.
+fn check_least(what: &str, size: usize, ours: usize) -> Result<(), Failure> {
+    check_size(what, size.min(ours), ours)
 }
 
 /// Structs within others may not even grow.

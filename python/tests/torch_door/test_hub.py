@@ -1,6 +1,8 @@
 """The layout of Hugging Face kernels: a layer of a local repository takes the place of a model's forward."""
 
 import pathlib
+import platform
+import re
 import subprocess
 import sys
 import zipfile
@@ -20,7 +22,7 @@ HUB = pathlib.Path(__file__).parents[2] / "hub.py"
 def repository(tmp_path_factory):
     """The package as it is installed, as a wheel, laid out."""
     folder = tmp_path_factory.mktemp("hub")
-    wheel = folder / f"dyt-{dyt.__version__}-cp310-abi3-any.whl"
+    wheel = folder / f"dyt-{dyt.__version__}-cp310-abi3-manylinux_2_17_{platform.machine()}.whl"
     package = pathlib.Path(dyt.__file__).parent
     with zipfile.ZipFile(wheel, "w") as archive:
         for file in package.rglob("*"):
@@ -64,12 +66,37 @@ def test_kernelize(repository):
     mode = kernels.Mode.TRAINING | kernels.Mode.TORCH_COMPILE
     with kernels.use_kernel_mapping({"DynamicTanh": layer("DynamicTanh"), "RMSNorm": layer("RMSNorm")}):
         model = kernels.kernelize(model, mode=mode, device="cpu", use_fallback=False)
-    assert all(part.forward.__func__.__module__ == "_dyt_universal_0_1_0.layers" for part in model[1:])
+    wanted = re.compile(rf"_dyt_(cpu|cu120|cu130)_{dyt.__version__.replace('.', '_')}\.layers")
+    assert all(wanted.fullmatch(part.forward.__func__.__module__) for part in model[1:])
     torch.testing.assert_close(model(x), expected)
     model(x).sum().backward()
     assert all(parameter.grad is not None for parameter in model.parameters())
     # The kernel is a copy of its own beside the installed package.
     torch.testing.assert_close(dyt.torch.rms_norm(x, 8), nn.functional.rms_norm(x, (8,)))
+
+
+@pytest.mark.parametrize("backend, version", [("CPU", None), *(("CUDA", v) for v in ("12.6", "12.9", "13.0", "13.2"))])
+@pytest.mark.parametrize("torch_version", ["2.9", "2.15"])
+def test_every_backend_finds_its_variant(repository, torch_version, backend, version):
+    """What `kernels` chooses among the folders; a machine without the library's instructions gets none."""
+    from kernels import backends, variants
+    from packaging.version import Version
+
+    own = backends.CPU() if version is None else backends.CUDA(version=Version(version))
+    found = variants.get_variants_local(repository / "build")
+    accepted = lambda machine: {
+        decision.variant.variant_str
+        for decision in variants._check_variants(found, own, machine, "linux", Version(torch_version), True, None)
+        if isinstance(decision, variants.VariantAccepted)
+    }
+    name = "cpu" if version is None else f"cu{version.split('.')[0]}0"
+    assert accepted(platform.machine()) == {f"torch-stable-abi29-{name}-{platform.machine()}-linux"}
+    assert accepted("riscv64") == set()
+
+
+def test_another_wheel_is_refused(tmp_path):
+    done = subprocess.run([sys.executable, HUB, "dyt-0.1.0-cp310-abi3-win_amd64.whl", tmp_path], capture_output=True)
+    assert done.returncode != 0 and b"is no wheel for Linux" in done.stderr and not any(tmp_path.iterdir())
 
 
 def test_layers_have_a_forward_alone():

@@ -221,6 +221,86 @@ def test_use_fused_norms_leaves_what_it_does_not_know():
     assert [type(part) for part in D.use_fused_norms(old)] == kinds
 
 
+class NamelessRMSNorm(nn.Module):
+    """One whose eps is where nobody looks for it."""
+
+    def __init__(self, width, eps=1e-5):
+        super().__init__()
+        self.weight, self.small = nn.Parameter(torch.ones(width)), eps
+
+    def forward(self, x):
+        return self.weight * x * torch.rsqrt(x.square().mean(-1, keepdim=True) + self.small)
+
+
+class ScaledRMSNorm(LlamaRMSNorm):
+    """One whose eps is another than its attribute says."""
+
+    def forward(self, x):
+        return self.weight * x * torch.rsqrt(x.square().mean(-1, keepdim=True) + 10 * self.variance_epsilon)
+
+
+class SingleRMSNorm(LlamaRMSNorm):
+    """One whose result has another dtype than x."""
+
+    def forward(self, x):
+        return super().forward(x.float())
+
+
+class TallRMSNorm(LlamaRMSNorm):
+    """One of images: rows are not what it takes."""
+
+    def forward(self, x):
+        return super().forward(x)[None]
+
+
+@pytest.mark.parametrize("norm", [NamelessRMSNorm, ScaledRMSNorm, SingleRMSNorm, TallRMSNorm])
+def test_use_fused_norms_leaves_what_gives_other_results(norm):
+    old = nn.Sequential(norm(16).bfloat16() if norm is SingleRMSNorm else norm(16))
+    assert type(D.use_fused_norms(old)[0]) is norm
+
+
+def test_use_fused_norms_leaves_the_generator():
+    state = torch.get_rng_state()
+    D.use_fused_norms(model(LlamaRMSNorm))
+    made = torch.get_rng_state()
+    torch.set_rng_state(state)
+    model(LlamaRMSNorm)
+    assert torch.equal(torch.get_rng_state(), made)
+
+
+@pytest.mark.parametrize("exchange", [D.use_fused_norms, D.convert_ln_to_dyt, D.convert_rms_to_dyt])
+@pytest.mark.parametrize("norm", [nn.LayerNorm, nn.RMSNorm, LlamaRMSNorm])
+def test_hooks_stay(norm, exchange):
+    old, seen = norm(16), []
+    if exchange is not D.use_fused_norms and (norm is nn.LayerNorm) != (exchange is D.convert_ln_to_dyt):
+        pytest.skip("another kind of norm")
+    old.register_forward_pre_hook(lambda module, arguments: seen.append("before"))
+    handle = old.register_forward_hook(lambda module, arguments, y: seen.append("after"))
+    old.register_full_backward_hook(lambda module, dx, dy: seen.append("backward"))
+    new = exchange(old)
+    assert new is not old and seen == []
+    new(torch.randn(2, 16, requires_grad=True)).sum().backward()
+    assert seen == ["before", "after", "backward"]
+    handle.remove()
+    new(torch.randn(2, 16))
+    assert seen[3:] == ["before"]
+
+
+@pytest.mark.parametrize("exchange", [D.use_fused_norms, D.convert_ln_to_dyt])
+def test_a_module_with_a_forward_of_its_own_is_left(exchange):
+    """As accelerate makes them."""
+    old = nn.LayerNorm(16)
+    old.forward = lambda x: x
+    assert exchange(old) is old
+
+
+@pytest.mark.parametrize("norm", [nn.LayerNorm, nn.RMSNorm])
+def test_the_argument_has_torchs_name(norm):
+    old, x = norm(16), torch.randn(2, 16)
+    (name,) = inspect.signature(old.forward).parameters
+    torch.testing.assert_close(D.use_fused_norms(old)(**{name: x}), old(x))
+
+
 def test_a_norm_alone_and_a_shared_one():
     assert type(D.use_fused_norms(nn.LayerNorm(8))) is D.LayerNorm
     shared = nn.LayerNorm(8)
@@ -265,9 +345,38 @@ def test_llama_alpha(width, attention, other):
     assert (D.llama_alpha(width, "attention"), D.llama_alpha(width, "other")) == (attention, other)
 
 
-def test_compile_policy():
-    D.set_compile_policy("formula")
-    D.set_compile_policy("op")
+@pytest.mark.parametrize("policy", ["op", "formula"])
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_compile_policy(device, policy):
+    """What a trace has of the ops: the formula on a GPU alone, and there without the op."""
+    if device == "cuda" and not torch.cuda.is_available() and torch.__version__ < (2, 15):
+        pytest.skip("this torch asks for a GPU while it traces")
+    from torch._subclasses import FakeTensorMode
+
+    from dyt.torch._ops import NAMESPACE
+
+    graphs = []
+
+    def backend(graph, _):
+        graphs.append({str(node.target) for node in graph.graph.nodes})
+        return graph.forward
+
+    torch._dynamo.reset()
+    D.set_compile_policy(policy)
+    try:
+        # Without values a GPU is not needed.
+        with FakeTensorMode():
+            x, alpha, weight = (torch.empty(size, device=device) for size in ((3, 4), 1, 4))
+            y = torch.compile(D.dyt, backend=backend, fullgraph=True)(x, alpha, weight)
+    finally:
+        D.set_compile_policy("op")
+    assert y.shape == (3, 4) and y.device.type == device
+    (seen,) = graphs
+    formula = policy == "formula" and device == "cuda"
+    assert ("tanh" in seen, any(f"{NAMESPACE}.pointwise" in name for name in seen)) == (formula, not formula)
+
+
+def test_a_policy_that_is_not_there():
     with pytest.raises(ValueError, match="policy is 'other'"):
         D.set_compile_policy("other")
 

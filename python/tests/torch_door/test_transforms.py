@@ -180,6 +180,32 @@ def test_functional_call(draw):
     close(functional_call(module, {"weight": weight}, (x,)), torch.tanh(0.5 * x) * weight)
 
 
+WITHOUT_PRIVATE_NAMES = """
+import torch
+from torch.autograd import forward_ad
+
+active = torch._C._are_functorch_transforms_active
+del torch._C._are_functorch_transforms_active, forward_ad._current_level
+import dyt.torch as D
+torch._C._are_functorch_transforms_active = active  # torch itself needs it.
+
+x, alpha, weight = torch.randn(3, 4), torch.ones(1), torch.randn(4, requires_grad=True)
+for call in (lambda x, w: D.dyt(x, alpha, w), lambda x, w: D.rms_norm(x, 4, w)):
+    y = call(x, weight)
+    (expected,) = torch.autograd.grad(y.sum(), weight)
+    assert torch.equal(torch.func.grad(lambda w: call(x, w).sum())(weight), expected)
+    with torch.no_grad():
+        assert torch.equal(call(x, weight), y) and torch.equal(torch.vmap(lambda x: call(x, weight))(x), y)
+"""
+
+
+def test_private_names_of_torch_are_not_needed():
+    import subprocess
+    import sys
+
+    subprocess.run([sys.executable, "-c", WITHOUT_PRIVATE_NAMES], check=True)
+
+
 # --- what is refused ----------------------------------------------------------------------------------------------
 
 
@@ -270,8 +296,12 @@ def test_data_loader_workers_after_a_large_call():
     """A forked worker may use the kernels, though the threads of its parent's pool are not there."""
     x = torch.randn(400, 1024)
     module = D.DynamicTanh(1024)
+    own = torch.get_num_threads()
+    # With one thread there would be no pool.
+    torch.set_num_threads(2)
     with torch.no_grad():
         expected = module(x)
+    torch.set_num_threads(own)
 
     class Items(torch.utils.data.Dataset):
         def __len__(self):

@@ -19,7 +19,7 @@ fn large() -> Result<Vec<Problem>> {
             last(20_011, 7),
             last(300, 512),
             // Parts of a row that is alone go side by side; four rows go together.
-            last(5, 8230),
+            last(17, 8230),
             strided(257, 600, 641),
             first(2, 33, 2500),
             change(first(5, 40, 700), |p| p.row_stride(28_007)),

@@ -21,7 +21,7 @@ mod variants;
 use std::collections::BTreeMap;
 use std::error::Error;
 
-use dyt::{DType, Op};
+use dyt::{DType, Op, Std};
 use dyt_conformance::{
     Case, Prepared, Turns, Values, assert_all_pass, cases, check_required, coverage_line, devices_under_test,
     quick_cases, run_in_turns,
@@ -67,8 +67,12 @@ fn few_elements_may_be_anything() -> Result<(), Box<dyn Error>> {
     let largest = if std::env::var_os("DYT_TEST_QUICK").is_some() { 20_000 } else { usize::MAX };
     for case in cases().iter().filter(|case| case.problem.elements() <= largest) {
         let p = &case.problem;
-        // A few values far from 0 may lie so close together that the condition on |mean|·rstd fails.
-        let close = p.cols() < 16 && matches!(case.values, Values::LargeOffset | Values::Displaced);
+        // A few values may lie so close together that the condition on |mean|·rstd fails: those far from 0, and some of
+        // 70,001 pairs, where eps joins the deviation and not its square.
+        let close = match case.values {
+            Values::LargeOffset | Values::Displaced => p.cols() < 16,
+            _ => p.cols() == 2 && p.std() == Std::Unbiased,
+        };
         if close && p.op().has_mean() {
             continue;
         }

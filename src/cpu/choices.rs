@@ -53,12 +53,6 @@ pub(crate) const fn rows<R: Register, T: Stored>(work: Work) -> usize {
     }
 }
 
-/// Whether four parts of a row that is alone go side by side in a norm's forward: as many sums as those of four rows.
-#[inline(always)]
-pub(crate) const fn four_parts<R: Register>() -> bool {
-    R::ROWS >= 4
-}
-
 /// Whether four rows go side by side in the backward of DyT and Derf, and not two: f32 is 4 % faster, on AVX-512.
 #[inline(always)]
 pub(crate) const fn four_rows_backward<R: Register>() -> bool {

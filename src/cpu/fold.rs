@@ -7,7 +7,7 @@ use super::level::Isa;
 use super::param::{Param, Sources, Values, with_values};
 use super::plan;
 use super::rows::{At, Columns, load_part, store_part};
-use super::stage::Output;
+use super::stage::{Lines, Output};
 use super::stored::Stored;
 use super::sum::Compensated;
 use super::sums::Sums;
@@ -173,7 +173,7 @@ impl<T: Stored> Kernel for Fold<T> {
 
     #[inline(always)]
     unsafe fn run<R: Register>(self) {
-        let head = self.dx.map_or(0, |dx| dx.on_level::<R>(true).head::<R>());
+        let head = self.dx.map_or(0, |dx| dx.on_level::<R>(Lines::Headed).head::<R>());
         let cols = self.partials.cols;
         let begin = if self.block == 0 { 0 } else { head + self.block * BLOCK };
         let end = cols.min(head + (self.block + 1) * BLOCK);

@@ -66,6 +66,12 @@ impl Columns {
         Whole { c, slot: head.next_multiple_of(lanes), until: self.end - self.tail::<R>(), lanes }
     }
 
+    /// The whole vectors two by two, from the second on if the first one is `alone`.
+    #[inline(always)]
+    pub(crate) fn pairs<R: Register>(self, alone: bool) -> Pairs {
+        Pairs { whole: self.whole::<R>(), alone }
+    }
+
     /// Values of a tile for these columns: each vector takes as many as it has lanes.
     #[inline(always)]
     pub(crate) fn slots<R: Register>(self) -> usize {
@@ -117,6 +123,32 @@ impl Iterator for Whole {
         self.c += self.lanes;
         self.slot += self.lanes;
         Some(at)
+    }
+}
+
+/// Whole vectors that are worked on together.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Pair {
+    One(At),
+    Both([At; 2]),
+}
+
+/// The whole vectors of some columns, two by two.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pairs {
+    whole: Whole,
+    alone: bool,
+}
+
+impl Iterator for Pairs {
+    type Item = Pair;
+
+    #[inline(always)]
+    fn next(&mut self) -> Option<Pair> {
+        let first = self.whole.next()?;
+        let second = if self.alone { None } else { self.whole.next() };
+        self.alone = false;
+        Some(second.map_or(Pair::One(first), |second| Pair::Both([first, second])))
     }
 }
 
@@ -213,6 +245,12 @@ impl<T: Stored> Rows<T> {
     pub(crate) fn head(self, lanes: usize) -> usize {
         let size = size_of::<T>();
         if self.line_up() { (self.first.addr().wrapping_neg() % LINE) / size % lanes } else { 0 }
+    }
+
+    /// Whether the first whole vector of `columns` is the second half of a line.
+    #[inline(always)]
+    pub(crate) fn half_a_line<R: Register>(self, columns: Columns) -> bool {
+        !self.first.wrapping_add(columns.whole::<R>().c).addr().is_multiple_of(LINE)
     }
 
     #[inline(always)]

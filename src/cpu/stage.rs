@@ -17,6 +17,22 @@ const fn whole_lines<R: Register, T>() -> bool {
     R::STREAMS && (Lanes::<R>::LANES * size_of::<T>()).is_multiple_of(LINE)
 }
 
+/// Whether two vectors fill a line: a kernel then writes two neighbours of a row one behind the other.
+pub(crate) const fn half_lines<R: Register, T>() -> bool {
+    R::STREAMS && Lanes::<R>::LANES * size_of::<T>() * 2 == LINE
+}
+
+/// How the vectors of a kernel reach lines of the output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lines {
+    /// A head brings them to a boundary, and two halves of a line are written one behind the other.
+    Paired,
+    /// A head brings them to a boundary.
+    Headed,
+    /// They begin where the rows begin.
+    Plain,
+}
+
 /// Room for a block of columns of a few rows.
 #[derive(Debug)]
 #[repr(align(64))]
@@ -65,14 +81,15 @@ impl<T: Stored> Output<T> {
     }
 
     /// Where a kernel of this level writes: rows that line up go past the cache vector by vector, others by way of the stage.
-    /// Rows have no head if `heads` is false, and then need the stage if they do not begin at a line.
+    /// Without a head they need the stage too if they do not begin at a line.
     #[inline(always)]
-    pub(crate) fn on_level<R: Register>(self, heads: bool) -> Self {
+    pub(crate) fn on_level<R: Register>(self, lines: Lines) -> Self {
+        let fill = whole_lines::<R, T>() || lines == Lines::Paired && half_lines::<R, T>();
         match self {
             Self::Streamed(rows)
-                if whole_lines::<R, T>() && rows.line_up() && (heads || rows.is_at_line()) =>
+                if fill && rows.line_up() && (lines != Lines::Plain || rows.is_at_line()) =>
             {
-                // SAFETY: from the head on all vectors begin at a line.
+                // SAFETY: from the head on all vectors begin at a line, or at half of one.
                 Self::Rows(unsafe { rows.streamed() })
             }
             output => output,

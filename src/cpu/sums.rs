@@ -26,6 +26,12 @@ pub(crate) struct Sums {
 }
 
 impl Sums {
+    /// Whether dgamma and dbeta themselves are sums.
+    #[inline(always)]
+    pub(crate) const fn in_place(&self) -> bool {
+        self.values == self.cols
+    }
+
     /// Sum `k` of these columns.
     #[inline(always)]
     pub(crate) fn block<R: Register>(&self, k: usize, columns: Columns) -> Slots {

@@ -92,8 +92,18 @@ fn results(cpu: &Cpu, problem: &Problem, offset: usize) -> Vec<Vec<u8>> {
 #[test]
 fn streaming_changes_no_bit() -> Result<()> {
     // Rows of less than a line, of several stages, and those that norms stream side by side; rows pages apart, whole
-    // lines apart, and such that no two of them begin at the same place of a line.
-    let shapes = [(1, 1), (17, 19), (200, 256), (600, 600), (600, 2048), (2500, 2560), (4200, 4201)];
+    // lines apart, and such that no two of them begin at the same place of a line; sums in place; columns cut for threads.
+    let shapes = [
+        (1, 1),
+        (17, 19),
+        (200, 256),
+        (600, 600),
+        (600, 2048),
+        (1088, 1088),
+        (2500, 2560),
+        (4200, 4201),
+        (16_400, 16_448),
+    ];
     for cpu in Level::ALL.into_iter().filter_map(|level| Cpu::new(level).ok()) {
         let [streaming, plain] =
             [0, usize::MAX].map(|last_level_cache| Cpu { last_level_cache, ..cpu.clone() });
@@ -103,7 +113,7 @@ fn streaming_changes_no_bit() -> Result<()> {
             for dtype in [DType::F32, DType::F16, DType::Bf16] {
                 let problem = Problem::new(op, ROWS, cols).row_stride(stride).dtype(dtype);
                 let problem = problem.param_dtype(DType::F32).build()?;
-                for offset in [0, 1, 12] {
+                for offset in [0, 1, 4, 12] {
                     let expected = results(&plain, &problem, offset);
                     let got = results(&streaming, &problem, offset);
                     assert!(got == expected, "{:?} {problem:?}, {offset} behind a line's begin", cpu.level());

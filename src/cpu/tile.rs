@@ -3,7 +3,7 @@
 use core::mem::MaybeUninit;
 
 use super::lanes::{Lanes, MAX_LANES, Register};
-use super::rows::At;
+use super::rows::{At, load_part, store_part};
 
 /// Columns of a block: what a kernel prepares and sums up at once.
 pub(crate) const BLOCK: usize = 1024;
@@ -62,5 +62,19 @@ impl Slots {
     pub(crate) fn store<R: Register>(self, at: At, v: Lanes<R>) {
         // SAFETY: the promise of `new`.
         unsafe { v.store(self.0.wrapping_add(at.slot)) }
+    }
+
+    /// As [`Self::load`], of the columns `at` alone, fewer than a vector has lanes.
+    #[inline(always)]
+    pub(crate) fn load_part<R: Register>(self, at: At) -> Lanes<R> {
+        // SAFETY: the promise of `new`.
+        unsafe { load_part(self.0.wrapping_add(at.slot), at.n) }
+    }
+
+    /// As [`Self::store`], of the columns `at` alone, fewer than a vector has lanes.
+    #[inline(always)]
+    pub(crate) fn store_part<R: Register>(self, at: At, v: Lanes<R>) {
+        // SAFETY: the promise of `new`.
+        unsafe { store_part(self.0.wrapping_add(at.slot), at.n, v) }
     }
 }

@@ -10,7 +10,7 @@ use crate::cpu::lanes::{Arithmetic, Kernel, Lanes, Register, quiet};
 use crate::cpu::param::{Param, Sources, Values, with_form};
 use crate::cpu::plan::Range;
 use crate::cpu::rows::{At, Columns, Rows};
-use crate::cpu::stage::{Output, Stage};
+use crate::cpu::stage::{Lines, Output, Stage};
 use crate::cpu::stored::Stored;
 use crate::cpu::sum::Compensated;
 use crate::cpu::sums::Sums;
@@ -35,7 +35,7 @@ pub(super) struct Arguments<T> {
 /// # Safety
 /// `p` is null or has a value for the row.
 #[inline(always)]
-unsafe fn saved(p: *const f32, row: usize) -> Option<f32> {
+pub(super) unsafe fn saved(p: *const f32, row: usize) -> Option<f32> {
     // SAFETY: the caller's promise.
     if p.is_null() { None } else { Some(quiet(unsafe { *p.add(row) })) }
 }
@@ -50,10 +50,12 @@ pub(super) struct Parts {
     pub(super) a: f32,
     pub(super) b: f32,
     /// Whether f32 may not hold the squares of the row, or their products with h.
-    pub(super) strays: bool,
+    pub(super) stray: bool,
 }
 
 impl Parts {
+    const ZERO: Self = Self { m: 0.0, rstd: 0.0, shift: 0.0, a: 0.0, b: 0.0, stray: false };
+
     /// From the origin m and Σd, Σd², Σh and Σh·d with d = x − m.
     #[inline(always)]
     pub(super) fn new(norm: &Norm, m: f32, saved_rstd: Option<f32>, [d, dd, h, hd]: [f32; 4]) -> Self {
@@ -67,7 +69,7 @@ impl Parts {
             shift: -(c * rstd),
             a: rstd * norm.average(h),
             b,
-            strays: strays(own) > 0.0 || !b.is_finite(),
+            stray: strays(own) > 0.0 || !b.is_finite(),
         }
     }
 }
@@ -85,32 +87,16 @@ pub(super) struct Backward<T, const CENTER: bool> {
     pub(super) sums: Sums,
 }
 
-/// [`Parts`] of the rows of a group.
+/// The rows of a group: their origins, then what they are made of.
 #[derive(Clone, Copy, Debug)]
-struct Fit {
+struct Group {
     m: [f32; GROUP],
-    rstd: [f32; GROUP],
-    shift: [f32; GROUP],
-    a: [f32; GROUP],
-    b: [f32; GROUP],
+    parts: [Parts; GROUP],
     strays: [bool; GROUP],
 }
 
-impl Fit {
-    const ZERO: Self = Self {
-        m: [0.0; GROUP],
-        rstd: [0.0; GROUP],
-        shift: [0.0; GROUP],
-        a: [0.0; GROUP],
-        b: [0.0; GROUP],
-        strays: [false; GROUP],
-    };
-
-    #[inline(always)]
-    fn set(&mut self, r: usize, parts: Parts) {
-        (self.m[r], self.rstd[r], self.shift[r]) = (parts.m, parts.rstd, parts.shift);
-        (self.a[r], self.b[r], self.strays[r]) = (parts.a, parts.b, parts.strays);
-    }
+impl Group {
+    const ZERO: Self = Self { m: [0.0; GROUP], parts: [Parts::ZERO; GROUP], strays: [false; GROUP] };
 }
 
 impl<T: Stored, const CENTER: bool> Kernel for Backward<T, CENTER> {
@@ -119,7 +105,7 @@ impl<T: Stored, const CENTER: bool> Kernel for Backward<T, CENTER> {
     #[inline(always)]
     unsafe fn run<R: Register>(mut self) {
         let Self { arguments: Arguments { dx, gamma, cols, .. }, stream, rows, .. } = self;
-        let dx = dx.on_level::<R>(self.heads);
+        let dx = dx.on_level::<R>(if self.heads { Lines::Headed } else { Lines::Plain });
         self.sums.head = if self.heads { dx.head::<R>() } else { 0 };
         let sums = self.sums;
         let (mut stage, mut tiles) = (Stage::new(), Tiles::<2>::new());
@@ -134,12 +120,12 @@ impl<T: Stored, const CENTER: bool> Kernel for Backward<T, CENTER> {
         }
         // By the columns alone: rows that stray join the sums behind their group, and so their place follows from it.
         let group = if one_read { STAGE_ROWS } else { GROUP };
-        let (mut fit, mut begun) = (Fit::ZERO, false);
+        let (mut found, mut begun) = (Group::ZERO, false);
         for first in (rows.begin..rows.end).step_by(group) {
             let n = group.min(rows.end - first);
             let fresh = first == rows.begin;
             // SAFETY: the rows exist, and the parameters have a value a column.
-            unsafe { self.fit::<R>(first, n, read_tile, fresh || !one_read, &mut fit) };
+            unsafe { self.parts::<R>(first, n, read_tile, fresh || !one_read, &mut found) };
             let mut begin = 0;
             while begin < cols {
                 let head = if begin == 0 { sums.head } else { 0 };
@@ -163,9 +149,15 @@ impl<T: Stored, const CENTER: bool> Kernel for Backward<T, CENTER> {
                         zipped: self.sums.zipped,
                         ahead: group,
                     };
-                    for rows in Ordinary::new(&fit.strays[at..at + side]) {
-                        with_form!(params, stream, |values, PAST| write
-                            .rows::<R, _, PAST>(&fit, at, rows, columns, begins, values));
+                    for rows in Ordinary::new(&found.strays[at..at + side]) {
+                        with_form!(params, stream, |values, PAST| write.rows::<R, _, PAST>(
+                            &found.parts,
+                            at,
+                            rows,
+                            columns,
+                            begins,
+                            values
+                        ));
                         begins = false;
                         for r in rows.begin..rows.end {
                             dx.finish::<R>(first + at + r, r, columns, target);
@@ -174,8 +166,8 @@ impl<T: Stored, const CENTER: bool> Kernel for Backward<T, CENTER> {
                 }
                 begin = columns.end;
             }
-            begun |= fit.strays[..n].iter().any(|strays| !strays);
-            for r in (0..n).filter(|r| fit.strays[*r]) {
+            begun |= found.strays[..n].iter().any(|strays| !strays);
+            for r in (0..n).filter(|r| found.strays[*r]) {
                 if !begun {
                     sums.clear();
                     begun = true;
@@ -196,10 +188,10 @@ impl<T: Stored, const CENTER: bool> Backward<T, CENTER> {
     /// # Safety
     /// The processor has this level; the rows exist, with saved statistics if they are not null.
     #[inline(always)]
-    unsafe fn fit<R: Register>(&self, first: usize, n: usize, tile: Slots, fresh: bool, fit: &mut Fit) {
+    unsafe fn parts<R: Register>(&self, first: usize, n: usize, tile: Slots, fresh: bool, group: &mut Group) {
         let Arguments { x, dy, gamma, rstd, norm, cols, .. } = self.arguments;
         // SAFETY: the caller's promise.
-        unsafe { self.means::<R>(first, n, &mut fit.m) };
+        unsafe { self.means::<R>(first, n, &mut group.m) };
         let mut totals = [[Compensated::ZERO; 4]; GROUP];
         let mut begin = 0;
         while begin < cols {
@@ -211,7 +203,7 @@ impl<T: Stored, const CENTER: bool> Backward<T, CENTER> {
             side_by_side!(const { choices::rows::<R, T>(Work::Projections) }, n, |row, SIDE| {
                 let (x, dy) = (x.from(first + row), dy.from(first + row));
                 let mut m = [0.0; SIDE];
-                m.copy_from_slice(&fit.m[row..row + SIDE]);
+                m.copy_from_slice(&group.m[row..row + SIDE]);
                 let totals = &mut totals[row..row + SIDE];
                 let kernel = Projections::<T, SIDE, CENTER> { x, dy, m, params, columns, totals };
                 // SAFETY: the caller's promise.
@@ -226,7 +218,8 @@ impl<T: Stored, const CENTER: bool> Backward<T, CENTER> {
             }
             // SAFETY: the caller's promise.
             let saved = unsafe { saved(rstd, first + r) };
-            fit.set(r, Parts::new(&norm, fit.m[r], saved, sums));
+            let parts = Parts::new(&norm, group.m[r], saved, sums);
+            (group.parts[r], group.strays[r]) = (parts, parts.stray);
         }
     }
 
@@ -234,7 +227,7 @@ impl<T: Stored, const CENTER: bool> Backward<T, CENTER> {
     /// sums, so that a saved mean gives the same bits.
     ///
     /// # Safety
-    /// As [`Self::fit`].
+    /// As [`Self::parts`].
     #[inline(always)]
     unsafe fn means<R: Register>(&self, first: usize, n: usize, m: &mut [f32; GROUP]) {
         let Arguments { x, norm, cols, mean, .. } = self.arguments;
@@ -277,16 +270,16 @@ impl<T: Stored, const CENTER: bool> Backward<T, CENTER> {
 
 /// Writes dx of a few rows, and adds to the sums of columns.
 #[derive(Clone, Copy, Debug)]
-struct Write<T, const CENTER: bool> {
-    x: Rows<T>,
-    dy: Rows<T>,
-    dx: Rows<T>,
+pub(super) struct Write<T, const CENTER: bool> {
+    pub(super) x: Rows<T>,
+    pub(super) dy: Rows<T>,
+    pub(super) dx: Rows<T>,
     /// Of dy·x̂, and of dy.
-    sums: [Slots; 2],
+    pub(super) sums: [Slots; 2],
     /// As [`Sums::zipped`].
-    zipped: bool,
+    pub(super) zipped: bool,
     /// How many rows further on the same columns are asked for, while memory is written.
-    ahead: usize,
+    pub(super) ahead: usize,
 }
 
 impl<T: Stored, const CENTER: bool> Write<T, CENTER> {
@@ -294,7 +287,7 @@ impl<T: Stored, const CENTER: bool> Write<T, CENTER> {
     #[inline(always)]
     fn rows<R: Register, P: Stored, const PAST: bool>(
         &self,
-        fit: &Fit,
+        parts: &[Parts],
         first: usize,
         rows: Range,
         columns: Columns,
@@ -303,19 +296,33 @@ impl<T: Stored, const CENTER: bool> Write<T, CENTER> {
     ) {
         side_by_side!(const { choices::rows::<R, T>(Work::NormBackward) }, rows.len(), |row, SIDE| {
             let (begins, row) = (begins && row == 0, rows.begin + row);
-            for at in columns.whole::<R>() {
-                self.block::<R, P, SIDE, true, PAST>(fit, first + row, row, at, begins, &values);
-            }
-            for at in columns.ragged::<R>() {
-                self.block::<R, P, SIDE, false, PAST>(fit, first + row, row, at, begins, &values);
-            }
+            self.columns::<R, P, SIDE, PAST>(parts, first + row, row, columns, begins, &values);
         });
+    }
+
+    /// `N` rows from `row` on, of which the first has the parts `first`.
+    #[inline(always)]
+    pub(super) fn columns<R: Register, P: Stored, const N: usize, const PAST: bool>(
+        &self,
+        parts: &[Parts],
+        first: usize,
+        row: usize,
+        columns: Columns,
+        begins: bool,
+        values: &Values<P, 1>,
+    ) {
+        for at in columns.whole::<R>() {
+            self.block::<R, P, N, true, PAST>(parts, first, row, at, begins, values);
+        }
+        for at in columns.ragged::<R>() {
+            self.block::<R, P, N, false, PAST>(parts, first, row, at, begins, values);
+        }
     }
 
     #[inline(always)]
     fn block<R: Register, P: Stored, const N: usize, const WHOLE: bool, const PAST: bool>(
         &self,
-        fit: &Fit,
+        parts: &[Parts],
         first: usize,
         row: usize,
         at: At,
@@ -329,7 +336,7 @@ impl<T: Stored, const CENTER: bool> Write<T, CENTER> {
         }
         let mut dx = [Lanes::<R>::splat(0.0); N];
         for r in 0..N {
-            let i = first + r;
+            let parts = &parts[first + r];
             if PAST {
                 self.x.prefetch::<R, WHOLE>(row + r + self.ahead, at);
                 // A line that the row before shares.
@@ -340,11 +347,11 @@ impl<T: Stored, const CENTER: bool> Write<T, CENTER> {
             }
             let x = self.x.load::<R, WHOLE>(row + r, at);
             let dy = self.dy.load::<R, WHOLE>(row + r, at);
-            let (rstd, b) = (Lanes::splat(fit.rstd[i]), Lanes::splat(fit.b[i]));
+            let (rstd, b) = (Lanes::splat(parts.rstd), Lanes::splat(parts.b));
             let (x_hat, along);
             if CENTER {
-                x_hat = (x - Lanes::splat(fit.m[i])).mul_add(rstd, Lanes::splat(fit.shift[i]));
-                along = x_hat.mul_add(b, Lanes::splat(fit.a[i]));
+                x_hat = (x - Lanes::splat(parts.m)).mul_add(rstd, Lanes::splat(parts.shift));
+                along = x_hat.mul_add(b, Lanes::splat(parts.a));
             } else {
                 x_hat = x * rstd;
                 along = x_hat * b;

@@ -6,8 +6,8 @@ use crate::cpu::choices::{self, GROUP, Work, side_by_side};
 use crate::cpu::lanes::{Arithmetic, Kernel, Lanes, Register};
 use crate::cpu::param::{Param, Sources, Values, with_form};
 use crate::cpu::plan::Range;
-use crate::cpu::rows::{At, Columns, Rows};
-use crate::cpu::stage::{Output, Stage};
+use crate::cpu::rows::{At, Columns, Pair, Rows};
+use crate::cpu::stage::{Lines, Output, Stage, half_lines};
 use crate::cpu::stored::Stored;
 use crate::cpu::tile::Tiles;
 
@@ -84,14 +84,36 @@ impl Iterator for Ordinary<'_> {
     }
 }
 
-/// x̂ = (x − m)·rstd + shift, for each row of a group.
+/// What a row's x̂ is made of: x̂ = (x − m)·rstd + shift.
 #[derive(Clone, Copy, Debug)]
-struct Fit {
-    m: [f32; GROUP],
-    rstd: [f32; GROUP],
+pub(super) struct Parts {
+    pub(super) m: f32,
+    pub(super) rstd: f32,
     /// −c·rstd.
-    shift: [f32; GROUP],
-    /// Whether f32 may not hold the squares of a row, which is then done apart.
+    shift: f32,
+}
+
+impl Parts {
+    const ZERO: Self = Self { m: 0.0, rstd: 0.0, shift: 0.0 };
+
+    /// Those of a row, from its statistics.
+    #[inline(always)]
+    pub(super) fn new(norm: &Norm, Moments { m, c, variance }: Moments<f32>) -> Self {
+        let rstd = norm.rstd(variance);
+        Self { m, rstd, shift: -(c * rstd) }
+    }
+
+    /// Whether f32 may not hold the squares of the row, which is then done apart.
+    #[inline(always)]
+    pub(super) fn stray(&self) -> bool {
+        strays(self.rstd) > 0.0
+    }
+}
+
+/// The rows of a group.
+#[derive(Clone, Copy, Debug)]
+struct Group {
+    parts: [Parts; GROUP],
     strays: [bool; GROUP],
 }
 
@@ -101,11 +123,10 @@ impl<T: Stored, const CENTER: bool> Kernel for Forward<T, CENTER> {
     #[inline(always)]
     unsafe fn run<R: Register>(self) {
         let Self { arguments: Arguments { x, y, gamma, beta, cols, .. }, stream, rows } = self;
-        let output = Output::new(y, true, stream).on_level::<R>(true);
+        let output = Output::new(y, true, stream).on_level::<R>(Lines::Paired);
         let (mut stage, mut tiles) = (Stage::new(), Tiles::<2>::new());
         let tiles = tiles.slots();
-        let mut fit =
-            Fit { m: [0.0; GROUP], rstd: [0.0; GROUP], shift: [0.0; GROUP], strays: [false; GROUP] };
+        let mut found = Group { parts: [Parts::ZERO; GROUP], strays: [false; GROUP] };
         // With one block for each row the parameters are prepared once for all rows, and else for each group.
         let head = output.head::<R>();
         let one = output.block::<R>(0, cols, head, false).end == cols;
@@ -113,7 +134,7 @@ impl<T: Stored, const CENTER: bool> Kernel for Forward<T, CENTER> {
         for first in (rows.begin..rows.end).step_by(group) {
             let n = group.min(rows.end - first);
             // SAFETY: the rows exist.
-            unsafe { self.statistics::<R>(first, n, &mut fit) };
+            unsafe { self.statistics::<R>(first, n, &mut found) };
             let mut begin = 0;
             while begin < cols {
                 let head = if begin == 0 { head } else { 0 };
@@ -127,9 +148,14 @@ impl<T: Stored, const CENTER: bool> Kernel for Forward<T, CENTER> {
                     let side = choices::STAGE_ROWS.min(n - at);
                     let target = output.target(first + at, columns, &mut stage);
                     let write = Write::<T, CENTER> { x: x.from(first + at), y: target, ahead: group };
-                    for rows in Ordinary::new(&fit.strays[at..at + side]) {
-                        with_form!(params, stream, |values, PAST| write
-                            .rows::<R, _, PAST>(&fit, at, rows, columns, values));
+                    for rows in Ordinary::new(&found.strays[at..at + side]) {
+                        with_form!(params, stream, |values, PAST| write.rows::<R, _, PAST>(
+                            &found.parts,
+                            at,
+                            rows,
+                            columns,
+                            values
+                        ));
                         for r in rows.begin..rows.end {
                             output.finish::<R>(first + at + r, r, columns, target);
                         }
@@ -137,7 +163,7 @@ impl<T: Stored, const CENTER: bool> Kernel for Forward<T, CENTER> {
                 }
                 begin = columns.end;
             }
-            for r in (0..n).filter(|r| fit.strays[*r]) {
+            for r in (0..n).filter(|r| found.strays[*r]) {
                 // SAFETY: the row exists; nothing of it has been written.
                 unsafe { exact::forward_row::<T, CENTER>(&self.arguments, first + r) };
             }
@@ -154,7 +180,7 @@ impl<T: Stored, const CENTER: bool> Forward<T, CENTER> {
     /// # Safety
     /// The processor has this level, and the rows exist.
     #[inline(always)]
-    unsafe fn statistics<R: Register>(&self, first: usize, n: usize, fit: &mut Fit) {
+    unsafe fn statistics<R: Register>(&self, first: usize, n: usize, group: &mut Group) {
         let Arguments { x, cols, norm, .. } = self.arguments;
         let work = if CENTER { Work::Statistics } else { Work::Squares };
         side_by_side!(choices::rows::<R, T>(work), n, |row, SIDE| {
@@ -162,14 +188,11 @@ impl<T: Stored, const CENTER: bool> Forward<T, CENTER> {
             let kernel = Statistics::<T, SIDE, CENTER> { x, cols, norm };
             // SAFETY: the caller's promise.
             let found = unsafe { R::run(kernel) };
-            for (r, &Moments { m, c, variance }) in found.iter().enumerate() {
-                let (r, rstd) = (row + r, norm.rstd(variance));
-                (fit.m[r], fit.rstd[r], fit.shift[r]) = (m, rstd, -(c * rstd));
-                fit.strays[r] = strays(rstd) > 0.0;
+            for (r, &moments) in found.iter().enumerate() {
+                let (r, parts) = (row + r, Parts::new(&norm, moments));
+                (group.parts[r], group.strays[r]) = (parts, parts.stray());
                 // SAFETY: the caller's promise.
-                unsafe {
-                    self.arguments.save(first + r, m, rstd);
-                }
+                unsafe { self.arguments.save(first + r, parts.m, parts.rstd) }
             }
         });
     }
@@ -177,11 +200,11 @@ impl<T: Stored, const CENTER: bool> Forward<T, CENTER> {
 
 /// Writes y of a few rows.
 #[derive(Clone, Copy, Debug)]
-struct Write<T, const CENTER: bool> {
-    x: Rows<T>,
-    y: Rows<T>,
+pub(super) struct Write<T, const CENTER: bool> {
+    pub(super) x: Rows<T>,
+    pub(super) y: Rows<T>,
     /// How many rows further on the same columns are asked for, while memory is written.
-    ahead: usize,
+    pub(super) ahead: usize,
 }
 
 impl<T: Stored, const CENTER: bool> Write<T, CENTER> {
@@ -189,31 +212,60 @@ impl<T: Stored, const CENTER: bool> Write<T, CENTER> {
     #[inline(always)]
     fn rows<R: Register, P: Stored, const PAST: bool>(
         &self,
-        fit: &Fit,
+        parts: &[Parts],
         first: usize,
         rows: Range,
         columns: Columns,
         values: Values<P, 2>,
     ) {
-        side_by_side!(const { choices::rows::<R, T>(Work::NormForward) }, rows.len(), |row, SIDE| {
-            let row = rows.begin + row;
-            for at in columns.whole::<R>() {
-                self.block::<R, P, SIDE, true, PAST>(fit, first + row, row, at, &values);
-            }
-            for at in columns.ragged::<R>() {
-                if columns.overlap {
-                    self.block::<R, P, SIDE, true, PAST>(fit, first + row, row, at, &values);
-                } else {
-                    self.block::<R, P, SIDE, false, PAST>(fit, first + row, row, at, &values);
+        if const { PAST && half_lines::<R, T>() } && self.y.streams() {
+            for row in rows.begin..rows.end {
+                for pair in columns.pairs::<R>(self.y.half_a_line::<R>(columns)) {
+                    match pair {
+                        Pair::Both(at) => self.pair::<R, P>(parts, first + row, row, at, &values),
+                        Pair::One(at) => {
+                            self.block::<R, P, 1, true, false>(parts, first + row, row, at, &values)
+                        }
+                    }
+                }
+                for at in columns.ragged::<R>() {
+                    self.block::<R, P, 1, false, PAST>(parts, first + row, row, at, &values);
                 }
             }
+            return;
+        }
+        side_by_side!(const { choices::rows::<R, T>(Work::NormForward) }, rows.len(), |row, SIDE| {
+            let row = rows.begin + row;
+            self.columns::<R, P, SIDE, PAST>(parts, first + row, row, columns, &values);
         });
+    }
+
+    /// `N` rows from `row` on, of which the first has the statistics `first`.
+    #[inline(always)]
+    pub(super) fn columns<R: Register, P: Stored, const N: usize, const PAST: bool>(
+        &self,
+        parts: &[Parts],
+        first: usize,
+        row: usize,
+        columns: Columns,
+        values: &Values<P, 2>,
+    ) {
+        for at in columns.whole::<R>() {
+            self.block::<R, P, N, true, PAST>(parts, first, row, at, values);
+        }
+        for at in columns.ragged::<R>() {
+            if columns.overlap {
+                self.block::<R, P, N, true, PAST>(parts, first, row, at, values);
+            } else {
+                self.block::<R, P, N, false, PAST>(parts, first, row, at, values);
+            }
+        }
     }
 
     #[inline(always)]
     fn block<R: Register, P: Stored, const N: usize, const WHOLE: bool, const PAST: bool>(
         &self,
-        fit: &Fit,
+        parts: &[Parts],
         first: usize,
         row: usize,
         at: At,
@@ -229,18 +281,40 @@ impl<T: Stored, const CENTER: bool> Write<T, CENTER> {
                     self.y.prefetch::<R, WHOLE>(row + r + self.ahead, at);
                 }
             }
-            let (x, i) = (self.x.load::<R, WHOLE>(row + r, at), first + r);
-            let rstd = Lanes::splat(fit.rstd[i]);
-            let x_hat = if CENTER {
-                (x - Lanes::splat(fit.m[i])).mul_add(rstd, Lanes::splat(fit.shift[i]))
-            } else {
-                x * rstd
-            };
-            y[r] = x_hat.mul_add(gamma, beta);
+            let x = self.x.load::<R, WHOLE>(row + r, at);
+            y[r] = Self::x_hat(&parts[first + r], x).mul_add(gamma, beta);
         }
         // After all loads: rows that lie a multiple of 4096 bytes apart would make loads wait for stores.
         for r in 0..N {
             self.y.store::<R, WHOLE, PAST>(row + r, at, y[r]);
         }
+    }
+
+    /// Two neighbours of a row, which are a line of the output.
+    #[inline(always)]
+    fn pair<R: Register, P: Stored>(
+        &self,
+        parts: &[Parts],
+        first: usize,
+        row: usize,
+        at: [At; 2],
+        values: &Values<P, 2>,
+    ) {
+        let mut y = [Lanes::splat(0.0); 2];
+        self.x.prefetch::<R, true>(row + self.ahead, at[0]);
+        for k in 0..2 {
+            let (gamma, beta) = (values.load::<R, true>(0, at[k]), values.load::<R, true>(1, at[k]));
+            y[k] = Self::x_hat(&parts[first], self.x.load::<R, true>(row, at[k])).mul_add(gamma, beta);
+        }
+        for k in 0..2 {
+            self.y.store::<R, true, true>(row, at[k], y[k]);
+        }
+    }
+
+    /// x̂ of a row.
+    #[inline(always)]
+    fn x_hat<R: Register>(parts: &Parts, x: Lanes<R>) -> Lanes<R> {
+        let rstd = Lanes::splat(parts.rstd);
+        if CENTER { (x - Lanes::splat(parts.m)).mul_add(rstd, Lanes::splat(parts.shift)) } else { x * rstd }
     }
 }

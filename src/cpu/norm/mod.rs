@@ -3,6 +3,7 @@
 mod backward;
 mod exact;
 mod forward;
+mod lone;
 mod projections;
 mod runs;
 mod stats;
@@ -22,6 +23,7 @@ pub(super) fn forward<T: Stored, const CENTER: bool>(launch: Launch<'_, ForwardP
     let (team, inner) = (cpu.team(problem.elements()), problem.inner());
     let grid = plan::norm_forward(problem, team.threads());
     let stream = inner == 1 && x != y.cast_const() && cpu.streams(2 * problem.elements() * size_of::<T>());
+    let lone = problem.rows() == 1 && !stream;
     let arguments = Shared(forward::Arguments::<T> {
         // SAFETY: the arguments are checked; tasks work on disjoint rows.
         x: unsafe { launch.rows(x.cast_mut()) },
@@ -38,6 +40,8 @@ pub(super) fn forward<T: Stored, const CENTER: bool>(launch: Launch<'_, ForwardP
         let (arguments, rows) = (arguments.get(), grid.tile(task).0.rows);
         if inner > 1 {
             cpu.isa.run(runs::Forward::<T, CENTER> { arguments, inner, tiles: rows });
+        } else if lone {
+            cpu.isa.run(lone::Forward::<T, CENTER>(arguments));
         } else {
             cpu.isa.run(forward::Forward::<T, CENTER> { arguments, stream, rows });
         }
@@ -51,6 +55,7 @@ pub(super) fn backward<T: Stored, const CENTER: bool>(launch: Launch<'_, Backwar
     let (team, inner) = (cpu.team(problem.elements()), problem.inner());
     let grid = plan::norm_backward(problem);
     let stream = inner == 1 && dx.cast_const() != dy && cpu.streams(3 * problem.elements() * size_of::<T>());
+    let lone = problem.rows() == 1 && !stream;
     let gamma = Param::gamma(gamma, problem.param_dtype());
     // SAFETY: the arguments are checked; tasks work on disjoint rows.
     let dx = Output::new(unsafe { launch.rows::<T>(dx) }, !dx.is_null(), stream);
@@ -73,6 +78,8 @@ pub(super) fn backward<T: Stored, const CENTER: bool>(launch: Launch<'_, Backwar
         let (rows, sums) = (tile.rows, partials.chunk(chunk));
         if inner > 1 {
             cpu.isa.run(runs::Backward::<T, CENTER> { arguments, inner, tiles: rows, sums });
+        } else if lone {
+            cpu.isa.run(lone::Backward::<T, CENTER> { arguments, heads, sums });
         } else {
             cpu.isa.run(backward::Backward::<T, CENTER> { arguments, stream, heads, rows, sums });
         }

@@ -8,7 +8,7 @@
 use core::hint::black_box;
 use core::ops::{Add, Div, Mul, Sub};
 
-use crate::cpu::choices::{self, STEPS};
+use crate::cpu::choices::{self, STEPS, Work};
 use crate::cpu::lanes::{Arithmetic, Kernel, Lanes, Register};
 use crate::cpu::rows::{At, Columns, Rows};
 use crate::cpu::stored::Stored;
@@ -292,14 +292,13 @@ impl<T: Stored, const N: usize, const CENTER: bool> Statistics<T, N, CENTER> {
         let mut c = 0;
         // Parts of a row that is alone go side by side as rows do elsewhere, so that its sums do not wait for themselves. Each
         // has the same tree and joins in the same order as beside other rows: the bits are the same.
-        while N == 1 && const { choices::four_parts::<R>() } && self.cols - c >= 4 * part {
-            let four = PlainSums::<T, CENTER> { x: self.x.shifted(c).with_stride(part) };
-            let sums = four.sums::<R, 4>(&[m[0]; 4], Columns::plain(0, part));
-            for r in 0..4 {
-                totals[0][0].add(sums[0][r]);
-                totals[1][0].add(sums[1][r]);
-            }
+        while N == 1 && const { Self::parts::<R>() == 4 } && self.cols - c >= 4 * part {
+            self.add_parts::<R, 4>(&mut totals, m[0], c);
             c += 4 * part;
+        }
+        while N == 1 && const { Self::parts::<R>() == 2 } && self.cols - c >= 2 * part {
+            self.add_parts::<R, 2>(&mut totals, m[0], c);
+            c += 2 * part;
         }
         while c < self.cols {
             let columns = Columns::plain(c, self.cols.min(c + part));
@@ -316,6 +315,30 @@ impl<T: Stored, const N: usize, const CENTER: bool> Statistics<T, N, CENTER> {
             results[1][r] = totals[1][r].total();
         }
         results
+    }
+}
+
+impl<T: Stored, const N: usize, const CENTER: bool> Statistics<T, N, CENTER> {
+    /// Parts of a lone row that go side by side: as many as rows elsewhere.
+    const fn parts<R: Register>() -> usize {
+        choices::rows::<R, T>(if CENTER { Work::Statistics } else { Work::Squares })
+    }
+
+    /// Adds `PARTS` parts from column `c` on to the totals of the first row, whose origin is `m`.
+    #[inline(always)]
+    fn add_parts<R: Register, const PARTS: usize>(
+        &self,
+        totals: &mut [[Compensated<f32>; N]; 2],
+        m: Lanes<R>,
+        c: usize,
+    ) {
+        let part = STEPS * Lanes::<R>::LANES;
+        let parts = PlainSums::<T, CENTER> { x: self.x.shifted(c).with_stride(part) };
+        let sums = parts.sums::<R, PARTS>(&[m; PARTS], Columns::plain(0, part));
+        for r in 0..PARTS {
+            totals[0][0].add(sums[0][r]);
+            totals[1][0].add(sums[1][r]);
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use crate::cpu::math::Curve;
 use crate::cpu::param::{Sources, Values, with_form};
 use crate::cpu::plan::Tile;
 use crate::cpu::rows::{At, Columns, Rows};
-use crate::cpu::stage::Stage;
+use crate::cpu::stage::{Lines, Stage};
 use crate::cpu::stored::Stored;
 use crate::cpu::sums::Sums;
 use crate::cpu::tile::{Slots, Tiles};
@@ -33,26 +33,30 @@ impl<T: Stored, C: Curve> Kernel for BackwardTile<T, C> {
         let Self { arguments: Backward { dy, x, dx, gamma, alpha, shift, .. }, tile, sums } = self;
         let Tile { rows, cols } = tile;
         let stream = dx.streams();
-        let dx = dx.on_level::<R>(false);
+        // Only where memory bounds this pass does a boundary of dx pay. A sum's slot is its column, so that the order in which
+        // columns are added up does not depend on the address; even and odd columns apart have no such slots.
+        let heads = stream && !T::SPLIT;
+        let dx = dx.on_level::<R>(if heads { Lines::Headed } else { Lines::Plain });
+        let first_head = if heads { dx.head::<R>() } else { 0 };
         // Those of f32: what the parameters' gradients are made of is f32 whatever the type.
         let curve = C::new::<R, f32>(alpha, shift);
         let (mut stage, mut tiles) = (Stage::new(), Tiles::<1>::new());
         let tiles = tiles.slots();
-        let one = dx.block::<R>(cols.begin, cols.end, 0, false).end == cols.end;
+        let one = dx.block::<R>(cols.begin, cols.end, first_head, false).end == cols.end;
         for group in rows.parts(choices::pointwise_group(stream && !one, rows.len())) {
-            let mut begin = cols.begin;
+            let (mut begin, mut head) = (cols.begin, first_head);
             while begin < cols.end {
-                // No head: this pass is bound by arithmetic.
-                let columns = Columns { overlap: false, ..dx.block::<R>(begin, cols.end, 0, false) };
+                let columns = Columns { overlap: false, ..dx.block::<R>(begin, cols.end, head, false) };
                 // SAFETY: gamma has a value a column.
                 let params =
                     unsafe { Sources::<T, 1>::new::<R>([gamma], tiles, columns, rows.len(), stream, true) };
-                let (zipped, sums) = (sums.zipped, [0, 1, 2, 3].map(|k| sums.block::<R>(k, columns)));
+                let place = Place { in_place: sums.in_place(), zipped: sums.zipped, cols: sums.cols };
+                let sums = [0, 1, 2, 3].map(|k| sums.block::<R>(k, columns));
                 for part in group.parts(STAGE_ROWS) {
                     let target = dx.target(part.begin, columns, &mut stage);
                     let (x, dy) = (x.from(part.begin), dy.from(part.begin));
                     let ahead = if one { STAGE_ROWS } else { group.len() };
-                    let block = Block { x, dy, dx: target, alpha, sums, zipped, curve: &curve, ahead };
+                    let block = Block { x, dy, dx: target, alpha, sums, place, curve: &curve, ahead };
                     let begins = part.begin == rows.begin;
                     with_form!(params, stream, |values, PAST| block.rows::<R, _, PAST>(
                         part.len(),
@@ -64,13 +68,24 @@ impl<T: Stored, C: Curve> Kernel for BackwardTile<T, C> {
                         dx.finish::<R>(part.begin + r, r, columns, target);
                     }
                 }
-                begin = columns.end;
+                (begin, head) = (columns.end, 0);
             }
         }
         if stream {
             R::fence();
         }
     }
+}
+
+/// Where the sums of columns stand.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    /// Whether dgamma and dbeta are sums, with no room behind the last column.
+    in_place: bool,
+    /// As [`Sums::zipped`].
+    zipped: bool,
+    /// Columns of the tensor.
+    cols: usize,
 }
 
 /// A few rows of a block of columns.
@@ -82,8 +97,7 @@ struct Block<'a, T, C> {
     alpha: f32,
     /// Of dy·f, dy, dy·f′·x and, if u has a shift, dy·f′.
     sums: [Slots; 4],
-    /// As [`Sums::zipped`].
-    zipped: bool,
+    place: Place,
     curve: &'a C,
     /// How many rows further on the same columns are asked for, while memory is written.
     ahead: usize,
@@ -123,10 +137,12 @@ impl<T: Stored, C: Curve> Block<'_, T, C> {
         values: &Values<P, 1>,
     ) {
         for at in columns.whole::<R>() {
-            self.block::<R, N, true, PAST>(row, at, begins, values.load::<R, true>(0, at));
+            let gamma = values.load::<R, true>(0, at);
+            self.block::<R, N, true, PAST>(row, columns, at, begins, gamma);
         }
         for at in columns.ragged::<R>() {
-            self.block::<R, N, false, PAST>(row, at, begins, values.load::<R, false>(0, at));
+            let gamma = values.load::<R, false>(0, at);
+            self.block::<R, N, false, PAST>(row, columns, at, begins, gamma);
         }
     }
 
@@ -134,6 +150,7 @@ impl<T: Stored, C: Curve> Block<'_, T, C> {
     fn block<R: Register, const N: usize, const WHOLE: bool, const PAST: bool>(
         &self,
         row: usize,
+        columns: Columns,
         at: At,
         begins: bool,
         gamma: Lanes<R>,
@@ -174,14 +191,22 @@ impl<T: Stored, C: Curve> Block<'_, T, C> {
         for r in 0..N {
             self.dx.store::<R, WHOLE, PAST>(row + r, at, dx[r]);
         }
+        let at = At { slot: at.c - columns.begin, ..at };
+        // The slots behind a ragged vector belong to other columns, but for the last one.
+        let among = !WHOLE && at.c + at.n < self.place.cols;
         for k in 0..if C::SHIFTS { 4 } else { 3 } {
+            let part = among || !WHOLE && k < 2 && self.place.in_place;
             if !begins {
-                terms[k] = terms[k] + self.sums[k].load(at);
+                terms[k] = terms[k] + if part { self.sums[k].load_part(at) } else { self.sums[k].load(at) };
             }
-            if N == 1 && k < 2 && self.zipped {
+            if N == 1 && k < 2 && self.place.zipped {
                 terms[k] = terms[k].zip();
             }
-            self.sums[k].store(at, terms[k]);
+            if part {
+                self.sums[k].store_part(at, terms[k]);
+            } else {
+                self.sums[k].store(at, terms[k]);
+            }
         }
     }
 

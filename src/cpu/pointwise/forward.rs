@@ -6,8 +6,8 @@ use crate::cpu::lanes::{Arithmetic, Kernel, Lanes, Register};
 use crate::cpu::math::Curve;
 use crate::cpu::param::{Sources, Values, with_form};
 use crate::cpu::plan::Tile;
-use crate::cpu::rows::{At, Columns, Rows};
-use crate::cpu::stage::{Output, Stage};
+use crate::cpu::rows::{At, Columns, Pair, Rows};
+use crate::cpu::stage::{Lines, Output, Stage, half_lines};
 use crate::cpu::stored::Stored;
 use crate::cpu::tile::Tiles;
 
@@ -26,7 +26,7 @@ impl<T: Stored, C: Curve> Kernel for ForwardTile<T, C> {
         let Self { arguments: Forward { x, y, gamma, beta, alpha, shift, stream, .. }, tile } = self;
         let Tile { rows, cols } = tile;
         let curve = C::new::<R, T>(alpha, shift);
-        let output = Output::new(y, true, stream).on_level::<R>(true);
+        let output = Output::new(y, true, stream).on_level::<R>(Lines::Paired);
         let (mut stage, mut tiles) = (Stage::new(), Tiles::<2>::new());
         let tiles = tiles.slots();
         let first_head = output.head::<R>();
@@ -82,6 +82,20 @@ impl<T: Stored, C: Curve> Write<'_, T, C> {
         columns: Columns,
         values: Values<P, 2>,
     ) {
+        if const { PAST && half_lines::<R, T>() } && self.y.streams() {
+            for row in 0..n {
+                for pair in columns.pairs::<R>(self.y.half_a_line::<R>(columns)) {
+                    match pair {
+                        Pair::Both(at) => self.pair::<R, P>(row, at, values),
+                        Pair::One(at) => self.with::<R, P, 1, true, false>(row, at, values),
+                    }
+                }
+                for at in columns.ragged::<R>() {
+                    self.with::<R, P, 1, false, PAST>(row, at, values);
+                }
+            }
+            return;
+        }
         side_by_side!(const { choices::rows::<R, T>(Work::PointwiseForward) }, n, |row, SIDE| {
             for at in columns.whole::<R>() {
                 self.with::<R, P, SIDE, true, PAST>(row, at, values);
@@ -94,6 +108,20 @@ impl<T: Stored, C: Curve> Write<'_, T, C> {
                 }
             }
         });
+    }
+
+    /// Two neighbours of a row, which are a line of the output.
+    #[inline(always)]
+    fn pair<R: Register, P: Stored>(&self, row: usize, at: [At; 2], values: Values<P, 2>) {
+        let mut y = [Lanes::splat(0.0); 2];
+        self.x.prefetch::<R, true>(row + self.ahead, at[0]);
+        for k in 0..2 {
+            let (gamma, beta) = (values.load::<R, true>(0, at[k]), values.load::<R, true>(1, at[k]));
+            y[k] = self.curve.value::<R, T>(self.x.load::<R, true>(row, at[k])).mul_add(gamma, beta);
+        }
+        for k in 0..2 {
+            self.y.store::<R, true, true>(row, at[k], y[k]);
+        }
     }
 
     #[inline(always)]

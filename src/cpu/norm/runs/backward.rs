@@ -93,7 +93,7 @@ impl<T: Stored, const CENTER: bool> Backward<T, CENTER> {
                 let parts = Parts::new(&norm, m[l], saved, [d[l], dd[l], h[l], hd[l]]);
                 (lanes[0][l], lanes[1][l]) = (parts.rstd, parts.shift);
                 (lanes[2][l], lanes[3][l]) = (parts.a, parts.b);
-                stray |= parts.strays;
+                stray |= parts.stray;
             }
             let [rstd, shift, a, b] = &lanes;
             fits[i] = Fit {

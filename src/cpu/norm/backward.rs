@@ -261,10 +261,10 @@ impl<T: Stored, const CENTER: bool> Backward<T, CENTER> {
     unsafe fn exact<R: Register>(&self, row: usize) {
         let Arguments { dy, x, dx, cols, .. } = self.arguments;
         let dx = dx.rows().map(|rows| Line::of(rows, row, cols));
-        let add = |c: usize, product: f32, sum: f32| self.sums.add::<R>(c, &[product, sum]);
+        let mut add = |c: usize, product: f32, sum: f32| self.sums.add::<R>(c, &[product, sum]);
         let (dy, x) = (Line::of(dy, row, cols), Line::of(x, row, cols));
         // SAFETY: the caller's promise.
-        unsafe { exact::backward_line::<T, CENTER>(&self.arguments, dy, x, dx, add) };
+        unsafe { exact::backward_line::<T, CENTER>(&self.arguments, dy, x, dx, &mut add) };
     }
 }
 

@@ -106,7 +106,7 @@ pub(super) unsafe fn backward_line<T: Stored, const CENTER: bool>(
     dy: Line<T>,
     x: Line<T>,
     dx: Option<Line<T>>,
-    mut sums: impl FnMut(usize, f32, f32),
+    sums: &mut dyn FnMut(usize, f32, f32),
 ) {
     let (norm, cols) = (&arguments.norm, x.cols);
     let found = x.statistics::<CENTER>(norm);

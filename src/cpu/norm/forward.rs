@@ -220,16 +220,15 @@ impl<T: Stored, const CENTER: bool> Write<T, CENTER> {
     ) {
         if const { PAST && half_lines::<R, T>() } && self.y.streams() {
             for row in rows.begin..rows.end {
+                let i = first + row;
                 for pair in columns.pairs::<R>(self.y.half_a_line::<R>(columns)) {
                     match pair {
-                        Pair::Both(at) => self.pair::<R, P>(parts, first + row, row, at, &values),
-                        Pair::One(at) => {
-                            self.block::<R, P, 1, true, false>(parts, first + row, row, at, &values)
-                        }
+                        Pair::Both(at) => self.pair::<R, P>(parts, i, row, at, &values),
+                        Pair::One(at) => self.block::<R, P, 1, true, false>(parts, i, row, at, &values),
                     }
                 }
                 for at in columns.ragged::<R>() {
-                    self.block::<R, P, 1, false, PAST>(parts, first + row, row, at, &values);
+                    self.block::<R, P, 1, false, PAST>(parts, i, row, at, &values);
                 }
             }
             return;

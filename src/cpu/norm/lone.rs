@@ -71,10 +71,10 @@ impl<T: Stored, const CENTER: bool> Kernel for Backward<T, CENTER> {
         if parts.stray {
             sums.clear();
             let to = dx.rows().map(|rows| Line::of(rows, 0, cols));
-            let add = |c: usize, product: f32, sum: f32| sums.add::<R>(c, &[product, sum]);
+            let mut add = |c: usize, product: f32, sum: f32| sums.add::<R>(c, &[product, sum]);
             let (dy, x) = (Line::of(dy, 0, cols), Line::of(x, 0, cols));
             // SAFETY: the row exists, and the sums have begun.
-            return unsafe { exact::backward_line::<T, CENTER>(&self.arguments, dy, x, to, add) };
+            return unsafe { exact::backward_line::<T, CENTER>(&self.arguments, dy, x, to, &mut add) };
         }
         let (mut stage, mut tiles) = (Stage::new(), Tiles::<1>::new());
         let tiles = tiles.slots();

@@ -202,9 +202,9 @@ impl<T: Stored, const CENTER: bool> Vectors for Backward<T, CENTER> {
         let lines = (line(dy, n, inner, s, cols), line(x, n, inner, s, cols));
         let dx = dx.rows().map(|rows| line(rows, n, inner, s, cols));
         // The slots of channels stand in their order.
-        let add = |c: usize, product: f32, sum: f32| self.sums.add_exactly(c, [product, sum]);
+        let mut add = |c: usize, product: f32, sum: f32| self.sums.add_exactly(c, [product, sum]);
         // SAFETY: gamma has a value a channel.
-        unsafe { exact::backward_line::<T, CENTER>(arguments, lines.0, lines.1, dx, add) };
+        unsafe { exact::backward_line::<T, CENTER>(arguments, lines.0, lines.1, dx, &mut add) };
     }
 }
 

@@ -9,9 +9,6 @@ use super::tensor::{Failure, Place, Tensor};
 use crate::call::{BackwardAt, ForwardAt, Memory};
 use crate::devices::limit_or;
 
-/// Problems with fewer elements stay on the calling thread, as [`Device`] promises: how many threads torch takes is not asked.
-const SEVERAL_THREADS: usize = 131_072;
-
 /// What runs the calls of one kernel.
 #[derive(Debug)]
 pub(super) enum Runner {
@@ -72,7 +69,7 @@ impl Runner {
         let arguments = unsafe { at.arguments(problem, self.memory()) };
         let done = match self {
             Self::Cpu(device) => {
-                follow_torch(device, problem);
+                follow_torch(device);
                 device.forward(problem, arguments)
             }
             #[cfg(feature = "cuda")]
@@ -110,7 +107,7 @@ impl Runner {
         let arguments = unsafe { at.arguments(problem, self.memory()) };
         let done = match self {
             Self::Cpu(device) => {
-                follow_torch(device, problem);
+                follow_torch(device);
                 device.backward_with(problem, arguments, space)
             }
             #[cfg(feature = "cuda")]
@@ -123,11 +120,9 @@ impl Runner {
     }
 }
 
-/// A large call takes as many threads as `dyt.set_threads` or else torch says.
-fn follow_torch(device: &Device, problem: &Problem) {
-    if problem.elements() >= SEVERAL_THREADS {
-        device.set_threads(limit_or(shims().threads()));
-    }
+/// A call takes as many threads as `dyt.set_threads` or else torch says, if it is large enough for several.
+fn follow_torch(device: &Device) {
+    device.set_threads(limit_or(shims().threads()));
 }
 
 #[cfg(feature = "cuda")]

@@ -74,6 +74,16 @@ fn register_for(shims: &Shims, namespace: &CStr, key: &CStr) -> bool {
         )
 }
 
+/// Names the stream for the calls that follow, by its address in the driver without a GPU.
+#[cfg(feature = "simt")]
+#[pyfunction]
+fn torch_host_stream(address: usize) {
+    let stream = core::ptr::with_exposed_provenance_mut(address);
+    runner::cuda::HOST_STREAM.store(stream, core::sync::atomic::Ordering::Relaxed);
+}
+
 pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    #[cfg(feature = "simt")]
+    module.add_function(wrap_pyfunction!(torch_host_stream, module)?)?;
     module.add_function(wrap_pyfunction!(torch_register, module)?)
 }

@@ -116,6 +116,10 @@ impl Runner {
                 on.kernels().backward_on(on.stream().cast(), problem, arguments, space)
             },
         };
+        // A graph that captures this call runs in that memory later. torch's allocator for GPUs keeps it for the graph, and
+        // the one for the host does not.
+        #[cfg(feature = "simt")]
+        core::mem::forget(workspace);
         done.map_err(|error| failure(&error))
     }
 }
@@ -126,12 +130,18 @@ fn follow_torch(device: &Device) {
 }
 
 #[cfg(feature = "cuda")]
-mod cuda {
+pub(super) mod cuda {
     use core::ffi::c_void;
+    #[cfg(feature = "simt")]
+    use core::sync::atomic::{AtomicPtr, Ordering};
 
     use dyt::cuda::CudaKernels;
 
     use super::{Failure, failure, shims};
+
+    /// The stream that a test has named; NULL is the default one.
+    #[cfg(feature = "simt")]
+    pub(in crate::torch) static HOST_STREAM: AtomicPtr<c_void> = AtomicPtr::new(core::ptr::null_mut());
 
     /// The kernels of a GPU, which is the thread's current device until this is dropped, and torch's stream there.
     #[derive(Debug)]
@@ -162,12 +172,12 @@ mod cuda {
             }
             Ok(Self { kernels: kernels(index)?, stream, _guard: guard })
         }
-        /// The default stream of a driver whose memory is the host's.
+        /// The stream of [`HOST_STREAM`], on a driver whose memory is the host's.
         #[cfg(feature = "simt")]
         pub(super) fn of_host() -> Result<Self, Failure> {
             Ok(Self {
                 kernels: kernels(0)?,
-                stream: core::ptr::null_mut(),
+                stream: HOST_STREAM.load(Ordering::Relaxed),
                 _guard: Guard(core::ptr::null_mut()),
             })
         }

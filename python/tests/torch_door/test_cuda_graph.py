@@ -62,6 +62,7 @@ def test_a_captured_step(draw, op, shape):
     else:
         # The first call loads the kernels, and cannot be captured. It runs on another stream, as torch's capture does.
         stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
             step()
         stream.synchronize()

@@ -19,7 +19,7 @@ BACKENDS = {"cpu": "cpu", "cu120": "cuda", "cu130": "cuda"}
 
 
 def main(wheel: str, directory: str) -> None:
-    machine = re.search(r"-(?:many)?linux_(?:\d+_\d+_)?(\w+?)(?:\.|$)", pathlib.Path(wheel).name)
+    machine = re.search(r"[-.](?:many)?linux_(?:\d+_\d+_)?(\w+?)(?:\.|$)", pathlib.Path(wheel).name)
     if machine is None:
         sys.exit(f"hub.py: {wheel} is no wheel for Linux")
     for backend, kind in BACKENDS.items():

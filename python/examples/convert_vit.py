@@ -1,14 +1,16 @@
 """A ViT of timm with its norms exchanged in one line, and what a training step takes before and after.
 
     pip install timm torchvision
-    python convert_vit.py [--model vit_tiny_patch16_224] [--batch 8] [--device cpu] [--no-compile]
+    python convert_vit.py [--model vit_tiny_patch16_224] [--batch 8] [--device cpu] [--depth N] [--backend inductor | --no-compile]
 
 `use_fused_norms` keeps the model's results: they are compared. `convert_ln_to_dyt` makes a DyT of each LayerNorm: it is timed
 beside the same model with the formula in PyTorch's own ops. Times are medians of interleaved steps; no weights are loaded.
+python/bench.py times these steps, too.
 """
 
 import argparse
 import copy
+import functools
 import statistics
 import time
 from collections.abc import Callable
@@ -65,26 +67,24 @@ def medians(steps: dict[str, Callable[[], None]], rounds: int) -> dict[str, floa
     return {name: statistics.median(values) for name, values in times.items()}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="vit_tiny_patch16_224")
-    parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--no-compile", action="store_true")
-    options = parser.parse_args()
+def compare(
+    name: str, batch: int, device: str, rounds: int, backend: str | None, **arguments: int
+) -> dict[str, dict[str, float]]:
+    """Milliseconds of a training step of timm's model of that name: for eager and compiled, those of each kind of norm.
 
+    Without a backend of torch.compile nothing is compiled.
+    """
     torch.manual_seed(0)
-    images = torch.randn(options.batch, 3, 224, 224, device=options.device)
-    labels = torch.randint(1000, (options.batch,), device=options.device)
-    original = timm.create_model(options.model).to(options.device)
+    images = torch.randn(batch, 3, 224, 224, device=device)
+    labels = torch.randint(1000, (batch,), device=device)
+    original = timm.create_model(name, **arguments).to(device)
 
     # The line that exchanges the norms.
     fused = dyt.torch.use_fused_norms(copy.deepcopy(original))
     swapped = sum(isinstance(part, dyt.torch.LayerNorm) for part in fused.modules())
     with torch.no_grad():
         difference = (fused.eval()(images) - original.eval()(images)).abs().max().item()
-    print(f"{options.model} on {options.device}: {swapped} norms exchanged, outputs differ by {difference:.1e} at most")
+    print(f"{name} on {device}: {swapped} norms exchanged, outputs differ by {difference:.1e} at most")
     assert swapped and difference < 1e-3
 
     models = {
@@ -94,18 +94,38 @@ def main() -> None:
         "DyT, dyt": dyt.torch.convert_ln_to_dyt(copy.deepcopy(original)),
     }
     columns = {"eager": lambda model: model}
-    if not options.no_compile:
-        columns["compiled"] = torch.compile
-    table = {
+    if backend is not None:
+        columns["compiled"] = functools.partial(torch.compile, backend=backend)
+    return {
         column: medians(
-            {name: training_step(wrap(model.train()), images, labels) for name, model in models.items()}, options.rounds
+            {kind: training_step(wrap(model.train()), images, labels) for kind, model in models.items()}, rounds
         )
         for column, wrap in columns.items()
     }
+
+
+def show(times: dict[str, dict[str, float]]) -> None:
+    """The table, and in brackets multiples of torch's LayerNorm, eager."""
+    one = times["eager"]["LayerNorm, torch"]
+    print(f"{'':24}" + "".join(f"{column:>18}" for column in times))
+    for kind in times["eager"]:
+        print(f"{kind:24}" + "".join(f"{column[kind]:11.1f} ({column[kind] / one:.2f})" for column in times.values()))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="vit_tiny_patch16_224")
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--depth", type=int, help="so many blocks, and not as many as the model has")
+    parser.add_argument("--backend", default="inductor", help="that of torch.compile")
+    parser.add_argument("--no-compile", dest="backend", action="store_const", const=None)
+    options = parser.parse_args()
+    arguments = {} if options.depth is None else {"depth": options.depth}
+    times = compare(options.model, options.batch, options.device, options.rounds, options.backend, **arguments)
     print(f"\nms a training step, batch {options.batch}, {torch.get_num_threads()} threads, torch {torch.__version__}")
-    print(f"{'':24}" + "".join(f"{column:>12}" for column in table))
-    for name in models:
-        print(f"{name:24}" + "".join(f"{column[name]:12.1f}" for column in table.values()))
+    show(times)
 
 
 if __name__ == "__main__":

@@ -42,6 +42,24 @@ impl Memory {
             Self::Cuda(ordinal) => unsafe { ViewMut::from_cuda(ordinal, address as u64, len, dtype) },
         }
     }
+
+    /// As [`Self::view`]; `None` where the address is 0.
+    ///
+    /// # Safety
+    /// As [`Self::view`].
+    unsafe fn read<'a>(self, address: usize, len: usize, dtype: DType) -> Option<View<'a>> {
+        // SAFETY: promised by the caller.
+        (address != 0).then(|| unsafe { self.view(address, len, dtype) })
+    }
+
+    /// As [`Self::view_mut`]; `None` where the address is 0.
+    ///
+    /// # Safety
+    /// As [`Self::view_mut`].
+    unsafe fn write<'a>(self, address: usize, len: usize, dtype: DType) -> Option<ViewMut<'a>> {
+        // SAFETY: promised by the caller.
+        (address != 0).then(|| unsafe { self.view_mut(address, len, dtype) })
+    }
 }
 
 /// The address as a pointer. Frameworks give 0 for an empty array: there any aligned address serves.
@@ -72,24 +90,18 @@ impl ForwardAt {
     pub(crate) unsafe fn arguments<'a>(&self, problem: &Problem, memory: Memory) -> Forward<'a> {
         let (data, param) = (problem.dtype(), problem.param_dtype());
         let (span, cols, rows) = (problem.span(), problem.cols(), problem.statistics());
-        let read = |address: usize, len, dtype| {
-            // SAFETY: promised by the caller.
-            (address != 0).then(|| unsafe { memory.view(address, len, dtype) })
-        };
-        let write = |address: usize, len| {
-            // SAFETY: promised by the caller.
-            (address != 0).then(|| unsafe { memory.view_mut(address, len, DType::F32) })
-        };
         // SAFETY: promised by the caller.
-        let (x, y) = unsafe { (memory.view(self.x, span, data), memory.view_mut(self.y, span, data)) };
-        let mut forward = Forward::new(x, y);
-        forward.alpha = read(self.alpha, 1, DType::F32);
-        forward.shift = read(self.shift, 1, DType::F32);
-        forward.gamma = read(self.gamma, cols, param);
-        forward.beta = read(self.beta, cols, param);
-        forward.mean = write(self.mean, rows);
-        forward.rstd = write(self.rstd, rows);
-        forward
+        unsafe {
+            let mut forward =
+                Forward::new(memory.view(self.x, span, data), memory.view_mut(self.y, span, data));
+            forward.alpha = memory.read(self.alpha, 1, DType::F32);
+            forward.shift = memory.read(self.shift, 1, DType::F32);
+            forward.gamma = memory.read(self.gamma, cols, param);
+            forward.beta = memory.read(self.beta, cols, param);
+            forward.mean = memory.write(self.mean, rows, DType::F32);
+            forward.rstd = memory.write(self.rstd, rows, DType::F32);
+            forward
+        }
     }
 }
 
@@ -118,27 +130,21 @@ impl BackwardAt {
     pub(crate) unsafe fn arguments<'a>(&self, problem: &Problem, memory: Memory) -> Backward<'a> {
         let (data, param) = (problem.dtype(), problem.param_dtype());
         let (span, cols, rows) = (problem.span(), problem.cols(), problem.statistics());
-        let read = |address: usize, len, dtype| {
-            // SAFETY: promised by the caller.
-            (address != 0).then(|| unsafe { memory.view(address, len, dtype) })
-        };
-        let write = |address: usize, len, dtype| {
-            // SAFETY: promised by the caller.
-            (address != 0).then(|| unsafe { memory.view_mut(address, len, dtype) })
-        };
         // SAFETY: promised by the caller.
-        let (dy, x) = unsafe { (memory.view(self.dy, span, data), memory.view(self.x, span, data)) };
-        let mut backward = Backward::of(x).dy(dy);
-        backward.alpha = read(self.alpha, 1, DType::F32);
-        backward.shift = read(self.shift, 1, DType::F32);
-        backward.gamma = read(self.gamma, cols, param);
-        backward.mean = read(self.mean, rows, DType::F32);
-        backward.rstd = read(self.rstd, rows, DType::F32);
-        backward.dx = write(self.dx, span, data);
-        backward.dalpha = write(self.dalpha, 1, DType::F32);
-        backward.dshift = write(self.dshift, 1, DType::F32);
-        backward.dgamma = write(self.dgamma, cols, DType::F32);
-        backward.dbeta = write(self.dbeta, cols, DType::F32);
-        backward
+        unsafe {
+            let mut backward =
+                Backward::of(memory.view(self.x, span, data)).dy(memory.view(self.dy, span, data));
+            backward.alpha = memory.read(self.alpha, 1, DType::F32);
+            backward.shift = memory.read(self.shift, 1, DType::F32);
+            backward.gamma = memory.read(self.gamma, cols, param);
+            backward.mean = memory.read(self.mean, rows, DType::F32);
+            backward.rstd = memory.read(self.rstd, rows, DType::F32);
+            backward.dx = memory.write(self.dx, span, data);
+            backward.dalpha = memory.write(self.dalpha, 1, DType::F32);
+            backward.dshift = memory.write(self.dshift, 1, DType::F32);
+            backward.dgamma = memory.write(self.dgamma, cols, DType::F32);
+            backward.dbeta = memory.write(self.dbeta, cols, DType::F32);
+            backward
+        }
     }
 }

@@ -179,6 +179,6 @@ def _axes(operand: jax.Array) -> frozenset[Any]:
 
 
 def _cast(operand: jax.Array, axes: tuple[Any, ...]) -> jax.Array:
-    if hasattr(jax.lax, "pcast"):
-        return jax.lax.pcast(operand, axes, to="varying")
-    return jax.lax.pvary(operand, axes)
+    # Each version's types know one of the two.
+    lax: Any = jax.lax
+    return lax.pcast(operand, axes, to="varying") if hasattr(lax, "pcast") else lax.pvary(operand, axes)

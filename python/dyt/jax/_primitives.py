@@ -25,6 +25,9 @@ backward_p.multiple_results = True
 
 Arrays = Sequence[jax.Array]
 
+# Its type knows none of its options.
+_config: Any = jax.config
+
 
 def apply(spec: Spec, *operands: jax.Array) -> jax.Array:
     """y. Weight and bias have one dtype, x's or float32; alpha and shift are float32 of the shape (1,)."""
@@ -80,8 +83,8 @@ def _lowering(call: Any, partitioned: Any) -> Any:
 
     def rule(context: Any, *operands: Any, spec: Spec) -> Any:
         axes = context.module_context.axis_context
-        manual = getattr(axes, "manual_axes", frozenset())
-        if manual and set(manual) != set(axes.mesh.axis_names) and not jax.config.jax_use_shardy_partitioner:
+        manual: frozenset[Any] = getattr(axes, "manual_axes", frozenset())
+        if manual and set(manual) != set(axes.mesh.axis_names) and not _config.jax_use_shardy_partitioner:
             # XLA would abort the process.
             raise NotImplementedError("dyt.jax: shard_map over some axes of a mesh needs jax_use_shardy_partitioner")
         return (plain if manual else cut)(context, *operands, spec=spec)

@@ -6,6 +6,7 @@ which is slower, where `torch.func` needs it. Without a `jvp`, which torch.compi
 """
 
 from functools import partial
+from types import SimpleNamespace
 
 import torch
 from torch import Tensor
@@ -15,9 +16,11 @@ from . import _ops
 
 # Where a torch has these no more, the slower form, which is right everywhere, is always taken.
 _transformed = getattr(torch._C, "_are_functorch_transforms_active", lambda: True)
-_compiling = torch.compiler.is_compiling
+_forward_ad = forward_ad if hasattr(forward_ad, "_current_level") else SimpleNamespace(_current_level=0)
+# `is_compiling` would be one more call in each small call. Tracers other than dynamo see the op within the raw one, too.
+_compiling = torch.compiler.is_dynamo_compiling
 
-# The ops without the frame of Python around them, which costs a tenth of a small call. What traces has to see the op itself.
+# The ops without the frame of Python around them, which costs a tenth of a small call. Dynamo has to see the op itself.
 _raw_pointwise, _raw_norm, _raw_norm_saving, _raw_dyt_backward, _raw_derf_backward, _raw_norm_backward = (
     getattr(op, "_op", op)
     for op in (
@@ -150,7 +153,7 @@ def pointwise(
         return formula(x, alpha, shift, weight, bias, dims)
     if _transformed():
         return _TransformedPointwise.apply(x, alpha, shift, weight, bias, dims)
-    if torch.is_grad_enabled() or getattr(forward_ad, "_current_level", 0) >= 0:
+    if torch.is_grad_enabled() or _forward_ad._current_level >= 0:
         return _Pointwise.apply(x, alpha, shift, weight, bias, dims)
     return (_ops.pointwise if _compiling() else _raw_pointwise)(x, alpha, shift, weight, bias, dims)
 
@@ -221,6 +224,6 @@ def norm(x: Tensor, weight: Tensor | None, bias: Tensor | None, dims: int, eps: 
         _learn(type(x))
     if _transformed():
         return _TransformedNorm.apply(x, weight, bias, dims, eps, form)[0]
-    if torch.is_grad_enabled() or getattr(forward_ad, "_current_level", 0) >= 0:
+    if torch.is_grad_enabled() or _forward_ad._current_level >= 0:
         return _Norm.apply(x, weight, bias, dims, eps, form)
     return (_ops.norm if _compiling() else _raw_norm)(x, weight, bias, dims, eps, form)

@@ -61,8 +61,7 @@ pub(super) fn contiguous(sizes: &[i64], channels: Channels) -> Layout {
 /// `_layout.py` decides the same for the shapes that torch.compile traces.
 pub(super) fn dense(sizes: &[i64], strides: &[i64], channels: Channels) -> Option<Layout> {
     let plain = contiguous(sizes, channels);
-    let mut expected = 1;
-    if sizes.contains(&0) || sizes.iter().zip(strides).rev().all(|at| follows(at, &mut expected)) {
+    if is_contiguous(sizes, strides) {
         return Some(plain);
     }
     let mut expected = 1;
@@ -86,6 +85,12 @@ pub(super) fn dense(sizes: &[i64], strides: &[i64], channels: Channels) -> Optio
             (inner && outer.into_iter().all(|at| follows(at, &mut expected))).then_some(plain)
         }
     }
+}
+
+/// Whether these are the strides of a contiguous tensor.
+pub(super) fn is_contiguous(sizes: &[i64], strides: &[i64]) -> bool {
+    let mut expected = 1;
+    sizes.contains(&0) || sizes.iter().zip(strides).rev().all(|at| follows(at, &mut expected))
 }
 
 /// Whether a dimension begins where those before it end. One of size 1 does, whatever its stride.

@@ -17,14 +17,25 @@ use pyo3::prelude::*;
 
 use shims::{Boxed, Shims};
 
+/// The kernel as a function that the dispatcher calls.
+macro_rules! boxed {
+    ($kernel:path) => {{
+        unsafe extern "C-unwind" fn entry(words: *mut u64, _arguments: u64, _results: u64) {
+            // SAFETY: the dispatcher calls this with the words of the schema.
+            unsafe { stack::call(words, $kernel) }
+        }
+        entry
+    }};
+}
+
 /// The kernels, by the names of `dyt/torch/_ops.py`.
 const KERNELS: [(&CStr, Boxed); 6] = [
-    (c"pointwise", pointwise::forward),
-    (c"dyt_backward", pointwise::dyt_backward),
-    (c"derf_backward", pointwise::derf_backward),
-    (c"norm", norm::forward),
-    (c"norm_saving", norm::saving),
-    (c"norm_backward", norm::backward),
+    (c"pointwise", boxed!(pointwise::forward)),
+    (c"dyt_backward", boxed!(pointwise::dyt_backward)),
+    (c"derf_backward", boxed!(pointwise::derf_backward)),
+    (c"norm", boxed!(norm::forward)),
+    (c"norm_saving", boxed!(norm::saving)),
+    (c"norm_backward", boxed!(norm::backward)),
 ];
 
 /// Registers the kernels for ops that are defined in torch's namespace of that name.
@@ -63,6 +74,16 @@ fn register_for(shims: &Shims, namespace: &CStr, key: &CStr) -> bool {
         )
 }
 
+/// Names the stream for the calls that follow, by its address in the driver without a GPU.
+#[cfg(feature = "simt")]
+#[pyfunction]
+fn torch_host_stream(address: usize) {
+    let stream = core::ptr::with_exposed_provenance_mut(address);
+    runner::cuda::HOST_STREAM.store(stream, core::sync::atomic::Ordering::Relaxed);
+}
+
 pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    #[cfg(feature = "simt")]
+    module.add_function(wrap_pyfunction!(torch_host_stream, module)?)?;
     module.add_function(wrap_pyfunction!(torch_register, module)?)
 }

@@ -5,7 +5,7 @@ use dyt::{DType, Op, Problem};
 use super::operand::Data;
 use super::pointwise::{Mask, address};
 use super::runner::Runner;
-use super::stack::{Stack, run, throw_if};
+use super::stack::Stack;
 use super::tensor::{Failure, Tensor};
 use crate::call::{BackwardAt, ForwardAt};
 
@@ -20,30 +20,8 @@ use crate::call::{BackwardAt, ForwardAt};
 /// ```
 ///
 /// mean of RMSNorm has no elements.
-pub(super) unsafe extern "C-unwind" fn forward(stack: *mut u64, _arguments: u64, _results: u64) {
-    // SAFETY: the dispatcher calls this with the words of the schema.
-    let stack = unsafe { Stack::new(stack) };
-    let words = run(&stack, |stack| Forward::of(stack)?.run(None, None).map(|y| [y]));
-    // SAFETY: nothing here has to be dropped.
-    unsafe { throw_if(words) };
-}
-
-/// As [`forward`].
-pub(super) unsafe extern "C-unwind" fn saving(stack: *mut u64, _arguments: u64, _results: u64) {
-    // SAFETY: as in `forward`.
-    let stack = unsafe { Stack::new(stack) };
-    let words = run(&stack, saving_kernel);
-    // SAFETY: as in `forward`.
-    unsafe { throw_if(words) };
-}
-
-/// As [`forward`].
-pub(super) unsafe extern "C-unwind" fn backward(stack: *mut u64, _arguments: u64, _results: u64) {
-    // SAFETY: as in `forward`.
-    let stack = unsafe { Stack::new(stack) };
-    let words = run(&stack, backward_kernel);
-    // SAFETY: as in `forward`.
-    unsafe { throw_if(words) };
+pub(super) fn forward(stack: &Stack) -> Result<[Tensor; 1], Failure> {
+    Ok([Forward::of(stack)?.run(None, None)?])
 }
 
 /// The op and whether it is the unbiased form.
@@ -93,7 +71,8 @@ impl Forward {
     }
 }
 
-fn saving_kernel(stack: &Stack) -> Result<[Tensor; 3], Failure> {
+/// As [`forward`].
+pub(super) fn saving(stack: &Stack) -> Result<[Tensor; 3], Failure> {
     let forward = Forward::of(stack)?;
     let has_mean = forward.problem.op().has_mean();
     let rstd = forward.data.statistics()?;
@@ -106,7 +85,8 @@ fn saving_kernel(stack: &Stack) -> Result<[Tensor; 3], Failure> {
     Ok([y, mean, rstd])
 }
 
-fn backward_kernel(stack: &Stack) -> Result<[Tensor; 3], Failure> {
+/// As [`forward`].
+pub(super) fn backward(stack: &Stack) -> Result<[Tensor; 3], Failure> {
     let (dy, x, weight) = (stack.tensor(0), stack.tensor(1), stack.optional(2));
     let (mean, rstd, dims) = (stack.tensor(3), stack.tensor(4), stack.int(5));
     let (eps, (op, unbiased), mask) = (stack.float(6), form(stack.int(7))?, Mask(stack.int(8)));

@@ -2,7 +2,7 @@
 
 use dyt::{DType, Op, Problem, Std};
 
-use super::layout::{Channels, Layout, contiguous, dense, same};
+use super::layout::{Channels, Layout, contiguous, dense, is_contiguous, same};
 use super::tensor::{Failure, Place, Tensor, contiguous_strides};
 
 /// x, in a layout that the kernels take, and what follows from it.
@@ -167,9 +167,8 @@ impl Data {
         let dtype = if all(self.dtype) { self.dtype } else { DType::F32 };
         let bring = |(own, tensor): (DType, Tensor)| {
             let sizes = tensor.sizes()?;
-            let strides = contiguous_strides(sizes);
-            let ready = own == dtype && same(sizes, tensor.strides()?, &strides);
-            if ready { Ok(tensor) } else { tensor.copy(&strides, dtype) }
+            let ready = own == dtype && is_contiguous(sizes, tensor.strides()?);
+            if ready { Ok(tensor) } else { tensor.copy(&contiguous_strides(sizes), dtype) }
         };
         Ok((dtype, weight.map(bring).transpose()?, bias.map(bring).transpose()?))
     }

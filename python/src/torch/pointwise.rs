@@ -4,44 +4,9 @@ use dyt::{DType, Op};
 
 use super::operand::Data;
 use super::runner::Runner;
-use super::stack::{Stack, run, throw_if};
+use super::stack::Stack;
 use super::tensor::{Failure, Tensor};
 use crate::call::{BackwardAt, ForwardAt};
-
-/// The schemas, as `dyt/torch/_ops.py` declares them:
-///
-/// ```text
-/// pointwise(Tensor x, Tensor alpha, Tensor? shift, Tensor? weight, Tensor? bias, int dims) -> Tensor y
-/// dyt_backward(Tensor dy, Tensor x, Tensor alpha, Tensor? weight, int dims, int mask)
-///     -> (Tensor dx, Tensor dalpha, Tensor dweight, Tensor dbias)
-/// derf_backward(Tensor dy, Tensor x, Tensor alpha, Tensor shift, Tensor? weight, int dims, int mask)
-///     -> (Tensor dx, Tensor dalpha, Tensor dweight, Tensor dbias, Tensor dshift)
-/// ```
-pub(super) unsafe extern "C-unwind" fn forward(stack: *mut u64, _arguments: u64, _results: u64) {
-    // SAFETY: the dispatcher calls this with the words of the schema.
-    let stack = unsafe { Stack::new(stack) };
-    let words = run(&stack, forward_kernel);
-    // SAFETY: nothing here has to be dropped.
-    unsafe { throw_if(words) };
-}
-
-/// As [`forward`].
-pub(super) unsafe extern "C-unwind" fn dyt_backward(stack: *mut u64, _arguments: u64, _results: u64) {
-    // SAFETY: as in `forward`.
-    let stack = unsafe { Stack::new(stack) };
-    let words = run(&stack, dyt_kernel);
-    // SAFETY: as in `forward`.
-    unsafe { throw_if(words) };
-}
-
-/// As [`forward`].
-pub(super) unsafe extern "C-unwind" fn derf_backward(stack: *mut u64, _arguments: u64, _results: u64) {
-    // SAFETY: as in `forward`.
-    let stack = unsafe { Stack::new(stack) };
-    let words = run(&stack, derf_kernel);
-    // SAFETY: as in `forward`.
-    unsafe { throw_if(words) };
-}
 
 const fn op(shift: Option<&Tensor>) -> Op {
     if shift.is_some() { Op::Derf } else { Op::Dyt }
@@ -55,7 +20,16 @@ pub(super) fn address(name: &str, tensor: Option<&Tensor>) -> Result<usize, Fail
     tensor.map_or(Ok(0), |tensor| tensor.address(name))
 }
 
-fn forward_kernel(stack: &Stack) -> Result<[Tensor; 1], Failure> {
+/// The schemas, as `dyt/torch/_ops.py` declares them:
+///
+/// ```text
+/// pointwise(Tensor x, Tensor alpha, Tensor? shift, Tensor? weight, Tensor? bias, int dims) -> Tensor y
+/// dyt_backward(Tensor dy, Tensor x, Tensor alpha, Tensor? weight, int dims, int mask)
+///     -> (Tensor dx, Tensor dalpha, Tensor dweight, Tensor dbias)
+/// derf_backward(Tensor dy, Tensor x, Tensor alpha, Tensor shift, Tensor? weight, int dims, int mask)
+///     -> (Tensor dx, Tensor dalpha, Tensor dweight, Tensor dbias, Tensor dshift)
+/// ```
+pub(super) fn forward(stack: &Stack) -> Result<[Tensor; 1], Failure> {
     let (x, alpha, shift) = (stack.tensor(0), stack.tensor(1), stack.optional(2));
     let (weight, bias, dims) = (stack.optional(3), stack.optional(4), stack.int(5));
     let data = Data::new(x, dims)?;
@@ -117,7 +91,8 @@ struct Gradients {
     dbias: Tensor,
 }
 
-fn dyt_kernel(stack: &Stack) -> Result<[Tensor; 4], Failure> {
+/// As [`forward`].
+pub(super) fn dyt_backward(stack: &Stack) -> Result<[Tensor; 4], Failure> {
     let (dy, x, alpha) = (stack.tensor(0), stack.tensor(1), stack.tensor(2));
     let (weight, dims, mask) = (stack.optional(3), stack.int(4), stack.int(5));
     let Gradients { dx, dalpha, dweight, dbias, .. } =
@@ -125,7 +100,8 @@ fn dyt_kernel(stack: &Stack) -> Result<[Tensor; 4], Failure> {
     Ok([dx, dalpha, dweight, dbias])
 }
 
-fn derf_kernel(stack: &Stack) -> Result<[Tensor; 5], Failure> {
+/// As [`forward`].
+pub(super) fn derf_backward(stack: &Stack) -> Result<[Tensor; 5], Failure> {
     let (dy, x, alpha, shift) = (stack.tensor(0), stack.tensor(1), stack.tensor(2), stack.tensor(3));
     let (weight, dims, mask) = (stack.optional(4), stack.int(5), stack.int(6));
     let gradients = gradients(dy, x, alpha, Some(shift), weight, dims, Mask(mask))?;
@@ -169,7 +145,7 @@ fn gradients(
         dshift: dshift.as_ref().map_or(Ok(0), |dshift| mask.address(4, dshift))?,
         ..BackwardAt::default()
     };
-    // SAFETY: as in `forward_kernel`.
+    // SAFETY: as in `forward`.
     unsafe { runner.backward(&problem, &at, data.place)? };
     Ok(Gradients { dx, dalpha, dshift, dweight, dbias })
 }

@@ -9,9 +9,6 @@ use super::tensor::{Failure, Place, Tensor};
 use crate::call::{BackwardAt, ForwardAt, Memory};
 use crate::devices::limit_or;
 
-/// Problems with fewer elements stay on the calling thread, as [`Device`] promises: how many threads torch takes is not asked.
-const SEVERAL_THREADS: usize = 131_072;
-
 /// What runs the calls of one kernel.
 #[derive(Debug)]
 pub(super) enum Runner {
@@ -72,7 +69,7 @@ impl Runner {
         let arguments = unsafe { at.arguments(problem, self.memory()) };
         let done = match self {
             Self::Cpu(device) => {
-                follow_torch(device, problem);
+                follow_torch(device);
                 device.forward(problem, arguments)
             }
             #[cfg(feature = "cuda")]
@@ -110,7 +107,7 @@ impl Runner {
         let arguments = unsafe { at.arguments(problem, self.memory()) };
         let done = match self {
             Self::Cpu(device) => {
-                follow_torch(device, problem);
+                follow_torch(device);
                 device.backward_with(problem, arguments, space)
             }
             #[cfg(feature = "cuda")]
@@ -119,24 +116,32 @@ impl Runner {
                 on.kernels().backward_on(on.stream().cast(), problem, arguments, space)
             },
         };
+        // A graph that captures this call runs in that memory later. torch's allocator for GPUs keeps it for the graph, and
+        // the one for the host does not.
+        #[cfg(feature = "simt")]
+        core::mem::forget(workspace);
         done.map_err(|error| failure(&error))
     }
 }
 
-/// A large call takes as many threads as `dyt.set_threads` or else torch says.
-fn follow_torch(device: &Device, problem: &Problem) {
-    if problem.elements() >= SEVERAL_THREADS {
-        device.set_threads(limit_or(shims().threads()));
-    }
+/// A call takes as many threads as `dyt.set_threads` or else torch says, if it is large enough for several.
+fn follow_torch(device: &Device) {
+    device.set_threads(limit_or(shims().threads()));
 }
 
 #[cfg(feature = "cuda")]
-mod cuda {
+pub(super) mod cuda {
     use core::ffi::c_void;
+    #[cfg(feature = "simt")]
+    use core::sync::atomic::{AtomicPtr, Ordering};
 
     use dyt::cuda::CudaKernels;
 
     use super::{Failure, failure, shims};
+
+    /// The stream that a test has named; NULL is the default one.
+    #[cfg(feature = "simt")]
+    pub(in crate::torch) static HOST_STREAM: AtomicPtr<c_void> = AtomicPtr::new(core::ptr::null_mut());
 
     /// The kernels of a GPU, which is the thread's current device until this is dropped, and torch's stream there.
     #[derive(Debug)]
@@ -167,12 +172,12 @@ mod cuda {
             }
             Ok(Self { kernels: kernels(index)?, stream, _guard: guard })
         }
-        /// The default stream of a driver whose memory is the host's.
+        /// The stream of [`HOST_STREAM`], on a driver whose memory is the host's.
         #[cfg(feature = "simt")]
         pub(super) fn of_host() -> Result<Self, Failure> {
             Ok(Self {
                 kernels: kernels(0)?,
-                stream: core::ptr::null_mut(),
+                stream: HOST_STREAM.load(Ordering::Relaxed),
                 _guard: Guard(core::ptr::null_mut()),
             })
         }

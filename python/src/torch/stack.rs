@@ -14,11 +14,6 @@ use super::tensor::{Failure, Tensor};
 pub(super) struct Stack(*mut u64);
 
 impl Stack {
-    /// # Safety
-    /// It is the stack of a boxed kernel, with as many words as the kernel takes and leaves.
-    pub(super) const unsafe fn new(words: *mut u64) -> Self {
-        Self(words)
-    }
     fn word(&self, at: usize) -> u64 {
         // SAFETY: the schema has so many arguments.
         unsafe { self.0.add(at).read() }
@@ -56,8 +51,23 @@ thread_local! {
     static WORDS: RefCell<CString> = RefCell::default();
 }
 
-/// Runs a kernel; what it leaves is on the stack, or else the words of its failure are returned, and NULL without one.
-pub(super) fn run<const N: usize>(
+/// Calls a kernel as the dispatcher calls it; a failure is thrown as a `std::runtime_error`.
+///
+/// # Safety
+/// `words` is the stack of a boxed kernel, with as many words as the schema of `kernel` takes and leaves.
+pub(super) unsafe fn call<const N: usize>(
+    words: *mut u64,
+    kernel: impl FnOnce(&Stack) -> Result<[Tensor; N], Failure>,
+) {
+    let failure = run(&Stack(words), kernel);
+    if !failure.is_null() {
+        // SAFETY: a string that ends in NUL, of which the exception takes a copy. Nothing here has to be dropped.
+        unsafe { (shims().throw)(failure) }
+    }
+}
+
+/// Runs a kernel, and puts its results on the stack. Returns the words of its failure, or NULL.
+fn run<const N: usize>(
     stack: &Stack,
     kernel: impl FnOnce(&Stack) -> Result<[Tensor; N], Failure>,
 ) -> *const c_char {
@@ -72,16 +82,5 @@ pub(super) fn run<const N: usize>(
             *words = CString::new(failure).unwrap_or_default();
             words.as_ptr()
         }),
-    }
-}
-
-/// Throws the words, if there are any, as a `std::runtime_error`. Nothing of the caller's may have to be dropped.
-///
-/// # Safety
-/// The words are those of [`run`] on this thread.
-pub(super) unsafe fn throw_if(words: *const c_char) {
-    if !words.is_null() {
-        // SAFETY: a string that ends in NUL, of which the exception takes a copy.
-        unsafe { (shims().throw)(words) }
     }
 }

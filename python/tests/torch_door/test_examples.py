@@ -26,6 +26,19 @@ def test_tensor_parallel():
 
 @pytest.mark.slow
 def test_convert_vit():
+    """Both columns, of one block. Inductor's compiler of C++ would take a minute for the four models."""
     pytest.importorskip("timm")
-    words = run("convert_vit.py", "--no-compile", "--batch", "1", "--rounds", "1", "--device", "cpu")
-    assert "25 norms exchanged" in words and "DyT, dyt" in words
+    small = ("--batch", "1", "--rounds", "1", "--depth", "1", "--device", "cpu")
+    words = run("convert_vit.py", *small, "--backend", "aot_eager")
+    assert "3 norms exchanged" in words
+    rows = {line[:24].strip(): line[24:].split() for line in words.splitlines()[-4:]}
+    assert rows.keys() == {"LayerNorm, torch", "LayerNorm, dyt", "DyT, formula in torch", "DyT, dyt"}
+    # Eager and compiled, each with its multiple in brackets.
+    assert all(len(row) == 4 and float(row[2]) > 0 for row in rows.values())
+
+
+@pytest.mark.slow
+def test_bench():
+    pytest.importorskip("timm")
+    words = run("../bench.py", "--quick", "--no-compile", "--seconds", "0.01", "--device", "cpu")
+    assert "DynamicTanh" in words and "RMSNorm both ways 64x768 bf16" in words and "3 norms exchanged" in words

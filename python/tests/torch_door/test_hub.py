@@ -22,7 +22,9 @@ HUB = pathlib.Path(__file__).parents[2] / "hub.py"
 def repository(tmp_path_factory):
     """The package as it is installed, as a wheel, laid out."""
     folder = tmp_path_factory.mktemp("hub")
-    wheel = folder / f"dyt-{dyt.__version__}-cp310-abi3-manylinux_2_17_{platform.machine()}.whl"
+    # The name that maturin gives it.
+    tags = (f"{name}_{platform.machine()}" for name in ("manylinux2014", "manylinux_2_17"))
+    wheel = folder / f"dyt-{dyt.__version__}-cp310-abi3-{'.'.join(tags)}.whl"
     package = pathlib.Path(dyt.__file__).parent
     with zipfile.ZipFile(wheel, "w") as archive:
         for file in package.rglob("*"):

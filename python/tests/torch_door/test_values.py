@@ -154,6 +154,30 @@ def test_rms_norm_has_torchs_eps(draw, dtype, eps):
     torch.testing.assert_close(y, theirs)
 
 
+@pytest.mark.parametrize("sizes, strides, last", [
+    ((2, 9), (2**31 + 8, 1), True),
+    ((9, 2), (1, 2**31 + 8), True),
+    ((1, 9), (2**32, 1), True),
+    ((2, 1, 9), (9, 2**32, 1), True),
+    ((1, 2, 3), (2**32, 2**31 + 8, 2), False),
+    ((2, 9, 1), (2**31 + 8, 1, 2**32), False),
+])  # fmt: skip
+@pytest.mark.parametrize("op", POINTWISE + ["layer_norm"])
+def test_strides_that_an_int_does_not_hold(draw, op, sizes, strides, last):
+    """Elements that lie further than 2³¹ apart, in memory of which nothing else is touched."""
+    if op == "layer_norm" and not last:
+        pytest.skip("the norms have no channels_last")
+    arguments = draw_arguments(draw, sizes, torch.bfloat16, cols=sizes[-1:] if last else sizes[1:2])
+    room = torch.empty(2**31 + 64, dtype=torch.bfloat16, device=draw.device)
+    x = room.as_strided(sizes, strides)
+    x.copy_(arguments.x.detach())
+    arguments = arguments._replace(x=x.requires_grad_())
+    dy = draw(*sizes, dtype=torch.bfloat16)
+    options = {} if last else {"channels_last": False}
+    rows = wide if last else lambda tensor, cols: wide(tensor.movedim(1, -1).contiguous(), cols)
+    check(op, arguments, *run(op, arguments, dy, **options), dy, rows)
+
+
 def free_gib():
     """Memory that is free, where the system tells."""
     try:

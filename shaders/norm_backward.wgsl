@@ -71,6 +71,28 @@ fn finish_row(slope: Slope, row: u32, end: u32, lane: u32) {
     }
 }
 
+// The same of a row that strays.
+fn finish_stray_row(scaled: ScaledSlope, row: u32, end: u32, lane: u32) {
+    let begin = params.out_start + row * params.row_stride;
+    for (var i = 0u; i < COUNT; i++) {
+        let at = i * params.team + lane;
+        if at < end {
+            let x = unpack(of_x[i]);
+            let dy = unpack(of_dy[i]);
+            var dx: Values;
+            for (var k = 0u; k < WIDTH; k++) {
+                let x_hat = stray_x_hat(scaled, x[k]);
+                sum_gamma[i][k] += dy[k] * x_hat;
+                sum_beta[i][k] += dy[k];
+                dx[k] = stray_dx(scaled, dy[k] * of_gamma[i][k], x_hat);
+            }
+            if has(HAS_DX) {
+                store_row(begin, at, dx);
+            }
+        }
+    }
+}
+
 // Adds up four sums of columns over the teams of the workgroup; the lanes of the first team get the result.
 fn across_teams(sums: vec4<f32>, index: u32) -> vec4<f32> {
     let team = params.team;
@@ -90,9 +112,12 @@ fn across_teams(sums: vec4<f32>, index: u32) -> vec4<f32> {
     return total;
 }
 
+fn row_of(workgroup: u32, step: u32, index: u32) -> u32 {
+    return (workgroup * params.steps + step) * (256u / params.team) + index / params.team;
+}
+
 fn run(workgroup: u32, index: u32) {
     let team = params.team;
-    let teams = 256u / team;
     let lane = index % team;
     let reads_x = has(HAS_DX) || has(HAS_DGAMMA);
     for (var i = 0u; i < COUNT; i++) {
@@ -100,14 +125,16 @@ fn run(workgroup: u32, index: u32) {
             of_gamma[i] = gamma_at((i * team + lane) * WIDTH);
         }
     }
+    // Bit i: row i of the team strays.
+    var stray_rows = 0u;
     // The condition comes last, as in the forward of DyT.
     var step = 0u;
     loop {
-        let row = (workgroup * params.steps + step) * teams + index / team;
+        let row = row_of(workgroup, step, index);
         // A row that is not there has no blocks, but takes part in the sums.
         let end = select(0u, row_blocks(), row < params.rows);
         load_row(row, end, lane, reads_x);
-        var slope = Slope(Affine(0.0, 0.0, 0.0, 0.0), 0.0, 0.0);
+        var slope = Slope(Affine(0.0, 0.0, 0.0, 0.0, false), 0.0, 0.0);
         if reads_x {
             var m = 0.0;
             if CENTER {
@@ -125,10 +152,24 @@ fn run(workgroup: u32, index: u32) {
             }
             slope = slope_of(m, sums_of(m, end, lane, index), row, end > 0u);
         }
-        finish_row(slope, row, end, lane);
+        if slope.affine.stray && end > 0u {
+            stray_rows |= 1u << step;
+        } else {
+            finish_row(slope, row, end, lane);
+        }
         continuing {
             step++;
             break if step >= params.steps;
+        }
+    }
+    if any_of_workgroup(stray_rows != 0u, index) {
+        for (step = 0u; step < params.steps; step++) {
+            let row = row_of(workgroup, step, index);
+            let end = select(0u, row_blocks(), (stray_rows >> step & 1u) != 0u);
+            let begin = row * params.row_stride;
+            let scaled = scaled_slope(params.x_start + begin, params.dy_start + begin, end, index);
+            load_row(row, end, lane, true);
+            finish_stray_row(scaled, row, end, lane);
         }
     }
     for (var i = 0u; i < COUNT; i++) {

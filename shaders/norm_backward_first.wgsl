@@ -42,6 +42,20 @@ fn finish_column(slope: Slope, at: Position, column: u32, reads_x: bool) -> vec2
     return vec2<f32>(dy * x_hat, dy);
 }
 
+// The same of a position that strays.
+fn finish_stray_column(scaled: ScaledSlope, at: Position, column: u32) -> vec2<f32> {
+    if column >= params.cols {
+        return vec2<f32>();
+    }
+    let element = at.begin + column * params.inner;
+    let dy = unpack(dy_block(params.dy_start + element));
+    let x_hat = stray_x_hat(scaled, unpack(x_block(params.x_start + element))[0]);
+    if has(HAS_DX) {
+        store(params.out_start + element, Values(stray_dx(scaled, dy[0] * gamma_at(column)[0], x_hat)));
+    }
+    return vec2<f32>(dy[0] * x_hat, dy[0]);
+}
+
 // Adds up the terms of four columns over the positions of a line, and adds them to the partial sums of the chunk.
 fn add_columns(of_gamma: vec4<f32>, of_beta: vec4<f32>, chunk: u32, base: u32, index: u32, begins: bool) {
     workgroupBarrier();
@@ -87,15 +101,27 @@ fn run(workgroup: u32, index: u32) {
     }
     for (var tile = begin; tile < min(end, begin + params.steps); tile++) {
         let at = position_of(tile, index);
-        var slope = Slope(Affine(0.0, 0.0, 0.0, 0.0), 0.0, 0.0);
+        var slope = Slope(Affine(0.0, 0.0, 0.0, 0.0, false), 0.0, 0.0);
+        var scaled = ScaledSlope(1.0, slope);
         if reads_x {
             slope = first_slope(at, index);
+            slope.affine.stray &= at.live;
+            if any_of_workgroup(slope.affine.stray, index) {
+                let end = select(0u, params.cols, slope.affine.stray);
+                scaled = scaled_slope(params.x_start + at.begin, params.dy_start + at.begin, end, index);
+            }
         }
         for (var base = 0u; base < params.cols; base += 4u * LINES) {
             var of_gamma = vec4<f32>();
             var of_beta = vec4<f32>();
             for (var q = 0u; q < 4u; q++) {
-                let terms = finish_column(slope, at, base + q * LINES + at.line, reads_x);
+                let column = base + q * LINES + at.line;
+                var terms: vec2<f32>;
+                if slope.affine.stray {
+                    terms = finish_stray_column(scaled, at, column);
+                } else {
+                    terms = finish_column(slope, at, column, reads_x);
+                }
                 of_gamma[q] = terms.x;
                 of_beta[q] = terms.y;
             }

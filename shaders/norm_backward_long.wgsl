@@ -46,6 +46,28 @@ fn add_to_sums(chunk: u32, block: u32, of_gamma: Values, of_beta: Values, begins
     }
 }
 
+// dx of a row that strays, and what it adds to the sums.
+fn stray_row(workgroup: u32, x_begin: u32, dy_begin: u32, dx_begin: u32, begins: bool, index: u32) {
+    let blocks = row_blocks();
+    let scaled = scaled_slope(x_begin, dy_begin, blocks, index);
+    for (var at = index; at < blocks; at += 256u) {
+        let x = walk_x(x_begin, at);
+        let dy = walk_dy(dy_begin, at);
+        let of_gamma = gamma_at(at * WIDTH);
+        var products: Values;
+        var dx: Values;
+        for (var k = 0u; k < WIDTH; k++) {
+            let x_hat = stray_x_hat(scaled, x[k]);
+            products[k] = dy[k] * x_hat;
+            dx[k] = stray_dx(scaled, dy[k] * of_gamma[k], x_hat);
+        }
+        add_to_sums(workgroup, at, products, dy, begins);
+        if has(HAS_DX) {
+            store_row(dx_begin, at, dx);
+        }
+    }
+}
+
 fn run(workgroup: u32, index: u32) {
     let reads_x = has(HAS_DX) || has(HAS_DGAMMA);
     let begin_row = workgroup * params.steps;
@@ -55,9 +77,13 @@ fn run(workgroup: u32, index: u32) {
         let x_begin = params.x_start + row * params.row_stride;
         let dy_begin = params.dy_start + row * params.row_stride;
         let dx_begin = params.out_start + row * params.row_stride;
-        var slope = Slope(Affine(0.0, 0.0, 0.0, 0.0), 0.0, 0.0);
+        var slope = Slope(Affine(0.0, 0.0, 0.0, 0.0, false), 0.0, 0.0);
         if reads_x {
             slope = long_slope(row, x_begin, dy_begin, index);
+            if any_of_workgroup(slope.affine.stray, index) {
+                stray_row(workgroup, x_begin, dy_begin, dx_begin, row == begin_row, index);
+                continue;
+            }
         }
         for (var at = index; at < blocks; at += 256u) {
             let dy = unpack(row_dy(dy_begin, at));

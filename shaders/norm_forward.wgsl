@@ -35,6 +35,10 @@ fn deviations_of(kept: ptr<function, array<Block, COUNT>>, m: f32, end: u32, lan
     return team_sum(vec4<f32>(sums, 0.0, 0.0), index, params.team);
 }
 
+fn row_of(workgroup: u32, step: u32, index: u32) -> u32 {
+    return (workgroup * params.steps + step) * (256u / params.team) + index / params.team;
+}
+
 fn run(workgroup: u32, index: u32) {
     let team = params.team;
     let lane = index % team;
@@ -48,10 +52,12 @@ fn run(workgroup: u32, index: u32) {
             of_beta[i] = beta_at(at * WIDTH);
         }
     }
+    // Bit i: row i of the team strays.
+    var stray_rows = 0u;
     // The condition comes last, as in the forward of DyT.
     var step = 0u;
     loop {
-        let row = (workgroup * params.steps + step) * (256u / team) + index / team;
+        let row = row_of(workgroup, step, index);
         // A row that is not there has no blocks, but takes part in the sums.
         let end = select(0u, row_blocks(), row < params.rows);
         let begin = params.x_start + row * params.row_stride;
@@ -74,16 +80,27 @@ fn run(workgroup: u32, index: u32) {
         if end > 0u && lane == 0u {
             save_statistics(row, affine);
         }
+        if affine.stray && end > 0u {
+            stray_rows |= 1u << step;
+        }
         let target_begin = params.out_start + row * params.row_stride;
         for (var i = 0u; i < COUNT; i++) {
             let at = i * team + lane;
-            if at < end {
+            if at < end && !affine.stray {
                 store_row(target_begin, at, normalized(unpack(kept[i]), affine, of_gamma[i], of_beta[i]));
             }
         }
         continuing {
             step++;
             break if step >= params.steps;
+        }
+    }
+    if any_of_workgroup(stray_rows != 0u, index) {
+        for (step = 0u; step < params.steps; step++) {
+            let row = row_of(workgroup, step, index);
+            let end = select(0u, row_blocks(), (stray_rows >> step & 1u) != 0u);
+            let begin = row * params.row_stride;
+            stray_forward(row, params.x_start + begin, params.out_start + begin, end, index);
         }
     }
 }

@@ -17,11 +17,15 @@ fn run(workgroup: u32, index: u32) {
         add_to_cascade(&cascade, part);
     }
     let affine = affine_of(m, line_sum(cascade_sum(cascade), index));
-    if !at.live {
-        return;
-    }
-    if at.line == 0u {
+    if at.live && at.line == 0u {
         save_statistics(at.row, affine);
+    }
+    if any_of_workgroup(affine.stray && at.live, index) {
+        let end = select(0u, params.cols, affine.stray && at.live);
+        stray_forward(at.row, x_begin, params.out_start + at.begin, end, index);
+    }
+    if !at.live || affine.stray {
+        return;
     }
     for (var column = at.line; column < params.cols; column += LINES) {
         let element = column * params.inner;

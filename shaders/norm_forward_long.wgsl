@@ -44,7 +44,12 @@ fn run(workgroup: u32, index: u32) {
     if index == 0u {
         save_statistics(row, affine);
     }
-    write_row(begin, params.out_start + row * params.row_stride, affine, index);
+    let target_begin = params.out_start + row * params.row_stride;
+    if any_of_workgroup(affine.stray, index) {
+        stray_forward(row, begin, target_begin, blocks, index);
+    } else {
+        write_row(begin, target_begin, affine, index);
+    }
 }
 
 // In place this overwrites x, of which every lane reads its own blocks alone; the first value was read before the last

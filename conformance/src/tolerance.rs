@@ -46,7 +46,7 @@ impl Arithmetic {
         let cpu = Self { y_ulps: 4.0, factor: 1.0, unfused: false, flushes: false, any_squares: true };
         match backend {
             Backend::Cuda => Self { y_ulps: 5.0, any_squares: false, ..cpu },
-            Backend::Wgpu => Self { factor: 2.0, unfused: true, flushes: true, any_squares: false, ..cpu },
+            Backend::Wgpu => Self { factor: 2.0, unfused: true, flushes: true, ..cpu },
             _ => cpu,
         }
     }

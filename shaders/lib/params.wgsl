@@ -41,6 +41,8 @@ struct Params {
     dshift_start: u32,
     // That of a row whose variance is 0.
     largest_rstd: f32,
+    // The sum of squares below which too much of them underflows.
+    least_squares: f32,
 }
 
 const UNBIASED: u32 = 1u;

@@ -14,6 +14,8 @@ struct Affine {
     c: f32,
     rstd: f32,
     shift: f32,
+    // f32 does not hold the squares of the row, and lib/stray.wgsl does it again.
+    stray: bool,
 }
 
 // dx = h rstd - (x^ along + level).
@@ -42,15 +44,27 @@ fn unbiased_std(variance: f32) -> f32 {
     return sqrt(variance * (cols / (cols - 1.0)));
 }
 
-fn rstd_of(variance: f32) -> f32 {
+fn rstd_with(variance: f32, eps: f32) -> f32 {
     var rstd: f32;
     if has(UNBIASED) {
-        rstd = 1.0 / (unbiased_std(variance) + params.eps);
+        rstd = 1.0 / (unbiased_std(variance) + eps);
     } else {
-        rstd = 1.0 / sqrt(variance + params.eps);
+        rstd = 1.0 / sqrt(variance + eps);
     }
     // An adapter may take a subnormal eps for 0; a row of equal values then had infinity for its rstd and NaN for y.
     return select(rstd, params.largest_rstd, bitcast<u32>(rstd) == 0x7f800000u);
+}
+
+fn rstd_of(variance: f32) -> f32 {
+    return rstd_with(variance, params.eps);
+}
+
+// Whether f32 does not hold the squares of a row, by their sum; `other` is what else has to be finite. By bits, since a
+// compiler may take it that there is neither infinity nor NaN.
+fn strays(squares: f32, other: f32) -> bool {
+    let bits = bitcast<u32>(squares);
+    let infinite = (bitcast<u32>(other) & 0x7f800000u) == 0x7f800000u;
+    return infinite || bits < bitcast<u32>(params.least_squares) || bits >= 0x7f800000u;
 }
 
 // The factor of x^ in dx/rstd from the sum of h x^; in the unbiased form 0 where std is, as its derivative is there.
@@ -66,7 +80,7 @@ fn projection(dot: f32, variance: f32, scale: f32) -> f32 {
 fn affine_of(m: f32, sums: vec4<f32>) -> Affine {
     let c = select(0.0, average(sums[DEVIATIONS]), CENTER);
     let scale = rstd_of(variance_of(sums[SQUARES], c));
-    return Affine(m, c, scale, -(c * scale));
+    return Affine(m, c, scale, -(c * scale), strays(sums[SQUARES], 0.0));
 }
 
 fn x_hat_of(affine: Affine, x: f32) -> f32 {
@@ -86,9 +100,16 @@ fn slope_of(m: f32, sums: vec4<f32>, row: u32, live: bool) -> Slope {
     } else if live {
         scale = rstd[params.rstd_start + row];
     }
+    var slope = slope_with(m, c, variance, scale, sums);
+    slope.affine.stray = strays(sums[SQUARES], slope.along);
+    return slope;
+}
+
+fn slope_with(m: f32, c: f32, variance: f32, scale: f32, sums: vec4<f32>) -> Slope {
     let h = select(0.0, sums[GRADIENTS], CENTER);
     let dot = scale * (sums[PRODUCTS] - c * h);
-    return Slope(Affine(m, c, scale, -(c * scale)), scale * average(h), scale * projection(dot, variance, scale));
+    let affine = Affine(m, c, scale, -(c * scale), false);
+    return Slope(affine, scale * average(h), scale * projection(dot, variance, scale));
 }
 
 fn dx_of(slope: Slope, h: f32, x_hat: f32) -> f32 {

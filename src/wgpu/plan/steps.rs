@@ -118,7 +118,8 @@ impl Lane {
         let load = loops(self.count, self.access) + self.access;
         let store = loops(self.count, self.values + self.access);
         let row = load + self.kept_sums(center, self.values) + store;
-        loops(self.count, 2 * self.values) + loops(self.steps, row)
+        let stray = self.blocks_of_row().forward(center);
+        loops(self.count, 2 * self.values) + loops(self.steps, row) + loops(self.steps, stray)
     }
 
     fn kept_backward(&self, center: bool) -> u64 {
@@ -130,7 +131,9 @@ impl Lane {
         let across = loops(teams.div_ceil(16), loops(16, 0));
         let store_sums = 2 * (across + loops(4, 0));
         let columns = loops(self.count, loops(self.width.div_ceil(4), store_sums));
-        loops(self.count, self.values) + loops(self.steps, row) + columns
+        let finish = load + store;
+        let stray = self.blocks_of_row().slope(center) + finish;
+        loops(self.count, self.values) + loops(self.steps, row) + loops(self.steps, stray) + columns
     }
 
     /// A pass over a long row by tiles, of which each of `streams` tensors is loaded before `terms` of each block.
@@ -145,13 +148,16 @@ impl Lane {
 
     fn long_forward(&self, center: bool) -> u64 {
         let write = self.tiles(1, 3 * self.values + self.access);
-        self.long_origin(center) + self.tiles(1, self.values) + TEAM_SUM + write
+        let stray = self.blocks_of_row().forward(center);
+        self.long_origin(center) + self.tiles(1, self.values) + TEAM_SUM + write.max(stray)
     }
 
     /// A row of a backward.
     fn long_row(&self, center: bool) -> u64 {
         let write = loops(self.blocks.div_ceil(LANES), 3 * self.access + 3 * self.values);
-        self.long_origin(center) + self.tiles(2, 2 * self.values) + TEAM_SUM + write
+        let blocks = self.blocks_of_row();
+        let stray = blocks.slope(center) + loops(blocks.count, 3 * self.access + 3 * self.values);
+        self.long_origin(center) + self.tiles(2, 2 * self.values) + TEAM_SUM + write.max(stray)
     }
 
     /// A pass over the columns of a position, folded now and then.
@@ -161,7 +167,8 @@ impl Lane {
 
     fn first_forward(&self, center: bool) -> u64 {
         let origin = if center { self.columns(0) } else { 0 };
-        origin + self.columns(0) + loops(self.cols.div_ceil(LINES), 3 * self.values)
+        let write = loops(self.cols.div_ceil(LINES), 3 * self.values);
+        origin + self.columns(0) + write + self.columns_of_line().forward(center)
     }
 
     /// A tile of positions of a backward.
@@ -169,7 +176,18 @@ impl Lane {
         let origin = if center { self.columns(0) } else { 0 };
         let add_columns = loops(norm::ALONG / 8, loops(8, 0)) + loops(4, 0);
         let write = loops(self.cols.div_ceil(4 * LINES), loops(4, self.values) + add_columns);
-        origin + self.columns(2 * self.values) + write
+        origin + self.columns(2 * self.values) + write + self.columns_of_line().slope(center)
+    }
+
+    /// How a lane goes through a row that strays, by blocks.
+    fn blocks_of_row(&self) -> Walk {
+        let count = self.blocks.div_ceil(self.team);
+        Walk { count, values: self.values, access: self.access, sum: TEAM_SUM }
+    }
+
+    /// The same of channels-first data, by columns.
+    fn columns_of_line(&self) -> Walk {
+        Walk { count: self.cols.div_ceil(LINES), values: loops(1, 0), access: 0, sum: LINE_SUM }
     }
 
     fn fold(&self) -> u64 {
@@ -178,5 +196,34 @@ impl Lane {
         let columns = loops(self.chunks.div_ceil(LANES / 32), loops(pieces, 0)) + loops(LANES / 32, 0);
         let scalars = loops((self.chunks * self.team).div_ceil(LANES), 0) + STRIDED_SUM;
         columns.max(scalars)
+    }
+}
+
+/// How a lane goes through a row that strays: the passes of `shaders/lib/stray.wgsl`.
+#[derive(Clone, Copy)]
+struct Walk {
+    /// What the lane has of the row.
+    count: u64,
+    /// A loop over the values of each.
+    values: u64,
+    /// Reading or writing each.
+    access: u64,
+    /// A sum over the lanes.
+    sum: u64,
+}
+
+impl Walk {
+    fn scaled_row(self, center: bool) -> u64 {
+        let pass = loops(self.count, self.access + self.values) + self.sum;
+        if center { 2 * pass } else { pass }
+    }
+
+    fn forward(self, center: bool) -> u64 {
+        let sums = loops(self.count, self.access + self.values) + self.sum;
+        self.scaled_row(center) + sums + loops(self.count, 2 * self.access + 3 * self.values)
+    }
+
+    fn slope(self, center: bool) -> u64 {
+        self.scaled_row(center) + loops(self.count, 2 * self.access + 2 * self.values) + self.sum
     }
 }

@@ -41,6 +41,8 @@ struct Params {
     dshift_start: u32,
     // That of a row whose variance is 0.
     largest_rstd: f32,
+    // What is added to gamma; -0 adds nothing.
+    gamma_offset: f32,
 }
 
 const UNBIASED: u32 = 1u;

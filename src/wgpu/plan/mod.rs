@@ -256,6 +256,7 @@ fn part_params(problem: &Problem, tiling: &Tiling, rows: u64) -> Params {
         len: problem.row_len() as u32,
         eps: problem.eps(),
         largest_rstd: largest_rstd(problem),
+        gamma_offset: problem.added_to_gamma(),
         ..tiling.params()
     }
 }

@@ -25,6 +25,8 @@ struct PointwiseForward {
     u32 steps;
     u32 dtype;
     u32 param_f32;
+    float gamma_offset;
+    u32 has_offset;
 };
 
 struct PointwiseBackward {
@@ -47,6 +49,8 @@ struct PointwiseBackward {
     u32 steps;
     u32 dtype;
     u32 param_f32;
+    float gamma_offset;
+    u32 has_offset;
 };
 
 struct NormForward {
@@ -65,6 +69,8 @@ struct NormForward {
     u64 cached;
     u32 dtype;
     u32 param_f32;
+    float gamma_offset;
+    u32 has_offset;
 };
 
 struct NormBackward {
@@ -86,6 +92,8 @@ struct NormBackward {
     u32 steps;
     u32 dtype;
     u32 param_f32;
+    float gamma_offset;
+    u32 has_offset;
 };
 
 struct Fold {

@@ -74,6 +74,7 @@ DYT_DEVICE void pointwise_forward(const PointwiseForward& a, T type) {
         // -0 + 0 would be +0.
         along(p, a.beta, position, a.inner, -0.0f, beta);
     });
+    add_to_each(gamma, a.gamma_offset);
     const float alpha = *a.alpha;
     const float shift = Curve::SHIFT ? *a.shift : 0.0f;
     const u64 first = static_cast<u64>(chunk) * blockDim.y * a.steps + threadIdx.y;
@@ -326,6 +327,7 @@ DYT_DEVICE void pointwise_backward(const PointwiseBackward& a, T type) {
     if (position < a.len && first < a.rows) {
         float gamma[N];
         with_parameters(type, a.param_f32, [&](auto p) { along(p, a.gamma, position, a.inner, 1.0f, gamma); });
+        add_to_each(gamma, a.gamma_offset);
         const u32 count = static_cast<u32>(least(a.steps, quotient(a.rows - first + blockDim.y - 1, blockDim.y)));
         slopes<T, Curve, VECTOR>(a, access, first * a.row_stride + position, count, alpha, shift, gamma, sums);
     }

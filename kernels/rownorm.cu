@@ -152,20 +152,26 @@ DYT_DEVICE void norm_forward(const NormForward& a, T type) {
             if (a.rstd != nullptr) a.rstd[row] = rstd;
         }
         Element* y = static_cast<Element*>(a.y) + row * a.row_stride;
-        with_parameters(type, a.param_f32, [&](auto p) {
+        const auto write = [&](auto p) {
 #pragma unroll
             for (int i = 0; i < COUNT; ++i) {
                 if (!has(there, i)) continue;
                 float gamma[N], beta[N];
                 const u32 column = T::NARROW ? opaque(share.at(i)) : share.at(i);
-                parameters(p, a.gamma, column, 1.0f, gamma);
-                parameters(p, a.beta, column, -0.0f, beta);
+                factors(p, a.gamma, column, gamma);
+                terms(p, a.beta, column, beta);
 #pragma unroll
                 for (int k = 0; k < N; ++k)
                     d[i][k] = math::fma_rn(affine.template x_hat<Op>(d[i][k]), gamma[k], beta[k]);
                 access.store(share.template in<T>(y, i), d[i]);
             }
-        });
+        };
+        // What fits into registers, by trial on every architecture.
+        if (Op::CENTER) {
+            with_factors(type, a, write);
+        } else {
+            with_few_factors(type, a, write);
+        }
     }
 }
 
@@ -258,7 +264,7 @@ DYT_DEVICE void norm_backward(const NormBackward& a, T type, P p) {
                 float x_part[N], dy_part[N], gamma[N];
                 access.unpack(of_x.block[i], x_part);
                 access.unpack(of_dy.block[i], dy_part);
-                parameters(p, a.gamma, share.at(i), 1.0f, gamma);
+                factors(p, a.gamma, share.at(i), gamma);
                 add_terms<Op, N>(sums, x_part, dy_part, gamma, m);
             }
             all_row_sums<Op>(sums, turn);
@@ -270,7 +276,7 @@ DYT_DEVICE void norm_backward(const NormBackward& a, T type, P p) {
             float x_part[N], dy_part[N], gamma[N];
             access.unpack(of_x.block[i], x_part);
             access.unpack(of_dy.block[i], dy_part);
-            parameters(p, a.gamma, share.at(i), 1.0f, gamma);
+            factors(p, a.gamma, share.at(i), gamma);
 #pragma unroll
             for (int k = 0; k < N; ++k) {
                 const float x_hat = slope.affine.template x_hat<Op>(x_part[k]);
@@ -294,7 +300,7 @@ DYT_DEVICE void norm_backward(const NormBackward& a, T type, P p) {
 #define ROWNORM_VECTOR(dtype, T, op, Op)                                                                    \
     DYT_ENTRY(dyt_##op##_fwd_##dtype##_vector, NormForward, 1024, 1, dyt::norm_forward<Op, true>(a, T()))   \
     DYT_ENTRY(dyt_##op##_bwd_##dtype##_vector, NormBackward, 512, 1,                                        \
-              dyt::with_parameters(T(), a.param_f32, [&](auto p) { dyt::norm_backward<Op, true>(a, T(), p); }))
+              dyt::with_few_factors(T(), a, [&](auto p) { dyt::norm_backward<Op, true>(a, T(), p); }))
 
 #define ROWNORM_SCALAR(op, Op)                                                                          \
     DYT_ENTRY(dyt_##op##_fwd_scalar, NormForward, 1024, 1,                                              \

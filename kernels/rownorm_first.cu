@@ -96,8 +96,8 @@ DYT_DEVICE void norm_forward_first(const NormForward& a, T type, P of_parameters
 #pragma unroll 1
         for (u64 column = threadIdx.y; column < a.cols; column += blockDim.y) {
             float gamma[1], beta[1];
-            parameters(of_parameters, a.gamma, column, 1.0f, gamma);
-            parameters(of_parameters, a.beta, column, -0.0f, beta);
+            factors(of_parameters, a.gamma, column, gamma);
+            terms(of_parameters, a.beta, column, beta);
             const float x_hat = affine.x_hat<Op>(type.widen(x[column * a.inner]));
             y[column * a.inner] = type.narrow(math::fma_rn(x_hat, gamma[0], beta[0]));
         }
@@ -129,7 +129,7 @@ DYT_DEVICE Slope first_slope(const Moments& moments, const NormBackward& a, T ty
             const float x_part[1] = {type.widen(x[c * a.inner])};
             const float dy_part[1] = {type.widen(dy[c * a.inner])};
             float gamma[1];
-            parameters(of_parameters, a.gamma, c, 1.0f, gamma);
+            factors(of_parameters, a.gamma, c, gamma);
             add_terms<Op, 1>(part, x_part, dy_part, gamma, m);
         }
         fold_into(totals, part);
@@ -164,7 +164,7 @@ DYT_DEVICE void norm_backward_first(const NormBackward& a, T type, P of_paramete
             const float of_dy = at.live ? type.widen(dy[c * a.inner]) : 0.0f;
             const float x_hat = reads_x && at.live ? slope.affine.x_hat<Op>(type.widen(x[c * a.inner])) : 0.0f;
             float gamma[1];
-            parameters(of_parameters, a.gamma, c, 1.0f, gamma);
+            factors(of_parameters, a.gamma, c, gamma);
             if (a.dx != nullptr && at.live)
                 static_cast<Element*>(a.dx)[begin + c * a.inner] = type.narrow(slope.dx<Op>(of_dy * gamma[0], x_hat));
             if (dgamma != nullptr) {

@@ -129,7 +129,7 @@ DYT_DEVICE void norm_forward_long(const NormForward& a, T type) {
         // In place this overwrites x, of which every thread reads its own blocks; the first value was read before the
         // last barrier.
         Element* y = static_cast<Element*>(a.y) + row * a.row_stride;
-        with_parameters(type, a.param_f32, [&](auto p) {
+        with_factors(type, a, [&](auto p) {
 #pragma unroll 1
             for (u64 tile = 0; tile < blocks; tile += static_cast<u64>(COUNT) * blockDim.x) {
                 typename A::Block block[COUNT];
@@ -144,8 +144,8 @@ DYT_DEVICE void norm_forward_long(const NormForward& a, T type) {
                     if (at >= blocks) continue;
                     float v[N], gamma[N], beta[N];
                     access.unpack(block[i], v);
-                    parameters(p, a.gamma, at * N, 1.0f, gamma);
-                    parameters(p, a.beta, at * N, -0.0f, beta);
+                    factors(p, a.gamma, at * N, gamma);
+                    terms(p, a.beta, at * N, beta);
 #pragma unroll
                     for (int k = 0; k < N; ++k) v[k] = math::fma_rn(affine.template x_hat<Op>(v[k]), gamma[k], beta[k]);
                     access.store(y + at * N, v);
@@ -202,7 +202,7 @@ DYT_DEVICE void norm_backward_long(const NormBackward& a, T type) {
             Sum totals[4];
 #pragma unroll
             for (int k = 0; k < 4; ++k) totals[k].clear();
-            with_parameters(type, a.param_f32, [&](auto p) {
+            with_few_factors(type, a, [&](auto p) {
 #pragma unroll 1
                 for (u64 tile = 0; tile < blocks; tile += static_cast<u64>(COUNT) * blockDim.x) {
                     float part[4] = {0.0f, 0.0f, 0.0f, 0.0f};
@@ -220,7 +220,7 @@ DYT_DEVICE void norm_backward_long(const NormBackward& a, T type) {
                         float x_part[N], dy_part[N], gamma[N];
                         access.unpack(of_x[i], x_part);
                         access.unpack(of_dy[i], dy_part);
-                        parameters(p, a.gamma, at * N, 1.0f, gamma);
+                        factors(p, a.gamma, at * N, gamma);
                         add_terms<Op, N>(part, x_part, dy_part, gamma, m);
                     }
                     fold_into(totals, part);
@@ -235,13 +235,13 @@ DYT_DEVICE void norm_backward_long(const NormBackward& a, T type) {
         }
         // The first row begins the sums.
         const u32 added = row > begin ? wanted : 0;
-        with_parameters(type, a.param_f32, [&](auto p) {
+        with_few_factors(type, a, [&](auto p) {
 #pragma unroll 1
             for (u64 at = threadIdx.x; at < blocks; at += blockDim.x) {
                 float x_part[N], dy_part[N], gamma[N], to_gamma[N], to_beta[N];
                 access.unpack(reads_x ? x.again(at) : A::zero(), x_part);
                 access.unpack(reads_x ? dy.again(at) : dy.first(at), dy_part);
-                parameters(p, a.gamma, at * N, 1.0f, gamma);
+                factors(p, a.gamma, at * N, gamma);
                 fill(to_gamma, 0.0f);
                 fill(to_beta, 0.0f);
                 if (wants<T>(added, DGAMMA, dgamma) && row > begin) load_sums(dgamma + at * N, to_gamma, aligned_to_16(dgamma));

@@ -157,11 +157,20 @@ struct Half {
     DYT_METHOD float at(const void* p, u64 i) const { return widen(static_cast<const Element*>(p)[i]); }
 };
 
-// gamma and beta where their type is chosen for each element: f32, or the tensors' type.
+// gamma and beta where their type is chosen at each access: f32, or the tensors' type.
+template <class T>
 struct Either {
-    Half half;
+    T type;
     bool f32;
-    DYT_METHOD float at(const void* p, u64 i) const { return f32 ? F32::at(p, i) : half.at(p, i); }
+    DYT_METHOD float at(const void* p, u64 i) const { return f32 ? F32::at(p, i) : type.at(p, i); }
+};
+
+// gamma and beta of a type P, where something is added to gamma; -0 adds nothing.
+template <class P>
+struct Offset {
+    P type;
+    float gamma;
+    DYT_METHOD float at(const void* p, u64 i) const { return type.at(p, i); }
 };
 
 // Calls `body` with the storage type of gamma and beta, which is f32 or that of the tensors. By 16 bytes this branches
@@ -182,7 +191,42 @@ DYT_DEVICE void with_parameters(T t, u32 f32, const Body& body) {
 
 template <class Body>
 DYT_DEVICE void with_parameters(Half half, u32 f32, const Body& body) {
-    body(Either{half, f32 != 0});
+    body(Either<Half>{half, f32 != 0});
+}
+
+// As with_parameters, with the offset of gamma. By 16 bytes bodies of their own add it, so that others do not.
+template <class T, class Args, class Body>
+DYT_DEVICE void with_factors(T t, const Args& a, const Body& body) {
+    if (a.has_offset != 0) {
+        with_parameters(t, a.param_f32, [&](auto p) { body(Offset<decltype(p)>{p, a.gamma_offset}); });
+    } else {
+        with_parameters(t, a.param_f32, body);
+    }
+}
+
+template <class Args, class Body>
+DYT_DEVICE void with_factors(Half half, const Args& a, const Body& body) {
+    body(Offset<Either<Half>>{{half, a.param_f32 != 0}, a.gamma_offset});
+}
+
+// The same, for large bodies: of 16 bits one body adds it, and chooses the type at each access.
+template <class T, class Args, class Body>
+DYT_DEVICE void with_few_factors(T t, const Args& a, const Body& body) {
+    if (a.has_offset != 0) {
+        body(Offset<Either<T>>{{t, a.param_f32 != 0}, a.gamma_offset});
+    } else {
+        with_parameters(t, a.param_f32, body);
+    }
+}
+
+template <class Args, class Body>
+DYT_DEVICE void with_few_factors(F32 t, const Args& a, const Body& body) {
+    with_factors(t, a, body);
+}
+
+template <class Args, class Body>
+DYT_DEVICE void with_few_factors(Half t, const Args& a, const Body& body) {
+    with_factors(t, a, body);
 }
 
 // Calls `body` with the storage type of the tensors: for the forms that go by elements.
@@ -199,7 +243,7 @@ DYT_DEVICE void with_dtype(u32 dtype, const Body& body) {
 template <class Args, class Body>
 DYT_DEVICE void with_types(const Args& a, const Body& body) {
     with_dtype(a.dtype, [&](auto type) {
-        with_parameters(type, a.param_f32, [&](auto of_parameters) { body(type, of_parameters); });
+        with_factors(type, a, [&](auto of_parameters) { body(type, of_parameters); });
     });
 }
 
@@ -281,6 +325,44 @@ DYT_DEVICE void parameters(P, const void* p, u64 column, float absent, float (&v
 #pragma unroll
         for (int k = 0; k < P::WIDTH; ++k) v[i * P::WIDTH + k] = part[k];
     }
+}
+
+template <class T>
+DYT_DEVICE void parameters(Either<T> p, const void* of, u64 column, float absent, float (&v)[8]) {
+    if (p.f32) {
+        parameters(F32(), of, column, absent, v);
+    } else {
+        parameters(p.type, of, column, absent, v);
+    }
+}
+
+template <int N>
+DYT_DEVICE void add_to_each(float (&v)[N], float term) {
+#pragma unroll
+    for (int i = 0; i < N; ++i) v[i] += term;
+}
+
+// What N columns from `column` on are multiplied by: gamma with its offset, or 1.
+template <class P, int N>
+DYT_DEVICE void factors(P type, const void* gamma, u64 column, float (&v)[N]) {
+    parameters(type, gamma, column, 1.0f, v);
+}
+
+template <class P, int N>
+DYT_DEVICE void factors(Offset<P> p, const void* gamma, u64 column, float (&v)[N]) {
+    parameters(p.type, gamma, column, 1.0f, v);
+    add_to_each(v, p.gamma);
+}
+
+// What is added to them: beta, or -0, which changes no value.
+template <class P, int N>
+DYT_DEVICE void terms(P type, const void* beta, u64 column, float (&v)[N]) {
+    parameters(type, beta, column, -0.0f, v);
+}
+
+template <class P, int N>
+DYT_DEVICE void terms(Offset<P> p, const void* beta, u64 column, float (&v)[N]) {
+    parameters(p.type, beta, column, -0.0f, v);
 }
 
 }  // namespace dyt

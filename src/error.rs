@@ -286,6 +286,12 @@ pub enum Error {
         /// What was given.
         eps: f32,
     },
+    /// `gamma_offset` is infinite or NaN.
+    #[error("gamma_offset is {gamma_offset}; it must be finite")]
+    InvalidGammaOffset {
+        /// What was given.
+        gamma_offset: f32,
+    },
     /// The unbiased standard deviation of a single value does not exist.
     #[error("the unbiased standard deviation needs at least 2 columns")]
     UnbiasedSingleColumn,

@@ -130,6 +130,7 @@ pub struct Problem {
     inner: usize,
     row_stride: usize,
     eps: f32,
+    gamma_offset: f32,
     accumulate: bool,
 }
 
@@ -147,6 +148,7 @@ impl Problem {
             inner: 1,
             row_stride: None,
             eps: None,
+            gamma_offset: 0.0,
             accumulate: false,
         }
     }
@@ -212,6 +214,15 @@ impl Problem {
         let power = |k: i32| f32::from_bits(((k + 127) as u32) << 23);
         if self.eps >= power(outweighs) { 0.0 } else { self.cols as f32 * power(-100) }
     }
+    /// What is added to gamma before it multiplies; 0 by default.
+    #[must_use]
+    pub const fn gamma_offset(&self) -> f32 {
+        self.gamma_offset
+    }
+    /// What kernels add to gamma. Without an offset it is −0, which changes no value, −0 included.
+    pub(crate) fn added_to_gamma(&self) -> f32 {
+        if self.gamma_offset == 0.0 { -0.0 } else { self.gamma_offset }
+    }
     /// Whether gradients of parameters are added to what their buffers hold.
     #[must_use]
     pub const fn accumulate(&self) -> bool {
@@ -252,6 +263,7 @@ pub struct ProblemBuilder {
     inner: usize,
     row_stride: Option<usize>,
     eps: Option<f32>,
+    gamma_offset: f32,
     accumulate: bool,
 }
 
@@ -292,6 +304,12 @@ impl ProblemBuilder {
         self.eps = Some(eps);
         self
     }
+    /// Makes the factor of each column gamma + `offset`, rounded to f32: `gamma_offset(1.0)` is Gemma's 1 + w. The gradient of
+    /// gamma stays the same, and an absent gamma stays 1. `offset` must be finite.
+    pub const fn gamma_offset(mut self, offset: f32) -> Self {
+        self.gamma_offset = offset;
+        self
+    }
     /// Adds gradients of parameters to what their buffers hold, instead of overwriting it.
     pub const fn accumulate(mut self, accumulate: bool) -> Self {
         self.accumulate = accumulate;
@@ -302,8 +320,8 @@ impl ProblemBuilder {
     ///
     /// # Errors
     /// [`Error::ZeroCols`], [`Error::ZeroInner`], [`Error::SizeOverflow`], [`Error::StrideTooSmall`],
-    /// [`Error::InvalidEps`], [`Error::UnbiasedSingleColumn`], [`Error::UnbiasedNotLayerNorm`],
-    /// [`Error::ParamDtype`].
+    /// [`Error::InvalidEps`], [`Error::InvalidGammaOffset`], [`Error::UnbiasedSingleColumn`],
+    /// [`Error::UnbiasedNotLayerNorm`], [`Error::ParamDtype`].
     pub fn build(self) -> Result<Problem> {
         if self.cols == 0 {
             return Err(Error::ZeroCols);
@@ -318,6 +336,9 @@ impl ProblemBuilder {
         });
         if !(eps.is_finite() && eps >= 0.0) {
             return Err(Error::InvalidEps { eps });
+        }
+        if !self.gamma_offset.is_finite() {
+            return Err(Error::InvalidGammaOffset { gamma_offset: self.gamma_offset });
         }
         if self.std == Std::Unbiased {
             if self.op != Op::LayerNorm {
@@ -337,6 +358,7 @@ impl ProblemBuilder {
             inner: self.inner,
             row_stride,
             eps,
+            gamma_offset: self.gamma_offset,
             accumulate: self.accumulate,
         })
     }

@@ -88,6 +88,23 @@ fn what_is_accepted_overflows_nothing_later() {
 }
 
 #[test]
+fn invalid_gamma_offset() -> Result<()> {
+    for op in Op::ALL {
+        for wrong in [f32::INFINITY, f32::NEG_INFINITY] {
+            let error = refused(Problem::new(op, 2, 3).gamma_offset(wrong));
+            assert_eq!(error, Error::InvalidGammaOffset { gamma_offset: wrong });
+        }
+        let error = refused(Problem::new(op, 2, 3).gamma_offset(f32::NAN));
+        assert!(matches!(error, Error::InvalidGammaOffset { gamma_offset } if gamma_offset.is_nan()));
+        assert_eq!(Problem::new(op, 2, 3).build()?.gamma_offset(), 0.0);
+        for right in [0.0, -1.0, 1.0, f32::MAX] {
+            assert_eq!(Problem::new(op, 2, 3).gamma_offset(right).build()?.gamma_offset(), right);
+        }
+    }
+    Ok(())
+}
+
+#[test]
 fn invalid_eps() -> Result<()> {
     for op in Op::ALL {
         for wrong in [-1e-5, -f32::MIN_POSITIVE, f32::NEG_INFINITY, f32::INFINITY] {
@@ -293,6 +310,7 @@ fn errors_read_as_sentences() {
             "rows 1 × row_stride 4 (cols 2 × inner 3) overflows the address space",
         ),
         (Error::InvalidEps { eps: f32::NAN }, "eps is NaN; it must be finite and at least 0"),
+        (Error::InvalidGammaOffset { gamma_offset: f32::INFINITY }, "gamma_offset is inf; it must be finite"),
         (Error::UnbiasedSingleColumn, "the unbiased standard deviation needs at least 2 columns"),
         (Error::UnbiasedNotLayerNorm { op }, "Std::Unbiased is a form of LayerNorm, and the op is rms_norm"),
         (

@@ -110,6 +110,32 @@ fn gradients_are_finite_differences() -> Result<()> {
     Ok(())
 }
 
+/// What an offset changes is the factor, and only where there is a gamma: the sums are exact in f32 here.
+#[test]
+fn an_offset_is_part_of_the_factor_and_not_of_its_gradient() -> Result<()> {
+    let (gamma, sums) = ([-0.5, 0.25, 1.5, -1.0], [0.5, 1.25, 2.5, 0.0]);
+    for builder in common::problems(3, 4) {
+        let plain = builder.build()?;
+        let shifted = builder.gamma_offset(1.0).build()?;
+        let setup = Setup::new(plain, false, true);
+        let [before, after] =
+            [(plain, Some(&sums[..])), (shifted, Some(&gamma[..]))].map(|(problem, gamma)| {
+                let inputs = Inputs { gamma, ..setup.inputs() };
+                Ok((
+                    reference::forward(&problem, &inputs)?,
+                    reference::backward(&problem, &inputs, &setup.weight)?,
+                ))
+            });
+        assert_eq!(before?, after?);
+        assert_eq!(
+            reference::forward(&plain, &setup.inputs())?,
+            reference::forward(&shifted, &setup.inputs())?,
+            "an absent gamma stays 1"
+        );
+    }
+    Ok(())
+}
+
 #[test]
 fn gradients_are_finite_differences_channels_first() -> Result<()> {
     for builder in common::problems(2, 4) {

@@ -16,6 +16,8 @@ class Problem(c.Structure):
         ("eps", c.c_float),
         ("reserved", c.c_uint32),
         *((name, c.c_int64) for name in ("rows", "cols", "row_stride", "inner")),
+        ("gamma_offset", c.c_float),
+        ("reserved2", c.c_uint32),
     ]
 
 

@@ -11,22 +11,29 @@ use crate::place::{Guards, Source, dtype, tensor};
 /// gamma and beta: one value for each channel. Absent, they are 1 and 0.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Affine<'a> {
-    /// gamma.
+    /// gamma − [`Self::offset`].
     pub weight: Option<&'a Tensor>,
     /// beta.
     pub bias: Option<&'a Tensor>,
+    /// What the kernels add to the weight, in f32: 1 for Gemma's.
+    pub offset: f32,
 }
 
 impl<'a> Affine<'a> {
     /// gamma alone.
     #[must_use]
     pub const fn weight(weight: &'a Tensor) -> Self {
-        Self { weight: Some(weight), bias: None }
+        Self { weight: Some(weight), bias: None, offset: 0.0 }
     }
     /// With beta too.
     #[must_use]
     pub const fn with_bias(self, bias: &'a Tensor) -> Self {
         Self { bias: Some(bias), ..self }
+    }
+    /// With gamma = weight + `offset`.
+    #[must_use]
+    pub const fn with_offset(self, offset: f32) -> Self {
+        Self { offset, ..self }
     }
 }
 
@@ -145,7 +152,8 @@ impl<'a> Call<'a> {
             .inner(inner)
             .std(self.std)
             .dtype(dtype(x.dtype())?)
-            .param_dtype(dtype(parameters)?);
+            .param_dtype(dtype(parameters)?)
+            .gamma_offset(self.affine.offset);
         if let Some(eps) = self.eps {
             problem = problem.eps(eps as f32);
         }

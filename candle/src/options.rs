@@ -36,7 +36,7 @@ pub enum Gamma {
 
 impl Gamma {
     /// gamma − weight.
-    const fn offset(self) -> f64 {
+    pub(crate) const fn offset(self) -> f64 {
         match self {
             Self::Weight => 0.0,
             Self::OnePlusWeight => 1.0,
@@ -45,10 +45,6 @@ impl Gamma {
     /// The weight for which gamma is 1.
     pub(crate) const fn initial(self) -> f64 {
         1.0 - self.offset()
-    }
-    /// gamma of a weight.
-    pub(crate) fn of(self, weight: &Tensor) -> Result<Tensor> {
-        self.exchanged(weight, Self::Weight)
     }
     /// The weight by which `other` reads the same gamma. It is f32 where it differs: near 1, bf16 has steps of 1/128.
     pub(crate) fn exchanged(self, weight: &Tensor, other: Self) -> Result<Tensor> {

@@ -36,7 +36,7 @@ macro_rules! layer {
                 self.bias.as_ref()
             }
             const fn affine(&self) -> Affine<'_> {
-                Affine { weight: self.weight.as_ref(), bias: self.bias.as_ref() }
+                Affine { weight: self.weight.as_ref(), bias: self.bias.as_ref(), offset: 0.0 }
             }
         }
     };

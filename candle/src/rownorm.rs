@@ -99,8 +99,8 @@ impl LayerNorm {
 
 impl Module for LayerNorm {
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let gamma = self.gamma.of(&self.weight)?;
-        let affine = Affine { weight: Some(&gamma), bias: self.bias.as_ref() };
+        let offset = self.gamma.offset() as f32;
+        let affine = Affine { weight: Some(&self.weight), bias: self.bias.as_ref(), offset };
         if self.remove_mean {
             ops::layer_norm(x, affine, self.eps, self.std, self.channels)
         } else {

@@ -85,7 +85,8 @@ typedef struct dyt_device dyt_device;
 // Channels-first: x is N * C * S with rows = N, cols = C, inner = S; element (n, c, s) stands at
 // n * row_stride + c * S + s. y, dx and dy have the stride of x.
 //
-// A larger `size` than this library knows is accepted if the bytes that it does not know are 0.
+// A larger `size` than this library knows is accepted if the bytes that it does not know are 0. A smaller one that ends behind
+// `inner` is accepted too; the fields behind it are then 0.
 typedef struct dyt_problem {
     // sizeof(dyt_problem) of the caller.
     uint32_t size;
@@ -112,6 +113,10 @@ typedef struct dyt_problem {
     int64_t row_stride;
     // S of channels-first data; 1 or 0 for channels-last.
     int64_t inner;
+    // The factor of each column is gamma + gamma_offset, rounded to f32; 1 where gamma is NULL. Finite.
+    float gamma_offset;
+    // 0.
+    uint32_t reserved2;
 } dyt_problem;
 
 // The buffers of a forward. NULL where absent.

@@ -86,7 +86,8 @@ pub enum dyt_pass {
 /// Channels-first: x is N * C * S with rows = N, cols = C, inner = S; element (n, c, s) stands at
 /// n * row_stride + c * S + s. y, dx and dy have the stride of x.
 ///
-/// A larger `size` than this library knows is accepted if the bytes that it does not know are 0.
+/// A larger `size` than this library knows is accepted if the bytes that it does not know are 0. A smaller one that ends behind
+/// `inner` is accepted too; the fields behind it are then 0.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct dyt_problem {
@@ -115,6 +116,10 @@ pub struct dyt_problem {
     pub row_stride: i64,
     /// S of channels-first data; 1 or 0 for channels-last.
     pub inner: i64,
+    /// The factor of each column is gamma + gamma_offset, rounded to f32; 1 where gamma is NULL. Finite.
+    pub gamma_offset: f32,
+    /// 0.
+    pub reserved2: u32,
 }
 
 /// The buffers of a forward. NULL where absent.

@@ -132,6 +132,7 @@ unsafe fn call<A: Arguments>(
 // SAFETY: integers and pointers, `size` first.
 unsafe impl Sized32 for dyt_forward_args {
     const NAME: &'static str = "dyt_forward_args";
+    const LEAST: usize = size_of::<Self>();
 }
 
 impl Arguments for dyt_forward_args {
@@ -165,6 +166,7 @@ impl Arguments for dyt_forward_args {
 // SAFETY: as above.
 unsafe impl Sized32 for dyt_backward_args {
     const NAME: &'static str = "dyt_backward_args";
+    const LEAST: usize = size_of::<Self>();
 }
 
 impl Arguments for dyt_backward_args {

@@ -1,5 +1,7 @@
 //! From the structs of C, whose fields may be anything, to a validated problem.
 
+use core::mem::MaybeUninit;
+
 use dyt::{DType, Op, Pass, Problem, Std};
 
 use crate::abi::dyt_problem;
@@ -16,11 +18,14 @@ const LARGEST: usize = 4096;
 pub(crate) unsafe trait Sized32: Copy {
     /// Its name in C.
     const NAME: &'static str;
+    /// Bytes of its first version; later ones only appended fields, of which 0 means what was before.
+    const LEAST: usize;
 }
 
-// SAFETY: integers and a float, `size` first.
+// SAFETY: integers and floats, `size` first.
 unsafe impl Sized32 for dyt_problem {
     const NAME: &'static str = "dyt_problem";
+    const LEAST: usize = core::mem::offset_of!(dyt_problem, gamma_offset);
 }
 
 /// Copies a struct of the caller's, of any version of the ABI.
@@ -37,12 +42,18 @@ pub(crate) unsafe fn read<T: Sized32>(from: *const T) -> Outcome<T> {
     }
     // SAFETY: it is aligned and not NULL, and begins with a `u32` by the trait.
     let size = unsafe { from.cast::<u32>().read() } as usize;
-    if size < known || size > LARGEST {
+    if size < T::LEAST || size > LARGEST {
         return Err(Failure::invalid(format!("size of {} is {size}, and it has {known} bytes", T::NAME)));
     }
-    // SAFETY: the caller's struct has `size` bytes, at least as many as `T`, and any are a value of `T`.
-    let (value, rest) =
-        unsafe { (from.read(), core::slice::from_raw_parts(from.cast::<u8>().add(known), size - known)) };
+    // SAFETY: the caller's struct has `size` bytes.
+    let (there, rest) =
+        unsafe { core::slice::from_raw_parts(from.cast::<u8>(), size) }.split_at(size.min(known));
+    let mut value = MaybeUninit::<T>::zeroed();
+    // SAFETY: there is room for as many bytes, and any are a value of `T`.
+    let value = unsafe {
+        value.as_mut_ptr().cast::<u8>().copy_from_nonoverlapping(there.as_ptr(), there.len());
+        value.assume_init()
+    };
     if rest.iter().any(|&byte| byte != 0) {
         let message = format!("{} sets fields that this version of the library does not know", T::NAME);
         return Err(Failure::unsupported(message));
@@ -63,12 +74,14 @@ pub(crate) unsafe fn problem(from: *const dyt_problem) -> Outcome<Problem> {
     // SAFETY: promised by the caller.
     let raw = unsafe { read(from) }?;
     reserved(dyt_problem::NAME, raw.reserved)?;
+    reserved(dyt_problem::NAME, raw.reserved2)?;
     let mut builder = Problem::new(op(raw.op)?, count("rows", raw.rows)?, count("cols", raw.cols)?)
         .dtype(dtype("dtype", raw.dtype)?)
         .param_dtype(dtype("param_dtype", raw.param_dtype)?)
         .std(std(raw.std)?)
         .accumulate(accumulate(raw.accumulate)?)
         .eps(raw.eps)
+        .gamma_offset(raw.gamma_offset)
         .inner(if raw.inner == 0 { 1 } else { count("inner", raw.inner)? });
     if raw.row_stride != 0 {
         builder = builder.row_stride(count("row_stride", raw.row_stride)?);

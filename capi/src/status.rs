@@ -56,6 +56,7 @@ fn status_of(error: &dyt::Error) -> dyt_status {
         | E::StrideTooSmall { .. }
         | E::SizeOverflow { .. }
         | E::InvalidEps { .. }
+        | E::InvalidGammaOffset { .. }
         | E::UnbiasedSingleColumn
         | E::UnbiasedNotLayerNorm { .. }
         | E::ParamDtype { .. }

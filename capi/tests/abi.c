@@ -1,10 +1,11 @@
 /* The contract of every entry: layouts, NULL, sizes, enum values, overflow, and the words for an error. */
 #include "common.h"
 
-_Static_assert(sizeof(dyt_problem) == 64, "dyt_problem has grown or shrunk");
+_Static_assert(sizeof(dyt_problem) == 72, "dyt_problem has grown or shrunk");
 _Static_assert(offsetof(dyt_problem, op) == 4 && offsetof(dyt_problem, std) == 16, "dyt_problem");
 _Static_assert(offsetof(dyt_problem, accumulate) == 20 && offsetof(dyt_problem, eps) == 24, "dyt_problem");
 _Static_assert(offsetof(dyt_problem, rows) == 32 && offsetof(dyt_problem, inner) == 56, "dyt_problem");
+_Static_assert(offsetof(dyt_problem, gamma_offset) == 64, "dyt_problem");
 _Static_assert(offsetof(dyt_forward_args, x) == 8, "dyt_forward_args");
 _Static_assert(sizeof(dyt_forward_args) == 8 + 8 * sizeof(void *), "dyt_forward_args");
 _Static_assert(offsetof(dyt_forward_args, y) == 8 + 5 * sizeof(void *), "dyt_forward_args");
@@ -75,7 +76,7 @@ static void problems(const dyt_device *device) {
     change;                                                                                \
     REFUSED(status, words, dyt_workspace_size(device, &p, DYT_BACKWARD, &bytes))
     WRONG(DYT_INVALID_ARGUMENT, "size of dyt_problem", p.size = 0);
-    WRONG(DYT_INVALID_ARGUMENT, "size of dyt_problem", p.size = sizeof p - 1);
+    WRONG(DYT_INVALID_ARGUMENT, "size of dyt_problem", p.size = offsetof(dyt_problem, gamma_offset) - 1);
     WRONG(DYT_INVALID_ARGUMENT, "size of dyt_problem", p.size = UINT32_MAX);
     WRONG(DYT_INVALID_ARGUMENT, "op is 4", p.op = 4);
     WRONG(DYT_INVALID_ARGUMENT, "dtype is 3", p.dtype = 3);
@@ -85,6 +86,8 @@ static void problems(const dyt_device *device) {
     WRONG(DYT_INVALID_ARGUMENT, "LayerNorm", p.std = DYT_STD_UNBIASED; p.op = DYT_OP_DYT);
     WRONG(DYT_INVALID_ARGUMENT, "accumulate is 2", p.accumulate = 2);
     WRONG(DYT_INVALID_ARGUMENT, "reserved", p.reserved = 1);
+    WRONG(DYT_INVALID_ARGUMENT, "reserved", p.reserved2 = 1);
+    WRONG(DYT_INVALID_ARGUMENT, "gamma_offset is inf", p.gamma_offset = INFINITY);
     WRONG(DYT_INVALID_ARGUMENT, "eps", p.eps = NAN);
     WRONG(DYT_INVALID_ARGUMENT, "eps", p.eps = -1.0f);
     WRONG(DYT_INVALID_ARGUMENT, "rows is -1", p.rows = -1);
@@ -113,6 +116,21 @@ static void problems(const dyt_device *device) {
     CHECK(bytes == 0);
     OK(dyt_workspace_size(device, &good, DYT_BACKWARD, &bytes));
     CHECK(bytes > 0);
+}
+
+/* A caller of the first version, whose problem ends behind `inner`: what stands there is not its own. */
+static void first_version(const dyt_device *device) {
+    float x[2] = {1, -1}, y[2] = {0, 0}, gamma[2] = {2, 3}, alpha = 1;
+    dyt_problem p = problem_of(DYT_OP_DYT, DYT_F32, 1, 2);
+    dyt_forward_args a = forward_args();
+    a.x = x;
+    a.y = y;
+    a.alpha = &alpha;
+    a.gamma = gamma;
+    p.size = offsetof(dyt_problem, gamma_offset);
+    p.gamma_offset = NAN;
+    OK(dyt_forward(device, &p, &a, NULL, 0, NULL));
+    CHECK(fabs(y[0] - 2 * tanh(1)) < 1e-6 && fabs(y[1] + 3 * tanh(1)) < 1e-6);
 }
 
 /* A caller of a later version, whose structs are longer. */
@@ -221,6 +239,7 @@ int main(int argc, char **argv) {
     if (device == NULL) return 1;
     allocations(device);
     problems(device);
+    first_version(device);
     later_versions(device);
     arguments(device);
     dyt_device_close(device);

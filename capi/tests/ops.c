@@ -19,7 +19,7 @@ static size_t at(const Case *c, size_t n, size_t k, size_t s) { return n * c->st
 static int pointwise(const Case *c) { return c->p.op == DYT_OP_DYT || c->p.op == DYT_OP_DERF; }
 static double x_at(const Case *c, size_t n, size_t k, size_t s) { return get(c->x.host, c->p.dtype, at(c, n, k, s)); }
 static double dy_at(const Case *c, size_t n, size_t k, size_t s) { return get(c->dy.host, c->p.dtype, at(c, n, k, s)); }
-static double gamma_at(const Case *c, size_t k) { return get(c->gamma.host, c->p.param_dtype, k); }
+static double gamma_at(const Case *c, size_t k) { return get(c->gamma.host, c->p.param_dtype, k) + c->p.gamma_offset; }
 
 static void close_to(const char *what, const Case *c, double actual, double expected, double scale, uint32_t dtype) {
     double unit = dtype == DYT_F32 ? 4e-6 : dtype == DYT_F16 ? 1.5e-3 : 1e-2;
@@ -266,9 +266,11 @@ int main(int argc, char **argv) {
             p.row_stride = 40;
             p.param_dtype = DYT_F32;
             p.accumulate = 1;
+            p.gamma_offset = 1;
             run(device, p);
             p = problem_of(op, dtype, 3, 5);
             p.inner = 6;
+            p.gamma_offset = -0.25f;
             run(device, p);
             p = problem_of(op, dtype, 1, 770);
             p.std = op == DYT_OP_LAYER_NORM ? DYT_STD_UNBIASED : DYT_STD_BIASED;

@@ -127,6 +127,7 @@ impl CliError {
                 dyt::Error::UnknownBackend { .. }
                 | dyt::Error::UnknownLevel { .. }
                 | dyt::Error::InvalidEps { .. }
+                | dyt::Error::InvalidGammaOffset { .. }
                 | dyt::Error::UnbiasedNotLayerNorm { .. },
             ) => ExitCode::from(2),
             _ => ExitCode::FAILURE,

@@ -198,6 +198,9 @@ impl fmt::Display for Case {
         for (_, name) in options.iter().filter(|(set, _)| *set) {
             write!(f, " {name}")?;
         }
+        if p.gamma_offset() != 0.0 {
+            write!(f, " gamma-offset={}", p.gamma_offset())?;
+        }
         write!(f, " eps={:e} seed={}", p.eps(), self.seed)
     }
 }
@@ -246,6 +249,10 @@ const SHAPES: [Shape; 34] = [
 
 /// The shapes on which every kind of value and every choice of options runs.
 const SMALL: [Shape; 4] = [(5, 67, 1, 0), (16, 33, 1, 3), (3, 19, 5, 0), (2, 130, 7, 1)];
+
+/// Offsets of gamma that the cases take in turns: Gemma's, one that cancels, one that is rounded. Their number shares no factor
+/// with those of shapes and of values.
+const OFFSETS: [f32; 11] = [0.0, 0.0, 1.0, 0.0, 0.0, -1.0, 0.0, 0.0, 0.37, 0.0, 1.0];
 
 /// Each op in each form.
 pub const VARIANTS: [(Op, Std); 5] = [
@@ -344,6 +351,7 @@ impl List {
             .row_stride(cols * inner + gap)
             .accumulate(accumulate);
         let problem = if self.random.below(16) == 0 { problem.eps(0.1) } else { problem };
+        let problem = problem.gamma_offset(OFFSETS[self.cases.len() % OFFSETS.len()]);
         let with = |problem| with(Case::new(problem, Values::Normal));
         // An invalid one would be a mistake of the list, and must not just be missing from it.
         let valid = "every problem of the list is valid";
@@ -375,6 +383,10 @@ mod tests {
                 assert!(Gradients::ALL.iter().all(|asked| has(&|case| case.gradients == *asked)));
                 assert!(Statistics::ALL.iter().all(|saved| has(&|case| case.statistics == *saved)));
                 assert!(has(&|case| case.in_place) && has(&|case| !case.gamma) && has(&|case| !case.beta));
+                let offset = |case: &Case| case.gamma && case.problem.gamma_offset() != 0.0;
+                assert!(has(&|case| offset(case) && case.problem.inner() == 1));
+                assert!(has(&|case| offset(case) && case.problem.inner() > 1));
+                assert!(has(&|case| !case.gamma && case.problem.gamma_offset() != 0.0));
             }
         }
         assert_eq!(list, cases(), "the list is the same each time");

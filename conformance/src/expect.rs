@@ -91,8 +91,10 @@ impl Truth {
         }
     }
 
+    /// What column `column` of f(u) or x̂ is multiplied by: gamma with its offset, which f32 has rounded, or 1.
     fn gamma_at(&self, column: usize) -> f64 {
-        self.gamma.as_ref().map_or(1.0, |gamma| gamma[column])
+        let offset = f64::from(self.case.problem.gamma_offset());
+        self.gamma.as_ref().map_or(1.0, |gamma| f64::from((gamma[column] + offset) as f32))
     }
 
     fn beta_at(&self, column: usize) -> f64 {

@@ -78,6 +78,12 @@ impl Input<'_> {
                 0..=149 => 1,
                 _ => self.count(),
             },
+            gamma_offset: match self.byte() {
+                0..=149 => 0.0,
+                150..=199 => 1.0,
+                _ => f32::from_bits(self.word()),
+            },
+            reserved2: if self.byte() < 250 { 0 } else { self.word() },
         }
     }
 }

@@ -1,5 +1,5 @@
 # (op, dtype, param_dtype, unbiased, eps, rows, cols, inner)
-_Description = tuple[str, str, str, bool, float | None, int, int, int]
+_Description = tuple[str, str, str, bool, float | None, float, int, int, int]
 
 __version__: str
 

@@ -106,7 +106,7 @@ def rms_norm(
     x: Buffer, normalized_shape: Shape, weight: Buffer | None = None, eps: float | None = None, *, offset: float = 0.0
 ) -> Array:
     """x / √(mean x² + eps) · (weight + offset) over the last axes. eps is float32's machine epsilon by default, as in torch."""
-    return _norm("rms_norm", x, normalized_shape, _shifted(weight, offset), None, _rms_eps(eps), False)
+    return _norm("rms_norm", x, normalized_shape, weight, None, _rms_eps(eps), False, offset)
 
 
 def layer_norm_backward(
@@ -132,19 +132,16 @@ def rms_norm_backward(
     offset: float = 0.0,
 ) -> NormGradients:
     """The gradients of `rms_norm` from dy, the gradient of its result."""
-    return _norm_backward("rms_norm", dy, x, normalized_shape, _shifted(weight, offset), _rms_eps(eps), False)
+    return _norm_backward("rms_norm", dy, x, normalized_shape, weight, _rms_eps(eps), False, offset)
 
 
 def _rms_eps(eps: float | None) -> float:
     return float(np.finfo(np.float32).eps) if eps is None else eps
 
 
-def _shifted(weight: Buffer | None, offset: float) -> Buffer | None:
-    if offset == 0.0:
-        return weight
-    if weight is None:
+def _check_offset(offset: float, weight: Buffer | None) -> None:
+    if offset != 0.0 and weight is None:
         raise TypeError("dyt: offset is added to weight, and weight is not given")
-    return np.asarray(weight).astype(np.float32) + np.float32(offset)
 
 
 def _array(name: str, value: Buffer) -> Array:
@@ -220,7 +217,7 @@ def _pointwise(
     param, weight, bias = _parameters(x, (sizes[1],), weight, bias)
     y = np.empty(x.shape, x.dtype)
     _dyt.forward(
-        (op, _NAMES[x.dtype.name], param, False, None, *sizes), _at(x, alpha, shift, weight, bias, y, None, None)
+        (op, _NAMES[x.dtype.name], param, False, None, 0.0, *sizes), _at(x, alpha, shift, weight, bias, y, None, None)
     )
     return y
 
@@ -236,31 +233,47 @@ def _pointwise_backward(
     dshift = None if shift is None else np.empty((), np.float32)
     dweight = None if weight is None else np.empty(sizes[1], np.float32)
     at = _at(dy, x, alpha, shift, weight, None, None, dx, dalpha, dshift, dweight, dbias)
-    _dyt.backward((op, _NAMES[x.dtype.name], param, False, None, *sizes), at)
+    _dyt.backward((op, _NAMES[x.dtype.name], param, False, None, 0.0, *sizes), at)
     return PointwiseGradients(dx, dalpha, dshift, dweight, dbias)
 
 
 def _norm(
-    op: str, x: Buffer, normalized_shape: Shape, weight: Buffer | None, bias: Buffer | None, eps: float, unbiased: bool
+    op: str,
+    x: Buffer,
+    normalized_shape: Shape,
+    weight: Buffer | None,
+    bias: Buffer | None,
+    eps: float,
+    unbiased: bool,
+    offset: float = 0.0,
 ) -> Array:
     x = _array("x", x)
+    _check_offset(offset, weight)
     shape, sizes = _normalized(x, normalized_shape)
     param, weight, bias = _parameters(x, shape, weight, bias)
     y = np.empty(x.shape, x.dtype)
-    description = (op, _NAMES[x.dtype.name], param, unbiased, eps, *sizes)
+    description = (op, _NAMES[x.dtype.name], param, unbiased, eps, offset, *sizes)
     _dyt.forward(description, _at(x, None, None, weight, bias, y, None, None))
     return y
 
 
 def _norm_backward(
-    op: str, dy: Buffer, x: Buffer, normalized_shape: Shape, weight: Buffer | None, eps: float, unbiased: bool
+    op: str,
+    dy: Buffer,
+    x: Buffer,
+    normalized_shape: Shape,
+    weight: Buffer | None,
+    eps: float,
+    unbiased: bool,
+    offset: float = 0.0,
 ) -> NormGradients:
     x = _array("x", x)
+    _check_offset(offset, weight)
     dy = _like("dy", dy, x)
     shape, sizes = _normalized(x, normalized_shape)
     param, weight, _ = _parameters(x, shape, weight, None)
     dx, dbias = np.empty(x.shape, x.dtype), np.empty(shape, np.float32)
     dweight = None if weight is None else np.empty(shape, np.float32)
-    description = (op, _NAMES[x.dtype.name], param, unbiased, eps, *sizes)
+    description = (op, _NAMES[x.dtype.name], param, unbiased, eps, offset, *sizes)
     _dyt.backward(description, _at(dy, x, None, None, weight, None, None, dx, None, None, dweight, dbias))
     return NormGradients(dx, dweight, dbias)

@@ -7,8 +7,8 @@ use pyo3::prelude::*;
 use crate::call::{BackwardAt, ForwardAt, Memory};
 use crate::devices::{cpu, exception};
 
-/// What is computed, as Python says it: (op, dtype, param_dtype, unbiased, eps, rows, cols, inner).
-pub(crate) type Description = (String, String, String, bool, Option<f32>, usize, usize, usize);
+/// What is computed, as Python says it: (op, dtype, param_dtype, unbiased, eps, offset, rows, cols, inner).
+pub(crate) type Description = (String, String, String, bool, Option<f32>, f32, usize, usize, usize);
 
 /// The element of `all` that has the name.
 fn named<T: Copy>(all: &[T], name_of: impl Fn(T) -> &'static str, name: &str) -> PyResult<T> {
@@ -17,11 +17,12 @@ fn named<T: Copy>(all: &[T], name_of: impl Fn(T) -> &'static str, name: &str) ->
 }
 
 pub(crate) fn problem(description: Description) -> PyResult<Problem> {
-    let (op, dtype, param, unbiased, eps, rows, cols, inner) = description;
+    let (op, dtype, param, unbiased, eps, offset, rows, cols, inner) = description;
     let op = named(&Op::ALL, Op::name, &op)?;
     let (dtype, param) = (named(&DType::ALL, DType::name, &dtype)?, named(&DType::ALL, DType::name, &param)?);
     let std = if unbiased { Std::Unbiased } else { Std::Biased };
     let problem = Problem::new(op, rows, cols).dtype(dtype).param_dtype(param).inner(inner).std(std);
+    let problem = problem.gamma_offset(offset);
     let problem = match eps {
         Some(eps) => problem.eps(eps),
         None => problem,

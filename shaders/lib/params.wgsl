@@ -43,6 +43,8 @@ struct Params {
     largest_rstd: f32,
     // The sum of squares below which too much of them underflows.
     least_squares: f32,
+    // What is added to gamma; -0 adds nothing.
+    gamma_offset: f32,
 }
 
 const UNBIASED: u32 = 1u;

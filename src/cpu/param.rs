@@ -7,11 +7,19 @@ use super::lanes::{Arithmetic, Kernel, Lanes, Register, quiet};
 use super::rows::{At, Columns, load_part};
 use super::stored::Stored;
 use super::tile::Slots;
-use crate::DType;
+use crate::{DType, Problem};
 
-/// A parameter as the caller has it: a value for each column, if it is there.
+/// A parameter as the caller has it: a value for each column, and what is added to it.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Param {
+pub(crate) struct Param {
+    values: Given,
+    /// −0 adds nothing.
+    offset: f32,
+}
+
+/// The values of a parameter, if it is there.
+#[derive(Clone, Copy, Debug)]
+enum Given {
     Absent(Absent),
     F32(*const f32),
     F16(*const f16),
@@ -46,50 +54,43 @@ impl Absent {
 }
 
 impl Param {
-    /// gamma, which is 1 where absent.
-    pub(crate) const fn gamma(p: *const u8, dtype: DType) -> Self {
-        Self::new(p, dtype, Absent::One)
+    /// gamma with its offset, or 1 where absent.
+    pub(crate) fn gamma(p: *const u8, problem: &Problem) -> Self {
+        Self { values: Given::new(p, problem.param_dtype(), Absent::One), offset: problem.added_to_gamma() }
     }
 
     /// beta, which is −0 where absent.
-    pub(crate) const fn beta(p: *const u8, dtype: DType) -> Self {
-        Self::new(p, dtype, Absent::MinusZero)
+    pub(crate) const fn beta(p: *const u8, problem: &Problem) -> Self {
+        Self { values: Given::new(p, problem.param_dtype(), Absent::MinusZero), offset: -0.0 }
     }
 
-    const fn new(p: *const u8, dtype: DType, absent: Absent) -> Self {
-        match dtype {
-            _ if p.is_null() => Self::Absent(absent),
-            DType::F32 => Self::F32(p.cast()),
-            DType::F16 => Self::F16(p.cast()),
-            DType::Bf16 => Self::Bf16(p.cast()),
-        }
-    }
-
-    /// The value of column `c`, [`quiet`].
+    /// The value of column `c`, [`quiet`], with the offset.
     ///
     /// # Safety
     /// The parameter has a value for it.
     #[inline(always)]
     pub(crate) unsafe fn value(self, c: usize) -> f32 {
         // SAFETY: the caller's promise.
-        quiet(unsafe {
-            match self {
-                Self::Absent(absent) => absent.value(),
-                Self::F32(p) => *p.add(c),
-                Self::F16(p) => (*p.add(c)).widen(),
-                Self::Bf16(p) => (*p.add(c)).widen(),
+        let value = unsafe {
+            match self.values {
+                Given::Absent(absent) => return absent.value(),
+                Given::F32(p) => *p.add(c),
+                Given::F16(p) => (*p.add(c)).widen(),
+                Given::Bf16(p) => (*p.add(c)).widen(),
             }
-        })
+        };
+        quiet(value) + self.offset
     }
 
     /// The values from column `begin` of a block on, as T, if they are stored so.
     #[inline(always)]
     fn stored_as<T: Stored>(self, begin: usize) -> Option<*const T> {
-        match (self, T::DTYPE) {
-            (Self::Absent(absent), _) => Some(absent.constants::<T>().wrapping_sub(begin)),
-            (Self::F32(p), DType::F32) => Some(p.cast()),
-            (Self::F16(p), DType::F16) => Some(p.cast()),
-            (Self::Bf16(p), DType::Bf16) => Some(p.cast()),
+        match (self.values, T::DTYPE) {
+            (Given::Absent(absent), _) => Some(absent.constants::<T>().wrapping_sub(begin)),
+            _ if self.offset != 0.0 => None,
+            (Given::F32(p), DType::F32) => Some(p.cast()),
+            (Given::F16(p), DType::F16) => Some(p.cast()),
+            (Given::Bf16(p), DType::Bf16) => Some(p.cast()),
             _ => None,
         }
     }
@@ -100,7 +101,7 @@ impl Param {
     /// The parameter has a value for each column, and the tile room for them.
     #[inline(always)]
     unsafe fn tile<R: Register, T: Stored>(self, tile: Slots, columns: Columns, fresh: bool) -> *const f32 {
-        if let Self::Absent(absent) = self {
+        if let Given::Absent(absent) = self.values {
             return absent.constants();
         }
         if fresh {
@@ -108,6 +109,17 @@ impl Param {
             unsafe { R::run(Fill { tile, from: self, columns, split: T::SPLIT }) };
         }
         tile.pointer()
+    }
+}
+
+impl Given {
+    const fn new(p: *const u8, dtype: DType, absent: Absent) -> Self {
+        match dtype {
+            _ if p.is_null() => Self::Absent(absent),
+            DType::F32 => Self::F32(p.cast()),
+            DType::F16 => Self::F16(p.cast()),
+            DType::Bf16 => Self::Bf16(p.cast()),
+        }
     }
 }
 
@@ -140,10 +152,16 @@ impl<T: Stored, const K: usize> Sources<T, K> {
         for k in 0..K {
             match params[k].stored_as::<T>(columns.begin) {
                 Some(p) => stored[k] = p,
+                // x of f32 has parameters of f32 or none; with an offset they stand in a tile, a column after the other.
+                None if !T::NARROW => {
+                    let plain = Columns::plain(columns.begin, columns.end);
+                    // SAFETY: the caller's promise.
+                    let tile = unsafe { params[k].tile::<R, T>(tiles[k], plain, fresh) };
+                    stored[k] = tile.cast::<T>().wrapping_sub(columns.begin);
+                }
                 None => all = false,
             }
         }
-        // x of f32 has parameters of f32 or none.
         if all || !T::NARROW {
             return Self::Stored(Values { p: stored, by_slot: false });
         }
@@ -246,11 +264,11 @@ impl Kernel for Fill {
 
     #[inline(always)]
     unsafe fn run<R: Register>(self) {
-        match self.from {
-            Param::Absent(_) => {}
-            Param::F32(p) => self.values::<R, f32>(p),
-            Param::F16(p) => self.values::<R, f16>(p),
-            Param::Bf16(p) => self.values::<R, bf16>(p),
+        match self.from.values {
+            Given::Absent(_) => {}
+            Given::F32(p) => self.values::<R, f32>(p),
+            Given::F16(p) => self.values::<R, f16>(p),
+            Given::Bf16(p) => self.values::<R, bf16>(p),
         }
     }
 }
@@ -277,6 +295,6 @@ impl Fill {
             (true, false) => v.zip(),
             _ => v,
         };
-        self.tile.store(at, v.quiet());
+        self.tile.store(at, v.quiet() + Lanes::splat(self.from.offset));
     }
 }

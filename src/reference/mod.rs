@@ -31,7 +31,7 @@ pub struct Inputs<'a> {
     pub alpha: f64,
     /// The offset of Derf.
     pub shift: f64,
-    /// The factor of each column; 1 if absent.
+    /// What the problem's gamma_offset is added to, for each column; if absent, the factor is 1.
     pub gamma: Option<&'a [f64]>,
     /// The offset of each column; 0 if absent.
     pub beta: Option<&'a [f64]>,
@@ -44,9 +44,11 @@ impl<'a> Inputs<'a> {
         Self { x, alpha: 1.0, shift: 0.0, gamma: None, beta: None }
     }
 
-    /// gamma of column `c`.
-    fn gamma_at(&self, c: usize) -> f64 {
-        self.gamma.map_or(1.0, |gamma| gamma[c])
+    /// The factor of column `c`: gamma and its offset as their sum is in f32, or 1.
+    fn factor(&self, problem: &Problem, c: usize) -> f64 {
+        let Some(gamma) = self.gamma else { return 1.0 };
+        let offset = f64::from(problem.gamma_offset());
+        if offset == 0.0 { gamma[c] } else { f64::from((gamma[c] + offset) as f32) }
     }
 
     fn check(&self, problem: &Problem) -> Result<()> {
@@ -63,7 +65,7 @@ pub struct Forward {
     pub y: Vec<f64>,
     /// DyT, Derf: the argument of f. The norms: zeros.
     pub u: Vec<f64>,
-    /// What gamma multiplies: f(u) of DyT and Derf, x̂ of the norms.
+    /// What the factor multiplies: f(u) of DyT and Derf, x̂ of the norms.
     pub f: Vec<f64>,
     /// LayerNorm: the mean of each row; zeros otherwise.
     pub mean: Vec<f64>,
@@ -86,7 +88,7 @@ pub struct Backward {
     pub dgamma: Vec<f64>,
     /// The gradient of beta, for each column.
     pub dbeta: Vec<f64>,
-    /// dy·gamma: the gradient of what gamma multiplies.
+    /// dy times the factor: the gradient of what the factor multiplies.
     pub h: Vec<f64>,
     /// DyT, Derf: f'(u). The norms: zeros.
     pub slope: Vec<f64>,
@@ -143,7 +145,7 @@ pub fn forward(problem: &Problem, inputs: &Inputs<'_>) -> Result<Forward> {
         Op::LayerNorm | Op::RmsNorm => rownorm::forward(problem, inputs, &mut out),
     }
     for place in places(problem) {
-        let scaled = inputs.gamma_at(place.column) * out.f[place.at];
+        let scaled = inputs.factor(problem, place.column) * out.f[place.at];
         // Without beta nothing is added: −0 + 0 would be +0.
         out.y[place.at] = inputs.beta.map_or(scaled, |beta| scaled + beta[place.column]);
     }
@@ -167,7 +169,7 @@ pub fn backward(problem: &Problem, inputs: &Inputs<'_>, dy: &[f64]) -> Result<Ba
         slope: vec![0.0; problem.span()],
     };
     for Place { at, column, .. } in places(problem) {
-        out.h[at] = dy[at] * inputs.gamma_at(column);
+        out.h[at] = dy[at] * inputs.factor(problem, column);
         out.dgamma[column] += dy[at] * forward.f[at];
         out.dbeta[column] += dy[at];
     }

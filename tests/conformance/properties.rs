@@ -54,12 +54,14 @@ fn problem(
     eps: impl Strategy<Value = Option<f32>>,
 ) -> impl Strategy<Value = Problem> {
     let kind = (select(variants.to_vec()), select(Storage::ALL.to_vec()));
-    (kind, rows..=9, row(), eps, any::<bool>()).prop_map(
-        |(((op, std), storage), rows, (cols, inner, gap), eps, accumulate)| {
+    let offset = prop_oneof![2 => Just(0.0_f32), 1 => Just(1.0), 1 => -2.0..2.0_f32];
+    (kind, rows..=9, row(), (eps, offset), any::<bool>()).prop_map(
+        |(((op, std), storage), rows, (cols, inner, gap), (eps, offset), accumulate)| {
             // One column has no unbiased deviation.
             let cols = if std == Std::Unbiased { cols.max(2) } else { cols };
             let builder = Problem::new(op, rows, cols).std(std).storage(storage);
             let builder = builder.inner(inner).row_stride(cols * inner + gap).accumulate(accumulate);
+            let builder = builder.gamma_offset(offset);
             let builder = eps.map_or(builder, |eps| builder.eps(eps));
             builder.build().expect("every choice is valid")
         },
@@ -212,7 +214,8 @@ fn a_row_alone_gives_what_it_gives_in_the_batch() {
     check(&Setting::any(&VARIANTS, usual_eps()), |setting| {
         let (problem, inputs) = (setting.problem, setting.inputs());
         let builder = Problem::new(problem.op(), 1, problem.cols()).std(problem.std()).inner(problem.inner());
-        let one = builder.storage(problem.storage()).eps(problem.eps()).build()?;
+        let builder = builder.storage(problem.storage()).gamma_offset(problem.gamma_offset());
+        let one = builder.eps(problem.eps()).build()?;
         for device in in_turns(&devices, &setting) {
             let (y, dx) = (forward(device, &problem, &inputs, 0)?, backward(device, &problem, &inputs)?.dx);
             for row in 0..problem.rows() {
@@ -276,7 +279,8 @@ fn infinities_through_the_pointwise_ops_give_gamma_and_beta() {
         let at = places(&problem, row)[column];
         let infinity = if negative { f32::NEG_INFINITY } else { f32::INFINITY };
         let f = infinity.signum() * alpha.signum();
-        let gamma = parameter(&problem, inputs.gamma.as_ref(), column, 1.0);
+        let offset = if inputs.gamma.is_some() { problem.gamma_offset() } else { 0.0 };
+        let gamma = parameter(&problem, inputs.gamma.as_ref(), column, 1.0) + offset;
         let beta = parameter(&problem, inputs.beta.as_ref(), column, 0.0);
         let expected = stored(dtype, f * gamma + beta);
         for device in in_turns(&devices, &setting) {

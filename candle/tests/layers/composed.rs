@@ -42,6 +42,7 @@ pub(crate) struct Case {
     pub(crate) shift: Var,
     pub(crate) gamma: Option<Var>,
     pub(crate) beta: Option<Var>,
+    pub(crate) offset: f32,
     pub(crate) channels: Channels,
 }
 
@@ -57,6 +58,7 @@ impl Case {
             shift: var(Tensor::new(&[-0.125_f32], &Device::Cpu)?)?,
             gamma: Some(var(tensor(2, &[cols], parameters)?)?),
             beta: Some(var(tensor(3, &[cols], parameters)?)?),
+            offset: 0.0,
             channels: Channels::Last,
         })
     }
@@ -76,13 +78,15 @@ impl Case {
             shift: map(&self.shift)?,
             gamma: self.gamma.as_ref().map(map).transpose()?,
             beta: self.beta.as_ref().map(map).transpose()?,
+            offset: self.offset,
             channels: self.channels,
         })
     }
 
     /// By dyt, of a view of x.
     pub(crate) fn fused(&self, x: &Tensor) -> Result<Tensor> {
-        let affine = Affine { weight: self.gamma.as_deref(), bias: self.beta.as_deref() };
+        let offset = self.offset;
+        let affine = Affine { weight: self.gamma.as_deref(), bias: self.beta.as_deref(), offset };
         match self.op {
             Op::Dyt => ops::dynamic_tanh(x, &self.alpha, affine, self.channels),
             Op::Derf => ops::derf(x, &self.alpha, &self.shift, affine, self.channels),
@@ -110,7 +114,7 @@ impl Case {
             Op::RmsNorm => x.broadcast_div(&((x.sqr()?.sum_keepdim(last)? / cols)? + EPS)?.sqrt()?)?,
         };
         let scaled = match &self.gamma {
-            Some(gamma) => normal.broadcast_mul(gamma)?,
+            Some(gamma) => normal.broadcast_mul(&(gamma.as_tensor() + f64::from(self.offset))?)?,
             None => normal,
         };
         match &self.beta {

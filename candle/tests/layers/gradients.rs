@@ -67,6 +67,21 @@ fn absent_parameters_count_as_one_and_zero() -> Result<()> {
 }
 
 #[test]
+fn the_offset_is_added_to_the_weight_and_leaves_its_gradient() -> Result<()> {
+    for op in OPS {
+        for (dtype, parameters, bound) in [
+            (DType::F32, DType::F32, 4e-6),
+            (DType::BF16, DType::BF16, 1.0 / 128.0),
+            (DType::F16, DType::F32, 1.0 / 1024.0),
+        ] {
+            let case = Case { offset: 1.0, ..Case::new(op, &[7, 33], dtype, parameters)? };
+            compare(&case, bound, if parameters == DType::F32 { 4e-6 } else { bound })?;
+        }
+    }
+    Ok(())
+}
+
+#[test]
 fn large_tensors_match_on_several_threads() -> Result<()> {
     for op in OPS {
         compare(&Case::new(op, &[600, 300], DType::F32, DType::F32)?, 4e-6, 1e-5)?;
@@ -206,7 +221,7 @@ fn detached(case: &Case) -> Result<Tensor> {
     let (alpha, shift) = (case.alpha.as_detached_tensor(), case.shift.as_detached_tensor());
     let gamma = case.gamma.as_ref().map(Var::as_detached_tensor);
     let beta = case.beta.as_ref().map(Var::as_detached_tensor);
-    let affine = Affine { weight: gamma.as_ref(), bias: beta.as_ref() };
+    let affine = Affine { weight: gamma.as_ref(), bias: beta.as_ref(), offset: case.offset };
     let x = case.x.as_detached_tensor();
     match case.op {
         Op::Dyt => ops::dynamic_tanh(&x, &alpha, affine, Channels::Last),

@@ -48,6 +48,15 @@ pub(crate) struct RunArgs {
     /// A factor for each column; with --dy, its gradient is wanted
     #[arg(long, value_name = "FILE[:NAME]")]
     pub(super) gamma: Option<Reference>,
+    /// The factor is gamma + NUMBER: 1 for Gemma's weights
+    #[arg(
+        long,
+        value_name = "NUMBER",
+        requires = "gamma",
+        allow_negative_numbers = true,
+        default_value_t = 0.0
+    )]
+    pub(super) gamma_offset: f32,
     /// An offset for each column; with --dy, its gradient is wanted
     #[arg(long, value_name = "FILE[:NAME]")]
     pub(super) beta: Option<Reference>,

@@ -76,6 +76,7 @@ fn job(args: &RunArgs, layout: Layout, dtype: DType, notes: &mut Vec<String>) ->
         alpha,
         shift,
         gamma: columns(&args.gamma)?,
+        gamma_offset: args.gamma_offset,
         beta: columns(&args.beta)?,
         block_rows: 0,
         device,

@@ -23,6 +23,7 @@ pub(super) struct Job {
     pub(super) alpha: f32,
     pub(super) shift: f32,
     pub(super) gamma: Option<Vec<f32>>,
+    pub(super) gamma_offset: f32,
     pub(super) beta: Option<Vec<f32>>,
 }
 
@@ -31,6 +32,7 @@ impl Job {
     pub(super) fn problem(&self, rows: usize) -> dyt::Result<Problem> {
         let builder = Problem::new(self.op, rows, self.layout.cols).inner(self.layout.inner);
         let builder = builder.dtype(self.dtype).param_dtype(DType::F32).std(self.std);
+        let builder = builder.gamma_offset(self.gamma_offset);
         match self.eps {
             Some(eps) => builder.eps(eps).build(),
             None => builder.build(),

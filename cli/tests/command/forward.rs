@@ -66,6 +66,20 @@ fn a_layer_of_a_checkpoint() -> Outcome {
 }
 
 #[test]
+fn an_offset_joins_gamma() -> Outcome {
+    let folder = Folder::new()?;
+    let (x, gamma) = (Tensor::random(DType::Bf16, &[6, 40], 9), Tensor::random(DType::Bf16, &[40], 10));
+    let (input, weight) = (folder.write("x.npy", &x.npy())?, folder.write("w.npy", &gamma.npy())?);
+    let output = folder.file("y.npy");
+    let arguments = ["run", "rms_norm", "--input", &input, "--output", &output];
+    let options = ["--gamma", &weight, "--gamma-offset", "1"];
+    dyt(&[&arguments[..], &options].concat())?.succeeded();
+    let y = Tensor::read_npy(&folder.read("y.npy")?, &x)?;
+    let problem = Problem::new(Op::RmsNorm, 6, 40).dtype(DType::Bf16).gamma_offset(1.0).build()?;
+    check(&problem, &x, &y, 1.0, 0.0, [Some(&gamma), None])
+}
+
+#[test]
 fn channels_first_and_the_unbiased_form() -> Outcome {
     let folder = Folder::new()?;
     let x = Tensor::random(DType::F32, &[2, 6, 3, 4], 5);

@@ -44,6 +44,7 @@ fn arguments_that_do_not_fit_together() -> Outcome {
     for (more, part) in [
         (&["--alpha", "1"][..], "layer_norm has no --alpha"),
         (&["--shift", "1"], "layer_norm has no --shift"),
+        (&["--gamma-offset", "1"], "--gamma <FILE"),
         (&["--eps", "-1"], "eps is -1"),
         (&["--eps", "few"], "few"),
         (&["--std", "median"], "median"),

@@ -33,6 +33,8 @@ class Spec(NamedTuple):
     bias: bool
     #: Whether the forward gives mean and rstd, and the backward takes them.
     statistics: bool
+    #: What is added to weight, in float32.
+    offset: float = 0.0
 
     @property
     def scalars(self) -> int:
@@ -109,14 +111,14 @@ def _workspace(spec: Spec, x: jax.Array, weight: jax.Array, gpu: bool) -> int:
     if inner == 0:
         rows, inner = 0, 1
     dtypes = DTYPES[x.dtype.name], DTYPES[weight.dtype.name]
-    return _dyt.xla_workspace((spec.op, *dtypes, spec.unbiased, spec.eps, rows, cols, inner), gpu)
+    return _dyt.xla_workspace((spec.op, *dtypes, spec.unbiased, spec.eps, spec.offset, rows, cols, inner), gpu)
 
 
 def _attributes(spec: Spec) -> dict[str, Any]:
     numbers = {
         name: np.int64(getattr(spec, name)) for name in ("axis", "groups", "unbiased", "weight", "bias", "statistics")
     }
-    return {"op": spec.op, "eps": np.float32(spec.eps), **numbers}
+    return {"op": spec.op, "eps": np.float32(spec.eps), "offset": np.float32(spec.offset), **numbers}
 
 
 def _register() -> None:

@@ -64,11 +64,9 @@ def rms_norm(
     offset: float = 0.0,
 ) -> jax.Array:
     """x / √(mean x² + eps) · (weight + offset) over the last axes. eps is float32's machine epsilon by default, as in torch."""
-    if offset != 0.0:
-        if weight is None:
-            raise TypeError("dyt.jax.rms_norm: offset is added to weight, and weight is not given")
-        weight = _array("rms_norm", "weight", weight).astype(jnp.float32) + offset
-    return norm("rms_norm", x, normalized_shape, weight, None, _RMS_EPS if eps is None else eps, False)
+    if offset != 0.0 and weight is None:
+        raise TypeError("dyt.jax.rms_norm: offset is added to weight, and weight is not given")
+    return norm("rms_norm", x, normalized_shape, weight, None, _RMS_EPS if eps is None else eps, False, offset)
 
 
 def _shaped(array: jax.Array, shape: tuple[int, ...]) -> jax.Array:
@@ -126,6 +124,7 @@ def norm(
     bias: ArrayLike | None,
     eps: float,
     unbiased: bool,
+    offset: float = 0.0,
 ) -> jax.Array:
     """Either norm. RMSNorm has a bias only here: Equinox's module has one."""
     x = _array(op, "x", x)
@@ -138,7 +137,7 @@ def norm(
         raise ValueError(f"dyt.jax.{op}: one column has no unbiased deviation")
     data = x if len(shape) == 1 else x.reshape(*x.shape[: -len(shape)], prod(shape))
     operands = _vectors(op, x, shape, {"weight": weight, "bias": bias})
-    return _shaped(_call(op, data, data.ndim - 1, operands, weight, bias, float(eps), unbiased), x.shape)
+    return _shaped(_call(op, data, data.ndim - 1, operands, weight, bias, float(eps), unbiased, float(offset)), x.shape)
 
 
 def _call(
@@ -150,11 +149,12 @@ def _call(
     bias: ArrayLike | None,
     eps: float = 0.0,
     unbiased: bool = False,
+    offset: float = 0.0,
 ) -> jax.Array:
     if x.shape[axis] == 0:
         raise ValueError(f"dyt.jax.{op}: x has shape {x.shape}, and no columns")
     has_weight, has_bias = weight is not None, bias is not None
-    spec = Spec(op, axis, 0, eps, unbiased, has_weight, has_bias, statistics=False)
+    spec = Spec(op, axis, 0, eps, unbiased, has_weight, has_bias, statistics=False, offset=offset)
     return apply(spec, *_varying(x, *parameters))
 
 

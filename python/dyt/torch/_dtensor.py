@@ -60,27 +60,27 @@ def _(dy, x, alpha, shift, weight, dims, mask):
 
 
 @register_sharding(_ops.norm)
-def _(x, weight, bias, dims, eps, form):
+def _(x, weight, bias, dims, eps, form, offset):
     return [
-        ([cut], [cut, _given(own, weight), _given(own, bias), None, None, None])
+        ([cut], [cut, _given(own, weight), _given(own, bias), None, None, None, None])
         for cut, own, _, _ in _cuts(x, dims, False)
     ]
 
 
 @register_sharding(_ops.norm_saving)
-def _(x, weight, bias, dims, eps, form):
+def _(x, weight, bias, dims, eps, form, offset):
     return [
-        ([cut, _mean(cut, form), cut], [cut, _given(own, weight), _given(own, bias), None, None, None])
+        ([cut, _mean(cut, form), cut], [cut, _given(own, weight), _given(own, bias), None, None, None, None])
         for cut, own, _, _ in _cuts(x, dims, False)
     ]
 
 
 @register_sharding(_ops.norm_backward)
-def _(dy, x, weight, mean, rstd, dims, eps, form, mask):
+def _(dy, x, weight, mean, rstd, dims, eps, form, offset, mask):
     return [
         (
             _wanted(mask, cut, vector, vector),
-            [cut, cut, _given(own, weight), _mean(cut, form), cut, None, None, None, None],
+            [cut, cut, _given(own, weight), _mean(cut, form), cut, None, None, None, None, None],
         )
         for cut, own, vector, _ in _cuts(x, dims, False)
     ]

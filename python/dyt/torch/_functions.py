@@ -173,9 +173,9 @@ def formula(
 # --- LayerNorm and RMSNorm ----------------------------------------------------------------------------------------
 
 
-def _keep_norm(ctx, x, weight, bias, dims, eps, form, mean, rstd):
+def _keep_norm(ctx, x, weight, bias, dims, eps, form, offset, mean, rstd):
     ctx.save_for_backward(x, weight, mean, rstd)
-    ctx.arguments, ctx.bias = (dims, eps, form), None if bias is None else bias.dtype
+    ctx.arguments, ctx.bias = (dims, eps, form, offset), None if bias is None else bias.dtype
 
 
 def _norm_backward(ctx, dy, *_):
@@ -188,15 +188,23 @@ def _norm_backward(ctx, dy, *_):
         dweight = dweight.to(weight.dtype)
     if need_bias and ctx.bias is not torch.float32:
         dbias = dbias.to(ctx.bias)
-    return dx if need_x else None, dweight if need_weight else None, dbias if need_bias else None, None, None, None
+    return (
+        dx if need_x else None,
+        dweight if need_weight else None,
+        dbias if need_bias else None,
+        None,
+        None,
+        None,
+        None,
+    )
 
 
 class _Norm(Function):
     @staticmethod
-    def forward(ctx, x, weight, bias, dims, eps, form):
+    def forward(ctx, x, weight, bias, dims, eps, form, offset):
         op = _ops.norm_saving if _compiling() else _raw_norm_saving
-        y, mean, rstd = op(x, weight, bias, dims, eps, form)
-        _keep_norm(ctx, x, weight, bias, dims, eps, form, mean, rstd)
+        y, mean, rstd = op(x, weight, bias, dims, eps, form, offset)
+        _keep_norm(ctx, x, weight, bias, dims, eps, form, offset, mean, rstd)
         return y
 
     backward = staticmethod(_norm_backward)
@@ -206,8 +214,8 @@ class _TransformedNorm(Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(x, weight, bias, dims, eps, form):
-        return _ops.norm_saving(x, weight, bias, dims, eps, form)
+    def forward(x, weight, bias, dims, eps, form, offset):
+        return _ops.norm_saving(x, weight, bias, dims, eps, form, offset)
 
     @staticmethod
     def setup_context(ctx, inputs, output):
@@ -218,12 +226,14 @@ class _TransformedNorm(Function):
     backward = staticmethod(_norm_backward)
 
 
-def norm(x: Tensor, weight: Tensor | None, bias: Tensor | None, dims: int, eps: float, form: int) -> Tensor:
-    """LayerNorm, its unbiased form, or RMSNorm, as `form` says."""
+def norm(
+    x: Tensor, weight: Tensor | None, bias: Tensor | None, dims: int, eps: float, form: int, offset: float = 0.0
+) -> Tensor:
+    """LayerNorm, its unbiased form, or RMSNorm, as `form` says. The kernels add `offset` to weight, in float32."""
     if type(x) not in _known:
         _learn(type(x))
     if _transformed():
-        return _TransformedNorm.apply(x, weight, bias, dims, eps, form)[0]
+        return _TransformedNorm.apply(x, weight, bias, dims, eps, form, offset)[0]
     if torch.is_grad_enabled() or _forward_ad._current_level >= 0:
-        return _Norm.apply(x, weight, bias, dims, eps, form)
-    return (_ops.norm if _compiling() else _raw_norm)(x, weight, bias, dims, eps, form)
+        return _Norm.apply(x, weight, bias, dims, eps, form, offset)
+    return (_ops.norm if _compiling() else _raw_norm)(x, weight, bias, dims, eps, form, offset)

@@ -24,10 +24,10 @@ for _schema in (
     "dyt_backward(Tensor dy, Tensor x, Tensor alpha, Tensor? weight, int dims, int mask) -> (Tensor, Tensor, Tensor, Tensor)",
     "derf_backward(Tensor dy, Tensor x, Tensor alpha, Tensor shift, Tensor? weight, int dims, int mask)"
     " -> (Tensor, Tensor, Tensor, Tensor, Tensor)",
-    "norm(Tensor x, Tensor? weight, Tensor? bias, int dims, float eps, int form) -> Tensor",
-    "norm_saving(Tensor x, Tensor? weight, Tensor? bias, int dims, float eps, int form) -> (Tensor, Tensor, Tensor)",
-    "norm_backward(Tensor dy, Tensor x, Tensor? weight, Tensor mean, Tensor rstd, int dims, float eps, int form, int mask)"
-    " -> (Tensor, Tensor, Tensor)",
+    "norm(Tensor x, Tensor? weight, Tensor? bias, int dims, float eps, int form, float offset) -> Tensor",
+    "norm_saving(Tensor x, Tensor? weight, Tensor? bias, int dims, float eps, int form, float offset) -> (Tensor, Tensor, Tensor)",
+    "norm_backward(Tensor dy, Tensor x, Tensor? weight, Tensor mean, Tensor rstd, int dims, float eps, int form,"
+    " float offset, int mask) -> (Tensor, Tensor, Tensor)",
 ):
     _library.define(_schema, tags=(torch.Tag.pt2_compliant_tag, torch.Tag.needs_exact_strides))
 
@@ -132,20 +132,20 @@ def _(dy, x, alpha, shift, weight, dims, mask):
 
 
 @register_fake(f"{NAMESPACE}::norm")
-def _(x, weight, bias, dims, eps, form):
+def _(x, weight, bias, dims, eps, form, offset):
     _check(x, dims, weight=weight, bias=bias)
     return _like(x, dims)
 
 
 @register_fake(f"{NAMESPACE}::norm_saving")
-def _(x, weight, bias, dims, eps, form):
+def _(x, weight, bias, dims, eps, form, offset):
     _check(x, dims, weight=weight, bias=bias)
     mean = x.new_empty(0, dtype=torch.float32) if form == RMS_NORM else _statistics(x, dims)
     return _like(x, dims), mean, _statistics(x, dims)
 
 
 @register_fake(f"{NAMESPACE}::norm_backward")
-def _(dy, x, weight, mean, rstd, dims, eps, form, mask):
+def _(dy, x, weight, mean, rstd, dims, eps, form, offset, mask):
     # mean of RMSNorm has no elements.
     _check(x, dims, dy=dy, weight=weight, mean=None if form == RMS_NORM else mean, rstd=rstd)
     shape = _parameter_shape(x, dims)

@@ -111,9 +111,7 @@ def rms_norm(
             raise TypeError("dyt: offset is added to weight, and weight is None")
         if not isinstance(weight, Tensor):
             raise _no_tensor("weight", weight)
-        # In float32, so that a small weight is not lost beside the offset.
-        weight = weight.float() + offset
-    return _functions.norm(x, weight, None, dims, _EPSILON if eps is None else eps, _ops.RMS_NORM)
+    return _functions.norm(x, weight, None, dims, _EPSILON if eps is None else eps, _ops.RMS_NORM, offset)
 
 
 def _normalized(x: Tensor, normalized_shape: int | Sequence[int]) -> int:

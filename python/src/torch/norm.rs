@@ -9,14 +9,15 @@ use super::stack::Stack;
 use super::tensor::{Failure, Tensor};
 use crate::call::{BackwardAt, ForwardAt};
 
-/// The schemas, as `dyt/torch/_ops.py` declares them; `form` is 0 for LayerNorm, 1 for its unbiased form and 2 for RMSNorm:
+/// The schemas, as `dyt/torch/_ops.py` declares them; `form` is 0 for LayerNorm, 1 for its unbiased form and 2 for RMSNorm,
+/// and `offset` is added to weight:
 ///
 /// ```text
-/// norm(Tensor x, Tensor? weight, Tensor? bias, int dims, float eps, int form) -> Tensor y
-/// norm_saving(Tensor x, Tensor? weight, Tensor? bias, int dims, float eps, int form)
+/// norm(Tensor x, Tensor? weight, Tensor? bias, int dims, float eps, int form, float offset) -> Tensor y
+/// norm_saving(Tensor x, Tensor? weight, Tensor? bias, int dims, float eps, int form, float offset)
 ///     -> (Tensor y, Tensor mean, Tensor rstd)
-/// norm_backward(Tensor dy, Tensor x, Tensor? weight, Tensor mean, Tensor rstd, int dims, float eps, int form, int mask)
-///     -> (Tensor dx, Tensor dweight, Tensor dbias)
+/// norm_backward(Tensor dy, Tensor x, Tensor? weight, Tensor mean, Tensor rstd, int dims, float eps, int form, float offset,
+///     int mask) -> (Tensor dx, Tensor dweight, Tensor dbias)
 /// ```
 ///
 /// mean of RMSNorm has no elements.
@@ -49,7 +50,7 @@ impl Forward {
         let (dims, eps, (op, unbiased)) = (stack.int(3), stack.float(4), form(stack.int(5))?);
         let data = Data::new(x, dims)?;
         let (param, weight, bias) = data.parameters(weight, bias)?;
-        let problem = data.problem(op, param, Some(eps), unbiased)?;
+        let problem = data.problem(op, param, Some(eps), unbiased, stack.float(6))?;
         Ok(Self { data, problem, weight, bias })
     }
 
@@ -89,11 +90,12 @@ pub(super) fn saving(stack: &Stack) -> Result<[Tensor; 3], Failure> {
 pub(super) fn backward(stack: &Stack) -> Result<[Tensor; 3], Failure> {
     let (dy, x, weight) = (stack.tensor(0), stack.tensor(1), stack.optional(2));
     let (mean, rstd, dims) = (stack.tensor(3), stack.tensor(4), stack.int(5));
-    let (eps, (op, unbiased), mask) = (stack.float(6), form(stack.int(7))?, Mask(stack.int(8)));
+    let (eps, (op, unbiased), offset) = (stack.float(6), form(stack.int(7))?, stack.float(8));
+    let mask = Mask(stack.int(9));
     let data = Data::new(x, dims)?;
     let dy = data.beside("dy", dy)?;
     let (param, weight, _) = data.parameters(weight, None)?;
-    let problem = data.problem(op, param, Some(eps), unbiased)?;
+    let problem = data.problem(op, param, Some(eps), unbiased, offset)?;
     let mean = if op.has_mean() { Some(data.as_statistics("mean", mean)?) } else { None };
     let rstd = data.as_statistics("rstd", rstd)?;
     let runner = Runner::at(data.place)?;

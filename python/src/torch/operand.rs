@@ -42,7 +42,7 @@ impl Data {
         Ok(self.channels.of(self.x.sizes()?).unwrap_or(&[]))
     }
 
-    /// The problem. eps is none of the pointwise ops'.
+    /// The problem. eps is none of the pointwise ops'; `offset` is added to weight.
     ///
     /// # Errors
     /// What the library says about it.
@@ -52,10 +52,12 @@ impl Data {
         param: DType,
         eps: Option<f64>,
         unbiased: bool,
+        offset: f64,
     ) -> Result<Problem, Failure> {
         let Layout { rows, cols, inner } = self.layout;
         let std = if unbiased { Std::Unbiased } else { Std::Biased };
         let problem = Problem::new(op, rows, cols).inner(inner).dtype(self.dtype).param_dtype(param).std(std);
+        let problem = problem.gamma_offset(offset as f32);
         let problem = match eps {
             Some(eps) => problem.eps(eps as f32),
             None => problem,

@@ -70,6 +70,8 @@ struct Options {
     op: Op,
     std: Std,
     eps: f32,
+    /// What is added to weight.
+    offset: f32,
     /// The dimension of x that parameters run along.
     axis: usize,
     /// How many leading dimensions of x are groups.
@@ -88,6 +90,7 @@ impl Options {
             op: op.ok_or_else(|| Failure::internal("an op that is not known"))?,
             std: if attributes.flag("unbiased")? { Std::Unbiased } else { Std::Biased },
             eps: attributes.float("eps")?,
+            offset: attributes.float("offset")?,
             axis: attributes.number("axis")?,
             groups: attributes.number("groups")?,
             weight: attributes.flag("weight")?,
@@ -130,6 +133,7 @@ impl Plan {
             .inner(inner)
             .std(options.std)
             .eps(options.eps)
+            .gamma_offset(options.offset)
             .build()?;
         Ok(Self { problem, groups: product(&dims[..leading]) })
     }

@@ -86,16 +86,17 @@ def test_export(draw, strict):
 
 
 @pytest.mark.parametrize("layout", ["contiguous", "transposed", "sliced"])
-@pytest.mark.parametrize("form", [_ops.LAYER_NORM, _ops.UNBIASED, _ops.RMS_NORM])
-def test_opcheck_norms(draw, form, layout):
+@pytest.mark.parametrize("form, offset", [(_ops.LAYER_NORM, 0.0), (_ops.UNBIASED, 0.0), (_ops.RMS_NORM, 1.0)])
+def test_opcheck_norms(draw, form, offset, layout):
     x, dy = arrange(draw, layout), draw(4, 6, 16)
     weight, bias = draw(16), draw(16)
     check = lambda op, *arguments: torch.library.opcheck(op, arguments)
-    check(_ops.norm, x, weight, bias, 1, 1e-5, form)
-    check(_ops.norm_saving, x, weight, bias, 1, 1e-5, form)
-    _, mean, rstd = _ops.norm_saving(x, weight, None, 1, 1e-5, form)
+    check(_ops.norm, x, weight, bias, 1, 1e-5, form, offset)
+    check(_ops.norm_saving, x, weight, bias, 1, 1e-5, form, offset)
+    _, mean, rstd = _ops.norm_saving(x, weight, None, 1, 1e-5, form, offset)
     for mask in range(8):
-        check_gradients(_ops.norm_backward, dy, x, weight, mean, rstd, 1, 1e-5, form, mask, whole=mask == 7)
+        rest = (dy, x, weight, mean, rstd, 1, 1e-5, form, offset, mask)
+        check_gradients(_ops.norm_backward, *rest, whole=mask == 7)
 
 
 @pytest.mark.parametrize("layout", ["contiguous", "transposed", "sliced"])

@@ -29,8 +29,8 @@ pub(super) fn forward<T: Stored, const CENTER: bool>(launch: Launch<'_, ForwardP
         x: unsafe { launch.rows(x.cast_mut()) },
         // SAFETY: as above.
         y: unsafe { launch.rows(y) },
-        gamma: Param::gamma(gamma, problem.param_dtype()),
-        beta: Param::beta(beta, problem.param_dtype()),
+        gamma: Param::gamma(gamma, problem),
+        beta: Param::beta(beta, problem),
         mean,
         rstd,
         norm: stats::Norm::new(problem),
@@ -56,7 +56,7 @@ pub(super) fn backward<T: Stored, const CENTER: bool>(launch: Launch<'_, Backwar
     let grid = plan::norm_backward(problem);
     let stream = inner == 1 && dx.cast_const() != dy && cpu.streams(3 * problem.elements() * size_of::<T>());
     let lone = problem.rows() == 1 && !stream;
-    let gamma = Param::gamma(gamma, problem.param_dtype());
+    let gamma = Param::gamma(gamma, problem);
     // SAFETY: the arguments are checked; tasks work on disjoint rows.
     let dx = Output::new(unsafe { launch.rows::<T>(dx) }, !dx.is_null(), stream);
     let arguments = Shared(backward::Arguments::<T> {

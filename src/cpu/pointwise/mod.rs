@@ -66,8 +66,8 @@ pub(super) fn forward<T: Stored, C: Curve>(launch: Launch<'_, ForwardPtrs>) {
         x: unsafe { launch.rows(x.cast_mut()) },
         // SAFETY: as above.
         y: unsafe { launch.rows(y) },
-        gamma: Param::gamma(gamma, problem.param_dtype()),
-        beta: Param::beta(beta, problem.param_dtype()),
+        gamma: Param::gamma(gamma, problem),
+        beta: Param::beta(beta, problem),
         alpha: scalar(alpha),
         shift: scalar(shift),
         inner: problem.inner(),
@@ -97,7 +97,7 @@ pub(super) fn backward<T: Stored, C: Curve>(launch: Launch<'_, BackwardPtrs>) {
     let (alpha, inner, usual) = (scalar(alpha), problem.inner(), C::is_usual(scalar(alpha)));
     // Runs are not streamed: a boundary within one would make the order of its sums depend on the address.
     let stream = inner == 1 && dx.cast_const() != dy && cpu.streams(3 * problem.elements() * size_of::<T>());
-    let gamma = Param::gamma(gamma, problem.param_dtype());
+    let gamma = Param::gamma(gamma, problem);
     let arguments = Shared(Backward::<T, C> {
         // SAFETY: the arguments are checked; tasks work on disjoint tiles.
         dy: unsafe { launch.rows(dy.cast_mut()) },

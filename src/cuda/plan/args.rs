@@ -27,8 +27,14 @@ impl Storage {
     }
 }
 
+/// `gamma_offset` and `has_offset` of a problem whose gamma lies at `gamma`; nothing is added to the 1 that an absent one stands
+/// for.
+pub(super) fn offset(problem: &Problem, gamma: u64) -> (f32, u32) {
+    if gamma == 0 || problem.gamma_offset() == 0.0 { (-0.0, 0) } else { (problem.gamma_offset(), 1) }
+}
+
 /// The forward of DyT and Derf.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Pod, Zeroable)]
 #[repr(C)]
 #[allow(missing_docs, reason = "the names are those of the formulas")]
 pub struct PointwiseForward {
@@ -51,10 +57,14 @@ pub struct PointwiseForward {
     pub dtype: u32,
     /// 1 if gamma and beta are f32, 0 if they have the type of the tensors.
     pub param_f32: u32,
+    /// What is added to gamma; −0 adds nothing, and is all that may be added to an absent gamma.
+    pub gamma_offset: f32,
+    /// 1 if that is not −0.
+    pub has_offset: u32,
 }
 
 /// The first stage of the backward of DyT and Derf: dx, and the sums of one chunk of rows.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Pod, Zeroable)]
 #[repr(C)]
 #[allow(missing_docs, reason = "the names are those of the formulas")]
 pub struct PointwiseBackward {
@@ -87,6 +97,10 @@ pub struct PointwiseBackward {
     pub dtype: u32,
     /// 1 if gamma and beta are f32, 0 if they have the type of the tensors.
     pub param_f32: u32,
+    /// What is added to gamma; −0 adds nothing, and is all that may be added to an absent gamma.
+    pub gamma_offset: f32,
+    /// 1 if that is not −0.
+    pub has_offset: u32,
 }
 
 /// The forward of LayerNorm and RMSNorm.
@@ -113,6 +127,10 @@ pub struct NormForward {
     pub dtype: u32,
     /// 1 if gamma and beta are f32, 0 if they have the type of the tensors.
     pub param_f32: u32,
+    /// What is added to gamma; −0 adds nothing, and is all that may be added to an absent gamma.
+    pub gamma_offset: f32,
+    /// 1 if that is not −0.
+    pub has_offset: u32,
 }
 
 /// The first stage of the backward of LayerNorm and RMSNorm: dx, and the sums of one chunk of rows.
@@ -146,6 +164,10 @@ pub struct NormBackward {
     pub dtype: u32,
     /// 1 if gamma and beta are f32, 0 if they have the type of the tensors.
     pub param_f32: u32,
+    /// What is added to gamma; −0 adds nothing, and is all that may be added to an absent gamma.
+    pub gamma_offset: f32,
+    /// 1 if that is not −0.
+    pub has_offset: u32,
 }
 
 /// The second stage of every backward: partial sums become gradients, in a fixed order.

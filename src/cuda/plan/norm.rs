@@ -1,6 +1,6 @@
 //! LayerNorm and RMSNorm. A row stays in the registers of its threads where it fits.
 
-use super::args::{NormBackward, NormForward, Storage};
+use super::args::{NormBackward, NormForward, Storage, offset};
 use super::fold::Partials;
 use super::geometry::{THREADS, WARP, aligned, block, grid, vector};
 use super::{
@@ -154,7 +154,7 @@ pub(super) fn forward(op: Norm, problem: &Problem, at: &ForwardAddresses, limits
     let vectors = aligned(problem, &[at.x, at.y], &[at.gamma, at.beta]);
     let tiling = Tiling::forward(problem, vectors);
     let cached = cached(problem, tiling.form, tiling.scratch(), 1, limits);
-    let storage = Storage::of(problem);
+    let (storage, (gamma_offset, has_offset)) = (Storage::of(problem), offset(problem, at.gamma));
     let args = NormForward {
         x: at.x,
         y: at.y,
@@ -171,6 +171,8 @@ pub(super) fn forward(op: Norm, problem: &Problem, at: &ForwardAddresses, limits
         cached,
         dtype: storage.dtype,
         param_f32: storage.param_f32,
+        gamma_offset,
+        has_offset,
     };
     Launch {
         entry: Entry::Norm { op, pass: Pass::Forward, form: tiling.form },
@@ -197,7 +199,7 @@ pub(super) fn backward(
         return (None, partials);
     }
     let (used, cached) = tiling.shared(problem, limits);
-    let storage = Storage::of(problem);
+    let (storage, (gamma_offset, has_offset)) = (Storage::of(problem), offset(problem, at.gamma));
     #[expect(clippy::cast_possible_truncation, reason = "bounded by the grid and by shared memory")]
     let args = NormBackward {
         dy: at.dy,
@@ -218,6 +220,8 @@ pub(super) fn backward(
         cached: cached as u32,
         dtype: storage.dtype,
         param_f32: storage.param_f32,
+        gamma_offset,
+        has_offset,
     };
     let launch = Launch {
         entry: Entry::Norm { op, pass: Pass::Backward, form: tiling.form },

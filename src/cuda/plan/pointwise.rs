@@ -1,6 +1,6 @@
 //! DyT and Derf. A thread owns the same few positions of every row that it takes, so that gamma stays in registers.
 
-use super::args::{PointwiseBackward, PointwiseForward, Storage};
+use super::args::{PointwiseBackward, PointwiseForward, Storage, offset};
 use super::fold::Partials;
 use super::geometry::{THREADS, WARP, aligned, block, floor_power, grid, vector};
 use super::{Args, BackwardAddresses, Entry, ForwardAddresses, Launch, MAX_GRID, Pointwise, PointwiseForm};
@@ -109,7 +109,7 @@ impl Tiling {
 pub(super) fn forward(op: Pointwise, problem: &Problem, at: &ForwardAddresses) -> Launch {
     let vectors = aligned(problem, &[at.x, at.y], &[at.gamma, at.beta]);
     let tiling = Tiling::forward(problem, vectors);
-    let storage = Storage::of(problem);
+    let (storage, (gamma_offset, has_offset)) = (Storage::of(problem), offset(problem, at.gamma));
     #[expect(clippy::cast_possible_truncation, reason = "a grid's blocks fit 31 bits")]
     let args = PointwiseForward {
         x: at.x,
@@ -126,6 +126,8 @@ pub(super) fn forward(op: Pointwise, problem: &Problem, at: &ForwardAddresses) -
         steps: tiling.steps as u32,
         dtype: storage.dtype,
         param_f32: storage.param_f32,
+        gamma_offset,
+        has_offset,
     };
     Launch {
         entry: entry(op, problem, Pass::Forward, vectors),
@@ -148,7 +150,7 @@ pub(super) fn backward(
     if problem.rows() == 0 {
         return (None, partials);
     }
-    let storage = Storage::of(problem);
+    let (storage, (gamma_offset, has_offset)) = (Storage::of(problem), offset(problem, at.gamma));
     #[expect(clippy::cast_possible_truncation, reason = "a grid's blocks fit 31 bits")]
     let args = PointwiseBackward {
         dy: at.dy,
@@ -170,6 +172,8 @@ pub(super) fn backward(
         steps: tiling.steps as u32,
         dtype: storage.dtype,
         param_f32: storage.param_f32,
+        gamma_offset,
+        has_offset,
     };
     let launch = Launch {
         entry: entry(op, problem, Pass::Backward, vectors),

@@ -257,6 +257,7 @@ fn part_params(problem: &Problem, tiling: &Tiling, rows: u64) -> Params {
         eps: problem.eps(),
         largest_rstd: largest_rstd(problem),
         least_squares: problem.least_squares(),
+        gamma_offset: problem.added_to_gamma(),
         ..tiling.params()
     }
 }

@@ -39,6 +39,7 @@ pub(crate) struct Params {
     pub(crate) dshift_start: u32,
     pub(crate) largest_rstd: f32,
     pub(crate) least_squares: f32,
+    pub(crate) gamma_offset: f32,
 }
 
 #[cfg(test)]

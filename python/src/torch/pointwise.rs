@@ -36,7 +36,7 @@ pub(super) fn forward(stack: &Stack) -> Result<[Tensor; 1], Failure> {
     let alpha = data.scalar("alpha", alpha)?;
     let shift = shift.map(|shift| data.scalar("shift", shift)).transpose()?;
     let (param, weight, bias) = data.parameters(weight, bias)?;
-    let problem = data.problem(op(shift.as_ref()), param, None, false)?;
+    let problem = data.problem(op(shift.as_ref()), param, None, false, 0.0)?;
     let runner = Runner::at(data.place)?;
     let y = data.like()?;
     let at = ForwardAt {
@@ -124,7 +124,7 @@ fn gradients(
     let alpha = data.scalar("alpha", alpha)?;
     let shift = shift.map(|shift| data.scalar("shift", shift)).transpose()?;
     let (param, weight, _) = data.parameters(weight, None)?;
-    let problem = data.problem(op(shift.as_ref()), param, None, false)?;
+    let problem = data.problem(op(shift.as_ref()), param, None, false, 0.0)?;
     let runner = Runner::at(data.place)?;
     let single =
         |bit, sizes: &[i64]| mask.gradient(bit, &data, || Tensor::contiguous(sizes, DType::F32, data.place));

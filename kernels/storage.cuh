@@ -170,7 +170,6 @@ template <class P>
 struct Offset {
     P type;
     float gamma;
-    DYT_METHOD float at(const void* p, u64 i) const { return type.at(p, i); }
 };
 
 // Calls `body` with the storage type of gamma and beta, which is f32 or that of the tensors. By 16 bytes this branches

@@ -98,7 +98,7 @@ fn run(workgroup: u32, index: u32) {
     if any_of_workgroup(stray_rows != 0u, index) {
         for (step = 0u; step < params.steps; step++) {
             let row = row_of(workgroup, step, index);
-            let end = select(0u, row_blocks(), (stray_rows >> step & 1u) != 0u);
+            let end = select(0u, row_blocks(), ((stray_rows >> step) & 1u) != 0u);
             let begin = row * params.row_stride;
             stray_forward(row, params.x_start + begin, params.out_start + begin, end, index);
         }

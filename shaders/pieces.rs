@@ -134,7 +134,7 @@ fn norm(pass: Pass, form: Form) -> Vec<Piece> {
     pieces
 }
 
-/// What does those rows again whose squares f32 does not hold.
+/// The pieces that compute rows again whose squares overflow or underflow f32.
 fn stray(pass: Pass, form: Form) -> [Piece; 4] {
     let (walk, of_pass) = match (form, pass) {
         (Form::Kept | Form::Long, Pass::Forward) => {

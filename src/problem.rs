@@ -203,17 +203,6 @@ impl Problem {
     pub const fn eps(&self) -> f32 {
         self.eps
     }
-    /// The sum of squares below which too much of a row's squares underflows in f32; 0 where eps outweighs what does. A
-    /// driver may flush what is below 2⁻¹²⁶: that is 2⁻²⁶ of a variance of 2⁻¹⁰⁰, and a standard deviation of 2⁻⁶³.
-    #[cfg(has_wgpu)]
-    pub(crate) fn least_squares(&self) -> f32 {
-        let outweighs = match self.std {
-            Std::Biased => -100,
-            Std::Unbiased => -40,
-        };
-        let power = |k: i32| f32::from_bits(((k + 127) as u32) << 23);
-        if self.eps >= power(outweighs) { 0.0 } else { self.cols as f32 * power(-100) }
-    }
     /// What is added to gamma before it multiplies; 0 by default.
     #[must_use]
     pub const fn gamma_offset(&self) -> f32 {

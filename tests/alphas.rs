@@ -54,7 +54,9 @@ fn ulp<T: Stored>(v: f64) -> f64 {
     f64::from(exponent.max(T::LEAST)).exp2()
 }
 
+/// What gamma is with its offset.
 const GAMMA: f64 = 0.75;
+const OFFSET: f64 = -0.25;
 const BETA: f64 = -0.25;
 
 /// x of both signs at which u = alpha·x has sizes from tiny to saturated, as far as T has such x.
@@ -77,8 +79,9 @@ fn inputs<T: Stored>(alpha: f32) -> Vec<T> {
 fn check<T: Stored>(device: &Device, alpha: f32) -> Result<()> {
     let x = inputs::<T>(alpha);
     let cols = x.len();
-    let problem = Problem::new(Op::Dyt, 1, cols).dtype(T::DTYPE).param_dtype(DType::F32).build()?;
-    let (gamma, beta) = (vec![GAMMA as f32; cols], vec![BETA as f32; cols]);
+    let problem = Problem::new(Op::Dyt, 1, cols).dtype(T::DTYPE).param_dtype(DType::F32);
+    let problem = problem.gamma_offset(OFFSET as f32).build()?;
+    let (gamma, beta) = (vec![(GAMMA - OFFSET) as f32; cols], vec![BETA as f32; cols]);
     let mut y = vec![T::of(0.0); cols];
     device.forward(&problem, Forward::new(&x, &mut y).alpha(&alpha).gamma(&gamma).beta(&beta))?;
     let dy = vec![T::of(1.0); cols];

@@ -15,7 +15,7 @@ const STACK: usize = 32 * 1024;
 fn on_a_small_stack<T: Send>(work: impl FnOnce() -> T + Send) -> T {
     thread::scope(|scope| {
         let thread = thread::Builder::new().stack_size(STACK).spawn_scoped(scope, work).expect("a thread");
-        thread.join().expect("an overflow ends the process")
+        thread.join().expect("the call panicked")
     })
 }
 
@@ -70,7 +70,7 @@ fn a_call_takes_no_more_than_the_documents_say() -> Result<()> {
 
 /// Outputs larger than the caches are written past them, by kernels of their own.
 #[test]
-fn nor_does_a_call_whose_output_no_cache_holds() -> Result<()> {
+fn outputs_past_the_cache_take_no_more_stack() -> Result<()> {
     if quick() {
         return Ok(());
     }

@@ -11,7 +11,7 @@ use crate::place::{Guards, Source, dtype, tensor};
 /// gamma and beta: one value for each channel. Absent, they are 1 and 0.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Affine<'a> {
-    /// gamma − [`Self::offset`].
+    /// The stored weight; gamma is weight + offset.
     pub weight: Option<&'a Tensor>,
     /// beta.
     pub bias: Option<&'a Tensor>,

@@ -112,7 +112,7 @@ unsafe fn call<A: Arguments>(
         // SAFETY: by the contract.
         let (device, problem, args) =
             unsafe { (self::device(device)?, self::problem(problem)?, read(args)?) };
-        reserved(A::NAME, args.reserved())?;
+        reserved(A::NAME, "reserved", args.reserved())?;
         let stream = Stream::of(device.device(), stream)?;
         let memory = device.memory(args.pointers().chain([workspace.cast_const()]));
         let buffers = Buffers { memory: &memory, problem };

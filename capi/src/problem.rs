@@ -42,7 +42,7 @@ pub(crate) unsafe fn read<T: Sized32>(from: *const T) -> Outcome<T> {
     }
     // SAFETY: it is aligned and not NULL, and begins with a `u32` by the trait.
     let size = unsafe { from.cast::<u32>().read() } as usize;
-    if size < T::LEAST || size > LARGEST {
+    if size < T::LEAST || size > LARGEST || !size.is_multiple_of(align_of::<T>()) {
         return Err(Failure::invalid(format!("size of {} is {size}, and it has {known} bytes", T::NAME)));
     }
     // SAFETY: the caller's struct has `size` bytes.
@@ -62,8 +62,8 @@ pub(crate) unsafe fn read<T: Sized32>(from: *const T) -> Outcome<T> {
 }
 
 /// Refuses a reserved field that is not 0.
-pub(crate) fn reserved(name: &'static str, value: u32) -> Outcome {
-    if value == 0 { Ok(()) } else { Err(Failure::invalid(format!("reserved of {name} is {value}, not 0"))) }
+pub(crate) fn reserved(name: &'static str, field: &'static str, value: u32) -> Outcome {
+    if value == 0 { Ok(()) } else { Err(Failure::invalid(format!("{field} of {name} is {value}, not 0"))) }
 }
 
 /// The problem that the caller's struct means.
@@ -73,8 +73,8 @@ pub(crate) fn reserved(name: &'static str, value: u32) -> Outcome {
 pub(crate) unsafe fn problem(from: *const dyt_problem) -> Outcome<Problem> {
     // SAFETY: promised by the caller.
     let raw = unsafe { read(from) }?;
-    reserved(dyt_problem::NAME, raw.reserved)?;
-    reserved(dyt_problem::NAME, raw.reserved2)?;
+    reserved(dyt_problem::NAME, "reserved", raw.reserved)?;
+    reserved(dyt_problem::NAME, "reserved2", raw.reserved2)?;
     let mut builder = Problem::new(op(raw.op)?, count("rows", raw.rows)?, count("cols", raw.cols)?)
         .dtype(dtype("dtype", raw.dtype)?)
         .param_dtype(dtype("param_dtype", raw.param_dtype)?)

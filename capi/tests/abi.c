@@ -77,7 +77,9 @@ static void problems(const dyt_device *device) {
     REFUSED(status, words, dyt_workspace_size(device, &p, DYT_BACKWARD, &bytes))
     WRONG(DYT_INVALID_ARGUMENT, "size of dyt_problem", p.size = 0);
     WRONG(DYT_INVALID_ARGUMENT, "size of dyt_problem", p.size = offsetof(dyt_problem, gamma_offset) - 1);
+    WRONG(DYT_INVALID_ARGUMENT, "size of dyt_problem", p.size = offsetof(dyt_problem, gamma_offset) + 2);
     WRONG(DYT_INVALID_ARGUMENT, "size of dyt_problem", p.size = UINT32_MAX);
+    WRONG(DYT_INVALID_ARGUMENT, "reserved2 of dyt_problem", p.reserved2 = 1);
     WRONG(DYT_INVALID_ARGUMENT, "op is 4", p.op = 4);
     WRONG(DYT_INVALID_ARGUMENT, "dtype is 3", p.dtype = 3);
     WRONG(DYT_INVALID_ARGUMENT, "param_dtype is 9", p.param_dtype = 9);

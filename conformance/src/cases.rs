@@ -250,8 +250,8 @@ const SHAPES: [Shape; 34] = [
 /// The shapes on which every kind of value and every choice of options runs.
 const SMALL: [Shape; 4] = [(5, 67, 1, 0), (16, 33, 1, 3), (3, 19, 5, 0), (2, 130, 7, 1)];
 
-/// Offsets of gamma that the cases take in turns: Gemma's, one that cancels, one that is rounded. Their number shares no factor
-/// with those of shapes and of values.
+/// Offsets of gamma that the cases take in turns: Gemma's, one that cancels, one that is rounded. A kind of values has a number
+/// of cases that is no multiple of 11, so that each case meets each offset with some kind.
 const OFFSETS: [f32; 11] = [0.0, 0.0, 1.0, 0.0, 0.0, -1.0, 0.0, 0.0, 0.37, 0.0, 1.0];
 
 /// Each op in each form.

@@ -189,7 +189,7 @@ pub(crate) fn structs(bytes: &[u8]) {
     let backward = input.byte() & 1 == 1;
     let problem = input.problem();
     let mut workspace_bytes = 0;
-    // SAFETY: the device is open, and the struct has the bytes that its size says, or fewer are refused.
+    // SAFETY: the device is open, and the struct has the bytes that its size says, or more.
     let sized = unsafe {
         dyt_workspace_size(device(), &raw const problem, backward.into(), &raw mut workspace_bytes)
     };

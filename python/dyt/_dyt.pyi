@@ -1,4 +1,4 @@
-# (op, dtype, param_dtype, unbiased, eps, rows, cols, inner)
+# (op, dtype, param_dtype, unbiased, eps, offset, rows, cols, inner)
 _Description = tuple[str, str, str, bool, float | None, float, int, int, int]
 
 __version__: str

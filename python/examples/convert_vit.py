@@ -118,8 +118,8 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--depth", type=int, help="so many blocks, and not as many as the model has")
-    parser.add_argument("--backend", default="inductor", help="that of torch.compile")
+    parser.add_argument("--depth", type=int, help="number of blocks (default: the model's)")
+    parser.add_argument("--backend", default="inductor", help="backend of torch.compile")
     parser.add_argument("--no-compile", dest="backend", action="store_const", const=None)
     options = parser.parse_args()
     arguments = {} if options.depth is None else {"depth": options.depth}

@@ -41,7 +41,7 @@ struct Params {
     dshift_start: u32,
     // That of a row whose variance is 0.
     largest_rstd: f32,
-    // The sum of squares below which too much of them underflows.
+    // A row with a smaller sum of squares has lost digits to underflow.
     least_squares: f32,
     // What is added to gamma; -0 adds nothing.
     gamma_offset: f32,

@@ -14,7 +14,7 @@ struct Affine {
     c: f32,
     rstd: f32,
     shift: f32,
-    // f32 does not hold the squares of the row, and lib/stray.wgsl does it again.
+    // The squares overflow or underflow f32: lib/stray.wgsl computes the row again.
     stray: bool,
 }
 
@@ -59,8 +59,8 @@ fn rstd_of(variance: f32) -> f32 {
     return rstd_with(variance, params.eps);
 }
 
-// Whether f32 does not hold the squares of a row, by their sum; `other` is what else has to be finite. By bits, since a
-// compiler may take it that there is neither infinity nor NaN.
+// Whether f32 does not hold the squares of a row, by their sum; `other` is what else has to be finite. Tested by bits: a
+// compiler may assume that neither infinity nor NaN occurs.
 fn strays(squares: f32, other: f32) -> bool {
     let bits = bitcast<u32>(squares);
     let infinite = (bitcast<u32>(other) & 0x7f800000u) == 0x7f800000u;

@@ -47,17 +47,22 @@ fn scaled_row(begin: u32, end: u32, index: u32) -> Scaled {
     }
     var first = 0.0;
     if end > 0u {
-        first = walk_x(begin, 0u)[0] * scale;
+        first = walk_x(begin, 0u)[0];
     }
     var cascade = Cascade();
     for (var at = walk_begin(index); at < end; at += walk_step()) {
         let v = walk_x(begin, at);
-        var part = 0.0;
+        var part = vec2<f32>();
         for (var k = 0u; k < walk_width(at); k++) {
-            part += v[k] * scale - first;
+            let d = v[k] * scale - first * scale;
+            part += vec2<f32>(d, abs(d));
         }
-        add_to_cascade(&cascade, vec4<f32>(part, 0.0, 0.0, 0.0));
+        add_to_cascade(&cascade, vec4<f32>(part, 0.0, 0.0));
     }
-    let sum = walk_sum(cascade_sum(cascade), index).x;
-    return Scaled(scale, eps, first + average(sum));
+    let sums = walk_sum(cascade_sum(cascade), index);
+    // Equal values need no scale, and f32 may not hold eps times its square.
+    if bitcast<u32>(sums.y) == 0u {
+        return Scaled(1.0, params.eps, first);
+    }
+    return Scaled(scale, eps, first * scale + average(sums.x));
 }

@@ -1,5 +1,5 @@
-// What x^ and dx of a row that strays are made of: x^ of x scale, and dx is scale times what the slope gives. Saved
-// statistics are not read: rstd may be beyond f32.
+// The slope of a scaled row: x^ is taken of x * scale, and dx is scale times what the slope gives. Saved statistics are
+// not read: rstd may be beyond f32.
 struct ScaledSlope {
     scale: f32,
     slope: Slope,

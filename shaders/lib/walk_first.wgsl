@@ -8,10 +8,6 @@ fn walk_step() -> u32 {
     return LINES;
 }
 
-fn walk_end() -> u32 {
-    return params.cols;
-}
-
 fn walk_width(at: u32) -> u32 {
     return 1u;
 }

@@ -8,10 +8,6 @@ fn walk_step() -> u32 {
     return params.team;
 }
 
-fn walk_end() -> u32 {
-    return row_blocks();
-}
-
 fn walk_width(at: u32) -> u32 {
     return width_of(at);
 }

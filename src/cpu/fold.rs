@@ -73,12 +73,12 @@ impl Partials {
         Self { base: workspace.wrapping_add(to_line), chunks, cols, count, split, team, direct }
     }
 
-    /// Whether some sums are made in place: a kernel then begins with a whole vector.
+    /// Whether some sums are made in place: a norm then begins with a whole vector; DyT and Derf store ragged vectors by parts.
     pub(crate) const fn is_direct(&self) -> bool {
         !(self.direct[0].is_null() && self.direct[1].is_null())
     }
 
-    /// The sums of `chunk`; a kernel that begins with a ragged vector sets their head.
+    /// The sums of `chunk`; a norm that begins with a ragged vector sets their head.
     pub(crate) fn chunk(&self, chunk: usize) -> Sums {
         let room = room(self.cols);
         let mut first = [0, 1, 2, 3].map(|k| self.base.wrapping_add((chunk * self.count + k) * room));
@@ -148,7 +148,7 @@ impl Partials {
 
     /// Where the total of block `block` of sum `k` is left: in the place of its first column, whose sums are added by then.
     fn total(&self, k: usize, block: usize) -> *mut f32 {
-        // Kernels with such sums have no head.
+        // The slot of such a sum is its column.
         self.base.wrapping_add(k * room(self.cols) + block * BLOCK)
     }
 }

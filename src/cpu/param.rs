@@ -127,7 +127,7 @@ impl Given {
 /// and none in it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Sources<T, const K: usize> {
-    /// As they are stored, in the type of x.
+    /// One value a column, in the type of x: the caller's, or a tile of f32 with the offset.
     Stored(Values<T, K>),
     /// As f32, in the order of the lanes.
     Tiles(Values<f32, K>),
@@ -152,7 +152,7 @@ impl<T: Stored, const K: usize> Sources<T, K> {
         for k in 0..K {
             match params[k].stored_as::<T>(columns.begin) {
                 Some(p) => stored[k] = p,
-                // x of f32 has parameters of f32 or none; with an offset they stand in a tile, a column after the other.
+                // Parameters of f32 x are f32. With an offset they are copied to a tile, in column order.
                 None if !T::NARROW => {
                     let plain = Columns::plain(columns.begin, columns.end);
                     // SAFETY: the caller's promise.
@@ -196,8 +196,8 @@ impl<P: Stored, const K: usize> Values<P, K> {
     }
 }
 
-/// Runs a block of code with the [`Values`] of [`Sources`], whichever type they have. What cannot be is not compiled: x of f32
-/// has no tiles, and levels that do not stream have tiles alone for 16 bits.
+/// Runs a block of code with the [`Values`] of [`Sources`], whichever type they have. What cannot be is not compiled: for x of f32
+/// a tile counts as stored, and levels that do not stream have tiles alone for 16 bits.
 macro_rules! with_values {
     ($sources:expr, |$values:ident| $body:expr) => {
         match $sources {

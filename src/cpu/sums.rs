@@ -16,7 +16,7 @@ pub(crate) struct Sums {
     pub(super) values: usize,
     /// Columns.
     pub(super) cols: usize,
-    /// Columns of the ragged vector at the begin, if there is one.
+    /// Columns of the ragged vector at the begin, if there is one; 0 where the slot of a sum is its column.
     pub(crate) head: usize,
     /// Whether the lanes of a vector of dgamma and dbeta, as stored, are its even columns, then its odd ones.
     pub(super) split: bool,
@@ -26,7 +26,7 @@ pub(crate) struct Sums {
 }
 
 impl Sums {
-    /// Whether dgamma and dbeta themselves are sums.
+    /// Whether dgamma and dbeta hold the sums.
     #[inline(always)]
     pub(crate) const fn in_place(&self) -> bool {
         self.values == self.cols
@@ -50,6 +50,14 @@ impl Sums {
     #[inline(always)]
     pub(crate) fn clear(&self) {
         self.clear_slots(0, self.values);
+    }
+
+    /// Sets what lies behind the last column to 0, where the slot of a sum is its column: the second stage reads whole vectors.
+    #[inline(always)]
+    pub(crate) fn clear_behind(&self) {
+        if !self.in_place() {
+            self.clear_slots(self.cols, self.cols.next_multiple_of(MAX_LANES));
+        }
     }
 
     /// Sets the sums of some columns to 0, where slots stand in their order. Vectors are read whole: what lies behind the last

@@ -1,4 +1,8 @@
-//! Writing past the cache changes no bit, wherever rows begin: small tensors, by devices whose cache holds all or none.
+//! Writing past the cache changes no bit and raises no flag, wherever rows begin: small tensors, by devices whose cache holds all
+//! or none.
+
+#[path = "../../tests/common/modes.rs"]
+mod modes;
 
 use core::ptr::null_mut;
 
@@ -8,6 +12,10 @@ use crate::{DType, Op, Problem, Result};
 use half::{bf16, f16};
 
 const ROWS: usize = 11;
+
+/// The modes of a new thread with no flag raised, and the flag of an invalid operation.
+const USUAL: u32 = 0x1f80;
+const INVALID: u32 = 1;
 
 /// Elements that begin some elements behind a cache line's begin.
 struct Buffer {
@@ -55,8 +63,12 @@ fn results(cpu: &Cpu, problem: &Problem, offset: usize) -> Vec<Vec<u8>> {
     let pointwise = problem.op().is_pointwise();
     let alpha = if pointwise { &raw const alpha } else { null_mut() };
     let shift = if problem.op().has_shift() { &raw const shift } else { null_mut() };
-    let mut dalpha = 0.0_f32;
+    let (mut dalpha, mut dshift) = (0.0_f32, 0.0_f32);
+    // A workspace comes as it is: nothing is made of what it holds.
     let mut workspace = Buffer::new(DType::F32, cpu.workspace_bytes(problem) / 4, 0, 8);
+    for value in workspace.bytes.chunks_exact_mut(4) {
+        value.copy_from_slice(&0x7f80_0001_u32.to_ne_bytes());
+    }
     let forward = ForwardPtrs {
         x: x.pointer(),
         alpha,
@@ -77,16 +89,18 @@ fn results(cpu: &Cpu, problem: &Problem, offset: usize) -> Vec<Vec<u8>> {
         rstd: null_mut(),
         dx: dx.pointer(),
         dalpha: if pointwise { &raw mut dalpha } else { null_mut() },
-        dshift: null_mut(),
+        dshift: if problem.op().has_shift() { &raw mut dshift } else { null_mut() },
         dgamma: dgamma.pointer(),
         dbeta: dbeta.pointer(),
     };
     // SAFETY: every tensor has the problem's span, every line its columns, and the workspace its size.
-    unsafe {
+    let (flags, ()) = modes::with_mxcsr(USUAL, || unsafe {
         cpu.forward(problem, &forward);
         cpu.backward(problem, &backward, workspace.pointer());
-    }
-    vec![y.result(), dx.result(), dgamma.result(), dbeta.result(), dalpha.to_ne_bytes().to_vec()]
+    });
+    assert!(flags & INVALID == 0, "{:?} {problem:?}, {offset} behind a line's begin", cpu.level());
+    let scalars = [dalpha, dshift].map(f32::to_ne_bytes).concat();
+    vec![y.result(), dx.result(), dgamma.result(), dbeta.result(), scalars]
 }
 
 #[test]
@@ -102,6 +116,7 @@ fn streaming_changes_no_bit() -> Result<()> {
         (1088, 1088),
         (2500, 2560),
         (4200, 4201),
+        (16_384, 16_448),
         (16_400, 16_448),
     ];
     for cpu in Level::ALL.into_iter().filter_map(|level| Cpu::new(level).ok()) {
@@ -111,9 +126,9 @@ fn streaming_changes_no_bit() -> Result<()> {
             Op::ALL.into_iter().flat_map(|op| shapes.into_iter().map(move |shape| (op, shape)))
         {
             for dtype in [DType::F32, DType::F16, DType::Bf16] {
-                let problem = Problem::new(op, ROWS, cols).row_stride(stride).dtype(dtype);
-                let problem = problem.param_dtype(DType::F32).build()?;
-                for offset in [0, 1, 4, 12] {
+                for (offset, gamma_offset) in [(0, 0.0), (1, 1.0), (4, 0.0), (12, 1.0)] {
+                    let problem = Problem::new(op, ROWS, cols).row_stride(stride).dtype(dtype);
+                    let problem = problem.param_dtype(DType::F32).gamma_offset(gamma_offset).build()?;
                     let expected = results(&plain, &problem, offset);
                     let got = results(&streaming, &problem, offset);
                     assert!(got == expected, "{:?} {problem:?}, {offset} behind a line's begin", cpu.level());

@@ -175,7 +175,7 @@ impl WgpuKernels {
     ///
     /// # Errors
     /// As [`Device::forward`](crate::Device::forward); [`Error::RowTooLarge`](crate::Error::RowTooLarge);
-    /// [`Refusal::LoopSteps`] on Mesa's llvmpipe, for rows of some million elements;
+    /// [`Refusal::LoopSteps`] on Mesa's llvmpipe, for norms of long rows;
     /// [`Error::OutOfMemory`](crate::Error::OutOfMemory), [`Error::DeviceLost`](crate::Error::DeviceLost), and
     /// [`Error::Driver`](crate::Error::Driver) with what wgpu says, for one if a buffer belongs to another device.
     /// Nothing has been recorded then.

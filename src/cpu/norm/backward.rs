@@ -30,6 +30,23 @@ pub(super) struct Arguments<T> {
     pub(super) cols: usize,
 }
 
+impl<T: Stored> Arguments<T> {
+    /// A row in f64.
+    ///
+    /// # Safety
+    /// The row exists, and the sums have begun.
+    #[cold]
+    #[inline(never)]
+    pub(super) unsafe fn exact<R: Register, const CENTER: bool>(&self, sums: &Sums, row: usize) {
+        let Self { dy, x, dx, cols, .. } = *self;
+        let dx = dx.rows().map(|rows| Line::of(rows, row, cols));
+        let mut add = |c: usize, product: f32, sum: f32| sums.add::<R>(c, &[product, sum]);
+        let (dy, x) = (Line::of(dy, row, cols), Line::of(x, row, cols));
+        // SAFETY: the caller's promise.
+        unsafe { exact::backward_line::<T, CENTER>(self, dy, x, dx, &mut add) };
+    }
+}
+
 /// The saved mean or rstd of row `row`, [`quiet`], if it was saved.
 ///
 /// # Safety
@@ -173,7 +190,7 @@ impl<T: Stored, const CENTER: bool> Kernel for Backward<T, CENTER> {
                     begun = true;
                 }
                 // SAFETY: the row exists.
-                unsafe { self.exact::<R>(first + r) };
+                unsafe { self.arguments.exact::<R, CENTER>(&sums, first + r) };
             }
         }
         if self.stream {
@@ -250,21 +267,6 @@ impl<T: Stored, const CENTER: bool> Backward<T, CENTER> {
                 m[row + r] = found.m;
             }
         });
-    }
-
-    /// A row in f64.
-    ///
-    /// # Safety
-    /// The row exists, and the sums have begun.
-    #[cold]
-    #[inline(never)]
-    unsafe fn exact<R: Register>(&self, row: usize) {
-        let Arguments { dy, x, dx, cols, .. } = self.arguments;
-        let dx = dx.rows().map(|rows| Line::of(rows, row, cols));
-        let mut add = |c: usize, product: f32, sum: f32| self.sums.add::<R>(c, &[product, sum]);
-        let (dy, x) = (Line::of(dy, row, cols), Line::of(x, row, cols));
-        // SAFETY: the caller's promise.
-        unsafe { exact::backward_line::<T, CENTER>(&self.arguments, dy, x, dx, &mut add) };
     }
 }
 

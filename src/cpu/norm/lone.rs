@@ -1,7 +1,7 @@
-//! A row that is alone, in a cache: as among others, without what their groups cost.
+//! One row that is not streamed: the arithmetic of many rows, without the arrays of a group.
 
 use super::backward;
-use super::exact::{self, Line};
+use super::exact;
 use super::forward;
 use super::projections::Projections;
 use super::stats::Statistics;
@@ -70,11 +70,8 @@ impl<T: Stored, const CENTER: bool> Kernel for Backward<T, CENTER> {
         let sums = self.sums;
         if parts.stray {
             sums.clear();
-            let to = dx.rows().map(|rows| Line::of(rows, 0, cols));
-            let mut add = |c: usize, product: f32, sum: f32| sums.add::<R>(c, &[product, sum]);
-            let (dy, x) = (Line::of(dy, 0, cols), Line::of(x, 0, cols));
             // SAFETY: the row exists, and the sums have begun.
-            return unsafe { exact::backward_line::<T, CENTER>(&self.arguments, dy, x, to, &mut add) };
+            return unsafe { self.arguments.exact::<R, CENTER>(&sums, 0) };
         }
         let (mut stage, mut tiles) = (Stage::new(), Tiles::<1>::new());
         let tiles = tiles.slots();

@@ -316,9 +316,7 @@ impl<T: Stored, const N: usize, const CENTER: bool> Statistics<T, N, CENTER> {
         }
         results
     }
-}
 
-impl<T: Stored, const N: usize, const CENTER: bool> Statistics<T, N, CENTER> {
     /// Parts of a lone row that go side by side: as many as rows elsewhere.
     const fn parts<R: Register>() -> usize {
         choices::rows::<R, T>(if CENTER { Work::Statistics } else { Work::Squares })

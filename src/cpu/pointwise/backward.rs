@@ -33,11 +33,14 @@ impl<T: Stored, C: Curve> Kernel for BackwardTile<T, C> {
         let Self { arguments: Backward { dy, x, dx, gamma, alpha, shift, .. }, tile, sums } = self;
         let Tile { rows, cols } = tile;
         let stream = dx.streams();
-        // Only where memory bounds this pass does a boundary of dx pay. A sum's slot is its column, so that the order in which
-        // columns are added up does not depend on the address; even and odd columns apart have no such slots.
+        // Aligning dx pays only where memory bounds this pass. The slot of a sum is its column, so that the order of the sums does
+        // not depend on the address. bf16 keeps even and odd columns apart and cannot do that.
         let heads = stream && !T::SPLIT;
         let dx = dx.on_level::<R>(if heads { Lines::Headed } else { Lines::Plain });
         let first_head = if heads { dx.head::<R>() } else { 0 };
+        if first_head > 0 && cols.end == sums.cols {
+            sums.clear_behind();
+        }
         // Those of f32: what the parameters' gradients are made of is f32 whatever the type.
         let curve = C::new::<R, f32>(alpha, shift);
         let (mut stage, mut tiles) = (Stage::new(), Tiles::<1>::new());
@@ -192,7 +195,7 @@ impl<T: Stored, C: Curve> Block<'_, T, C> {
             self.dx.store::<R, WHOLE, PAST>(row + r, at, dx[r]);
         }
         let at = At { slot: at.c - columns.begin, ..at };
-        // The slots behind a ragged vector belong to other columns, but for the last one.
+        // Behind a ragged vector stand the sums of other columns, except at the end of the row.
         let among = !WHOLE && at.c + at.n < self.place.cols;
         for k in 0..if C::SHIFTS { 4 } else { 3 } {
             let part = among || !WHOLE && k < 2 && self.place.in_place;

@@ -14,6 +14,8 @@ const FORWARD_STEPS: u64 = 8;
 const CHUNKS: u64 = 256;
 /// Rows that add to one sum of a lane.
 const MOST_STEPS: u64 = 32;
+// A kernel has a bit for each row of a team: `stray_rows`.
+const _: () = assert!(MOST_STEPS <= 32 && FORWARD_STEPS <= 32);
 /// Tiles of channels-first data that add to one sum.
 const MOST_TILES: u64 = 16;
 /// Workgroups of a channels-first backward that keep a large GPU busy.

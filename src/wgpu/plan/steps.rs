@@ -215,7 +215,7 @@ struct Walk {
 impl Walk {
     fn scaled_row(self, center: bool) -> u64 {
         let pass = loops(self.count, self.access + self.values) + self.sum;
-        if center { 2 * pass } else { pass }
+        if center { 2 * pass + self.access } else { pass }
     }
 
     fn forward(self, center: bool) -> u64 {

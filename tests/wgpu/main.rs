@@ -7,4 +7,5 @@ mod framework;
 mod limits;
 mod loops;
 mod repeat;
+mod strays;
 mod support;

@@ -6,7 +6,7 @@ use super::launch::Launch;
 use super::level::Isa;
 use super::param::{Param, Sources, Values, with_values};
 use super::plan;
-use super::rows::{At, Columns, load_part, store_part};
+use super::rows::{At, Columns, store_part};
 use super::stage::{Lines, Output};
 use super::stored::Stored;
 use super::sum::Compensated;
@@ -259,7 +259,7 @@ impl<T: Stored> Fold<T> {
             if at.n == Lanes::<R>::LANES {
                 f32::store(p, if self.accumulate { f32::load(p) + sum } else { sum });
             } else {
-                store_part(p, at.n, if self.accumulate { load_part(p, at.n) + sum } else { sum });
+                store_part(p, at.n, if self.accumulate { f32::load_part(p, at.n) + sum } else { sum });
             }
         }
     }

@@ -4,7 +4,7 @@ use half::{bf16, f16};
 
 use super::choices;
 use super::lanes::{Arithmetic, Kernel, Lanes, Register, quiet};
-use super::rows::{At, Columns, load_part};
+use super::rows::{At, Columns};
 use super::stored::Stored;
 use super::tile::Slots;
 use crate::{DType, Problem};
@@ -190,7 +190,7 @@ impl<P: Stored, const K: usize> Values<P, K> {
             match (self.by_slot, WHOLE) {
                 (true, _) => P::load(self.p[k].wrapping_add(at.slot)),
                 (false, true) => P::load(self.p[k].wrapping_add(at.c)),
-                (false, false) => load_part(self.p[k].wrapping_add(at.c), at.n),
+                (false, false) => P::load_part(self.p[k].wrapping_add(at.c), at.n),
             }
         }
     }
@@ -283,7 +283,7 @@ impl Fill {
         for at in self.columns.ragged::<R>() {
             let p = p.wrapping_add(at.c);
             // SAFETY: as above.
-            let v = unsafe { if at.n == Lanes::<R>::LANES { P::load(p) } else { load_part(p, at.n) } };
+            let v = unsafe { if at.n == Lanes::<R>::LANES { P::load(p) } else { P::load_part(p, at.n) } };
             self.put::<R>(at, v, P::SPLIT);
         }
     }

@@ -272,7 +272,7 @@ impl<T: Stored> Rows<T> {
     pub(crate) fn load<R: Register, const WHOLE: bool>(self, row: usize, at: At) -> Lanes<R> {
         let p = self.at(row, at.c, at.n);
         // SAFETY: the promise of `new`.
-        unsafe { if WHOLE { T::load(p) } else { load_part(p, at.n) } }
+        unsafe { if WHOLE { T::load(p) } else { T::load_part(p, at.n) } }
     }
 
     /// Writes the columns `at` of `row`; past the cache if `PAST` and these rows are [`Self::streamed`].
@@ -334,18 +334,6 @@ impl<T: Stored> Rows<T> {
                 R::prefetch(end.cast());
             }
         }
-    }
-}
-
-/// # Safety
-/// `p` is valid for reads of `n` values, at least one and fewer than a vector has lanes.
-#[inline(always)]
-pub(crate) unsafe fn load_part<R: Register, T: Stored>(p: *const T, n: usize) -> Lanes<R> {
-    // SAFETY: the copy holds a vector; the caller's promise.
-    unsafe {
-        let mut padded = [*p; MAX_LANES];
-        R::copy_few(p.cast(), padded.as_mut_ptr().cast(), n * size_of::<T>());
-        T::load(padded.as_ptr())
     }
 }
 

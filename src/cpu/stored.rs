@@ -31,6 +31,11 @@ pub(crate) trait Stored: Element {
     /// # Safety
     /// `p` is valid for reads of [`Lanes::LANES`] values.
     unsafe fn load<R: Register>(p: *const Self) -> Lanes<R>;
+    /// Loads the first `n` values; the other lanes repeat the first one.
+    ///
+    /// # Safety
+    /// `p` is valid for reads of `n` values, at least one and fewer than [`Lanes::LANES`].
+    unsafe fn load_part<R: Register>(p: *const Self, n: usize) -> Lanes<R>;
     /// Rounds a vector and stores it; a NaN for bf16 has zeros in its lower 16 bits.
     ///
     /// # Safety
@@ -81,6 +86,11 @@ impl Stored for f32 {
         unsafe { Lanes::load(p) }
     }
     #[inline(always)]
+    unsafe fn load_part<R: Register>(p: *const Self, n: usize) -> Lanes<R> {
+        // SAFETY: the caller's promise.
+        unsafe { R::load_f32_part(p, n) }
+    }
+    #[inline(always)]
     unsafe fn store<R: Register>(p: *mut Self, v: Lanes<R>) {
         // SAFETY: the caller's promise.
         unsafe { v.store(p) }
@@ -113,6 +123,11 @@ impl Stored for f16 {
     unsafe fn load<R: Register>(p: *const Self) -> Lanes<R> {
         // SAFETY: the caller's promise.
         unsafe { Lanes(R::load_f16(p), R::load_f16(p.add(R::LANES))) }
+    }
+    #[inline(always)]
+    unsafe fn load_part<R: Register>(p: *const Self, n: usize) -> Lanes<R> {
+        // SAFETY: the caller's promise.
+        unsafe { R::load_f16_part(p, n) }
     }
     #[inline(always)]
     unsafe fn store<R: Register>(p: *mut Self, v: Lanes<R>) {
@@ -151,6 +166,11 @@ impl Stored for bf16 {
         // SAFETY: the caller's promise.
         let (even, odd) = unsafe { R::load_bf16(p) };
         Lanes(even, odd)
+    }
+    #[inline(always)]
+    unsafe fn load_part<R: Register>(p: *const Self, n: usize) -> Lanes<R> {
+        // SAFETY: the caller's promise.
+        unsafe { R::load_bf16_part(p, n) }
     }
     #[inline(always)]
     unsafe fn store<R: Register>(p: *mut Self, v: Lanes<R>) {

@@ -3,7 +3,8 @@
 use core::mem::MaybeUninit;
 
 use super::lanes::{Lanes, MAX_LANES, Register};
-use super::rows::{At, load_part, store_part};
+use super::rows::{At, store_part};
+use super::stored::Stored;
 
 /// Columns of a block: what a kernel prepares and sums up at once.
 pub(crate) const BLOCK: usize = 1024;
@@ -68,7 +69,7 @@ impl Slots {
     #[inline(always)]
     pub(crate) fn load_part<R: Register>(self, at: At) -> Lanes<R> {
         // SAFETY: the promise of `new`.
-        unsafe { load_part(self.0.wrapping_add(at.slot), at.n) }
+        unsafe { f32::load_part(self.0.wrapping_add(at.slot), at.n) }
     }
 
     /// As [`Self::store`], of the columns `at` alone, fewer than a vector has lanes.

@@ -4,7 +4,7 @@ use core::arch::x86_64::*;
 
 use half::{bf16, f16};
 
-use super::{Arithmetic, Kernel, LEAST_POWER, LINE, MAX_ENTRIES, ROUND, Register};
+use super::{Arithmetic, Kernel, LEAST_POWER, LINE, Lanes, MAX_ENTRIES, ROUND, Register};
 
 /// Proof that the CPU has AVX2, FMA and F16C: only [`Avx2::detect`] makes one.
 #[derive(Clone, Copy, Debug)]
@@ -63,6 +63,16 @@ fn pack_bf16(even: __m256, odd: __m256) -> __m256i {
         let even = _mm256_srli_epi32::<16>(round_to_bf16(even));
         _mm256_blend_epi16::<0xaa>(even, round_to_bf16(odd))
     }
+}
+
+/// The values from `p` on in the lanes of `mask`, `other` in the others.
+///
+/// # Safety
+/// The values in the lanes of `mask` are valid for reads.
+#[inline(always)]
+unsafe fn load_masked(p: *const f32, mask: __m256i, other: __m256) -> __m256 {
+    // SAFETY: the caller's promise; what the mask leaves out is not touched.
+    unsafe { _mm256_blendv_ps(other, _mm256_maskload_ps(p, mask), _mm256_castsi256_ps(mask)) }
 }
 
 impl Arithmetic for F32x8 {
@@ -227,6 +237,17 @@ impl Register for F32x8 {
             let words = _mm256_loadu_si256(p.cast());
             let odd = _mm256_and_ps(_mm256_castsi256_ps(words), bits(0xffff_0000));
             (_mm256_castsi256_ps(_mm256_slli_epi32::<16>(words)), odd)
+        }
+    }
+    #[inline(always)]
+    unsafe fn load_f32_part(p: *const f32, n: usize) -> Lanes<Self> {
+        // SAFETY: the caller's promise; what the masks leave out is not touched.
+        unsafe {
+            let first = _mm256_set1_ps(*p);
+            let (n, lane) = (_mm256_set1_epi32(n as i32), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+            let low = load_masked(p, _mm256_cmpgt_epi32(n, lane), first);
+            let lane = _mm256_add_epi32(lane, _mm256_set1_epi32(8));
+            Lanes(low, load_masked(p.wrapping_add(8), _mm256_cmpgt_epi32(n, lane), first))
         }
     }
     #[inline(always)]

@@ -4,7 +4,7 @@ use core::arch::x86_64::*;
 
 use half::{bf16, f16};
 
-use super::{Arithmetic, Kernel, MAX_ENTRIES, Register, UP};
+use super::{Arithmetic, Kernel, Lanes, MAX_ENTRIES, Register, UP};
 
 /// Proof that the CPU has AVX-512 F, BW, DQ and VL, AVX2, FMA and F16C: only [`Avx512::detect`] makes one.
 #[derive(Clone, Copy, Debug)]
@@ -103,6 +103,32 @@ fn choose(low: __m512, index: &[i32; 16], high: __m512) -> __m512 {
 #[inline(always)]
 const fn first_bytes(n: usize) -> u64 {
     if n >= 64 { u64::MAX } else { (1 << n) - 1 }
+}
+
+/// A mask of the first `n` of 32 words.
+#[inline(always)]
+const fn first_words(n: usize) -> u32 {
+    (1 << n) - 1
+}
+
+/// The first `n` words, fewer than 32; the others repeat the first one.
+///
+/// # Safety
+/// `p` is valid for reads of `n` words, at least one.
+#[inline(always)]
+unsafe fn load_words(p: *const i16, n: usize) -> __m512i {
+    // SAFETY: the caller's promise; what the mask leaves out is not touched.
+    unsafe { _mm512_mask_loadu_epi16(_mm512_set1_epi16(p.read_unaligned()), first_words(n), p) }
+}
+
+/// The even elements of bf16, then the odd ones.
+#[inline(always)]
+fn split_bf16(words: __m512i) -> (__m512, __m512) {
+    // SAFETY: see `F32x16`.
+    unsafe {
+        let odd = _mm512_and_si512(words, _mm512_set1_epi32(0xffff_0000_u32.cast_signed()));
+        (_mm512_castsi512_ps(_mm512_slli_epi32::<16>(words)), _mm512_castsi512_ps(odd))
+    }
 }
 
 impl Arithmetic for F32x16 {
@@ -265,11 +291,32 @@ impl Register for F32x16 {
     #[inline(always)]
     unsafe fn load_bf16(p: *const bf16) -> (Self, Self) {
         // SAFETY: the caller's promise.
+        unsafe { split_bf16(_mm512_loadu_si512(p.cast())) }
+    }
+    #[inline(always)]
+    unsafe fn load_f32_part(p: *const f32, n: usize) -> Lanes<Self> {
+        // SAFETY: the caller's promise; what the mask leaves out is not touched.
         unsafe {
-            let words = _mm512_loadu_si512(p.cast());
-            let odd = _mm512_and_si512(words, _mm512_set1_epi32(0xffff_0000_u32.cast_signed()));
-            (_mm512_castsi512_ps(_mm512_slli_epi32::<16>(words)), _mm512_castsi512_ps(odd))
+            let (first, mask) = (_mm512_set1_ps(*p), first_words(n));
+            let upper = p.wrapping_add(Self::LANES);
+            let low = _mm512_mask_loadu_ps(first, mask as u16, p);
+            Lanes(low, _mm512_mask_loadu_ps(first, (mask >> 16) as u16, upper))
         }
+    }
+    #[inline(always)]
+    unsafe fn load_f16_part(p: *const f16, n: usize) -> Lanes<Self> {
+        // SAFETY: as above.
+        unsafe {
+            let words = load_words(p.cast(), n);
+            let (low, high) = (_mm512_castsi512_si256(words), _mm512_extracti64x4_epi64::<1>(words));
+            Lanes(_mm512_cvtph_ps(low), _mm512_cvtph_ps(high))
+        }
+    }
+    #[inline(always)]
+    unsafe fn load_bf16_part(p: *const bf16, n: usize) -> Lanes<Self> {
+        // SAFETY: as above.
+        let (even, odd) = split_bf16(unsafe { load_words(p.cast(), n) });
+        Lanes(even, odd)
     }
     #[inline(always)]
     unsafe fn store_f32(self, p: *mut f32) {

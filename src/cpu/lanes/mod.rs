@@ -10,6 +10,8 @@ use core::ops::{Add, Div, Mul, Sub};
 
 use half::{bf16, f16};
 
+use super::stored::Stored;
+
 pub(crate) mod half_bits;
 pub(crate) mod portable;
 #[cfg(test)]
@@ -148,6 +150,29 @@ pub(crate) trait Register: Arithmetic {
     /// # Safety
     /// `p` is valid for writes of twice [`Self::LANES`] values.
     unsafe fn store_bf16(p: *mut bf16, even: Self, odd: Self);
+    /// The first `n` values as a vector, as [`Stored::load`] orders it; the other lanes repeat the first one.
+    ///
+    /// # Safety
+    /// `p` is valid for reads of `n` values, at least one and fewer than [`Lanes::LANES`], here and below.
+    #[inline(always)]
+    unsafe fn load_f32_part(p: *const f32, n: usize) -> Lanes<Self> {
+        // SAFETY: the caller's promise.
+        unsafe { padded(p, n) }
+    }
+    /// # Safety
+    /// As [`Self::load_f32_part`].
+    #[inline(always)]
+    unsafe fn load_f16_part(p: *const f16, n: usize) -> Lanes<Self> {
+        // SAFETY: the caller's promise.
+        unsafe { padded(p, n) }
+    }
+    /// # Safety
+    /// As [`Self::load_f32_part`].
+    #[inline(always)]
+    unsafe fn load_bf16_part(p: *const bf16, n: usize) -> Lanes<Self> {
+        // SAFETY: the caller's promise.
+        unsafe { padded(p, n) }
+    }
     /// Whether vectors of f32 and of 16 bits can be written past the cache as they are.
     const STREAMS: bool;
     /// As [`Self::store_f32`], past the cache.
@@ -183,6 +208,20 @@ pub(crate) trait Register: Arithmetic {
     fn fence();
     /// Asks for the cache line at `p`, which need not be valid.
     fn prefetch(p: *const u8);
+}
+
+/// A copy of the first `n` values, with the first one behind them, as a vector.
+///
+/// # Safety
+/// `p` is valid for reads of `n` values, at least one and fewer than a vector has lanes.
+#[inline(always)]
+unsafe fn padded<R: Register, T: Stored>(p: *const T, n: usize) -> Lanes<R> {
+    // SAFETY: the copy holds a vector; the caller's promise.
+    unsafe {
+        let mut padded = [*p; MAX_LANES];
+        R::copy_few(p.cast(), padded.as_mut_ptr().cast(), n * size_of::<T>());
+        T::load(padded.as_ptr())
+    }
 }
 
 /// Copies less than 256 bytes, an even number, by powers of two: a copy of variable length would be a call.

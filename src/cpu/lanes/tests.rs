@@ -228,6 +228,44 @@ fn sixteen_bits_are_widened_exactly_and_rounded_to_nearest_even() {
     on_every_level(Halves);
 }
 
+#[derive(Clone, Copy)]
+struct Parts;
+
+impl Parts {
+    fn check<R: Register, T: Stored + Default>() {
+        let lanes = Lanes::<R>::LANES;
+        for n in 1..lanes {
+            // Not a value more, so that a tool which watches memory sees what is read behind them.
+            let from: Box<[T]> = (1..=n).map(|i| T::narrow(i as f32)).collect();
+            let mut expected = vec![1.0; lanes];
+            for i in 0..n {
+                expected[i] = (i + 1) as f32;
+            }
+            // SAFETY: there are `n` values, and room for a vector.
+            let part: Lanes<R> = unsafe { T::load_part(from.as_ptr(), n) };
+            let mut got = vec![T::default(); lanes];
+            unsafe { T::store(got.as_mut_ptr(), part) };
+            assert_eq!(got.into_iter().map(T::widen).collect::<Vec<_>>(), expected, "{n} values");
+        }
+    }
+}
+
+impl Kernel for Parts {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<R: Register>(self) {
+        Self::check::<R, f32>();
+        Self::check::<R, f16>();
+        Self::check::<R, bf16>();
+    }
+}
+
+#[test]
+fn parts_repeat_their_first_value() {
+    on_every_level(Parts);
+}
+
 /// Lines of the cache.
 #[repr(align(64))]
 struct Aligned([u8; 4 * LINE]);

@@ -6,7 +6,7 @@ use crate::cpu::lanes::{Arithmetic, Kernel, Lanes, MAX_LANES, Register};
 use crate::cpu::norm::backward::{Arguments, Parts};
 use crate::cpu::norm::exact;
 use crate::cpu::plan::Range;
-use crate::cpu::rows::{At, load_part};
+use crate::cpu::rows::At;
 use crate::cpu::stored::Stored;
 use crate::cpu::sum::Compensated;
 use crate::cpu::sums::Sums;
@@ -215,6 +215,6 @@ impl<T: Stored, const CENTER: bool> Vectors for Backward<T, CENTER> {
 #[inline(always)]
 unsafe fn saved<R: Register, T: Stored, const WHOLE: bool>(p: *const f32, at: At) -> Lanes<R> {
     // SAFETY: the caller's promise.
-    let v = unsafe { if WHOLE { f32::load(p.add(at.c)) } else { load_part(p.add(at.c), at.n) } }.quiet();
+    let v = unsafe { if WHOLE { f32::load(p.add(at.c)) } else { f32::load_part(p.add(at.c), at.n) } }.quiet();
     if T::SPLIT { v.unzip() } else { v }
 }

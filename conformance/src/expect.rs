@@ -40,7 +40,13 @@ impl Truth {
         let (x, dy) = (widen(&inputs.x), widen(&inputs.dy));
         let (gamma, beta) = (inputs.gamma.as_deref().map(widen), inputs.beta.as_deref().map(widen));
         let (alpha, shift) = (f64::from(inputs.alpha), f64::from(inputs.shift));
-        let read = reference::Inputs { x: &x, alpha, shift, gamma: gamma.as_deref(), beta: beta.as_deref() };
+        let read = reference::Inputs {
+            alpha,
+            shift,
+            gamma: gamma.as_deref(),
+            beta: beta.as_deref(),
+            ..reference::Inputs::new(&x)
+        };
         let forward = reference::forward(problem, &read)?;
         let backward = reference::backward(problem, &read, &dy)?;
         let prior = |value: &f32| if problem.accumulate() { f64::from(*value) } else { 0.0 };

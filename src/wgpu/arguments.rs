@@ -127,6 +127,7 @@ const fn is_parameter_gradient(argument: Argument) -> bool {
     match argument {
         Argument::Dalpha | Argument::Dshift | Argument::Dgamma | Argument::Dbeta => true,
         Argument::X | Argument::Alpha | Argument::Shift | Argument::Gamma | Argument::Beta => false,
+        Argument::Residual | Argument::Sum | Argument::Dsum => false,
         Argument::Y | Argument::Dy | Argument::Dx | Argument::Mean | Argument::Rstd => false,
         Argument::Workspace => false,
     }

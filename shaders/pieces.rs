@@ -123,32 +123,15 @@ fn norm(pass: Pass, form: Form) -> Vec<Piece> {
         (Form::First, Pass::Forward) => piece!("norm_forward_first.wgsl"),
         (Form::First, Pass::Backward) => piece!("norm_backward_first.wgsl"),
     };
-    let mut pieces = vec![piece!("lib/cascade.wgsl"), piece!("lib/vote.wgsl")];
+    // Rows whose squares overflow or underflow f32 are done again.
+    let mut pieces = vec![piece!("lib/stray.wgsl")];
     pieces.extend(match form {
-        Form::Kept => None,
-        Form::Long => Some(piece!("lib/norm_long.wgsl")),
-        Form::First => Some(piece!("lib/norm_first.wgsl")),
+        Form::Kept => vec![piece!("lib/vote.wgsl"), piece!("lib/norm_kept.wgsl")],
+        Form::Long => vec![piece!("lib/cascade.wgsl"), piece!("lib/norm_long.wgsl")],
+        Form::First => {
+            vec![piece!("lib/cascade.wgsl"), piece!("lib/vote.wgsl"), piece!("lib/norm_first.wgsl")]
+        }
     });
-    pieces.extend(stray(pass, form));
     pieces.push(body);
     pieces
-}
-
-/// The pieces that compute rows again whose squares overflow or underflow f32.
-fn stray(pass: Pass, form: Form) -> [Piece; 4] {
-    let (walk, of_pass) = match (form, pass) {
-        (Form::Kept | Form::Long, Pass::Forward) => {
-            (piece!("lib/walk_row.wgsl"), piece!("lib/walk_row_y.wgsl"))
-        }
-        (Form::Kept | Form::Long, Pass::Backward) => {
-            (piece!("lib/walk_row.wgsl"), piece!("lib/walk_row_dy.wgsl"))
-        }
-        (Form::First, Pass::Forward) => (piece!("lib/walk_first.wgsl"), piece!("lib/walk_first_y.wgsl")),
-        (Form::First, Pass::Backward) => (piece!("lib/walk_first.wgsl"), piece!("lib/walk_first_dy.wgsl")),
-    };
-    let last = match pass {
-        Pass::Forward => piece!("lib/stray_output.wgsl"),
-        Pass::Backward => piece!("lib/stray_terms.wgsl"),
-    };
-    [walk, of_pass, piece!("lib/stray.wgsl"), last]
 }

@@ -157,6 +157,12 @@ impl Case {
         self
     }
 
+    /// Whether buffers begin at whole blocks of 16 bytes.
+    #[must_use]
+    pub const fn is_aligned(&self) -> bool {
+        self.seed & 1 == 0
+    }
+
     /// Whether the case has this output.
     #[must_use]
     pub fn asks(&self, output: Output) -> bool {

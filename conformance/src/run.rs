@@ -110,9 +110,8 @@ impl Run<'_> {
         &self.prepared.case.problem
     }
 
-    /// Odd seeds begin every buffer off the boundary of a vector.
     const fn layout(&self) -> Layout {
-        Layout::guarded(self.prepared.case.seed & 1 == 1)
+        Layout::guarded(!self.prepared.case.is_aligned())
     }
 
     fn tensor(&self, gap: f32, value: impl Fn(usize) -> f32) -> dyt::Result<Slot> {

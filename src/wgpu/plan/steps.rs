@@ -19,6 +19,9 @@ const LINE_SUM: u64 = loops(LINES, 0);
 /// `strided_sum` of the values of a workgroup.
 const STRIDED_SUM: u64 = loops(LANES / 16, loops(16, 0));
 
+/// How often a row is done: a second time if it strays.
+const TIMES: u64 = 2;
+
 /// A loop that is gone round `times`, with `body` steps of loops within.
 const fn loops(times: u64, body: u64) -> u64 {
     times.saturating_mul(body + 1).saturating_add(1)
@@ -114,26 +117,27 @@ impl Lane {
         origin + loops(self.count, terms) + TEAM_SUM
     }
 
+    fn kept_scale(&self) -> u64 {
+        self.access + loops(self.count, self.values) + TEAM_SUM
+    }
+
     fn kept_forward(&self, center: bool) -> u64 {
         let load = loops(self.count, self.access) + self.access;
         let store = loops(self.count, self.values + self.access);
-        let row = load + self.kept_sums(center, self.values) + store;
-        let stray = self.blocks_of_row().forward(center);
-        loops(self.count, 2 * self.values) + loops(self.steps, row) + loops(self.steps, stray)
+        let row = load + self.kept_scale() + self.kept_sums(center, self.values) + store;
+        loops(self.count, 2 * self.values) + loops(TIMES, loops(self.steps, row))
     }
 
     fn kept_backward(&self, center: bool) -> u64 {
         let load = loops(self.count, 2 * self.access) + self.access;
         let store = loops(self.count, self.values + self.access);
-        let row = load + self.kept_sums(center, self.values) + store;
+        let row = load + self.kept_scale() + self.kept_sums(center, self.values) + store;
         // The lanes of the first team add up those of all.
         let teams = LANES / self.team;
         let across = loops(teams.div_ceil(16), loops(16, 0));
         let store_sums = 2 * (across + loops(4, 0));
         let columns = loops(self.count, loops(self.width.div_ceil(4), store_sums));
-        let finish = load + store;
-        let stray = self.blocks_of_row().slope(center) + finish;
-        loops(self.count, self.values) + loops(self.steps, row) + loops(self.steps, stray) + columns
+        loops(self.count, self.values) + loops(TIMES, loops(self.steps, row)) + columns
     }
 
     /// A pass over a long row by tiles, of which each of `streams` tensors is loaded before `terms` of each block.
@@ -146,18 +150,20 @@ impl Lane {
         if center { self.access + self.tiles(1, self.values) + TEAM_SUM } else { 0 }
     }
 
+    fn long_scale(&self) -> u64 {
+        self.access + loops(self.blocks.div_ceil(LANES), self.access + self.values) + TEAM_SUM
+    }
+
     fn long_forward(&self, center: bool) -> u64 {
-        let write = self.tiles(1, 3 * self.values + self.access);
-        let stray = self.blocks_of_row().forward(center);
-        self.long_origin(center) + self.tiles(1, self.values) + TEAM_SUM + write.max(stray)
+        let sums = self.long_origin(center) + self.tiles(1, self.values) + TEAM_SUM;
+        loops(TIMES, sums) + self.long_scale() + self.tiles(1, 3 * self.values + self.access)
     }
 
     /// A row of a backward.
     fn long_row(&self, center: bool) -> u64 {
         let write = loops(self.blocks.div_ceil(LANES), 3 * self.access + 3 * self.values);
-        let blocks = self.blocks_of_row();
-        let stray = blocks.slope(center) + loops(blocks.count, 3 * self.access + 3 * self.values);
-        self.long_origin(center) + self.tiles(2, 2 * self.values) + TEAM_SUM + write.max(stray)
+        let sums = self.long_origin(center) + self.tiles(2, 2 * self.values) + TEAM_SUM;
+        loops(TIMES, sums) + self.long_scale() + write
     }
 
     /// A pass over the columns of a position, folded now and then.
@@ -165,10 +171,14 @@ impl Lane {
         loops(self.cols.div_ceil(FIRST_STEPS * LINES), loops(FIRST_STEPS, terms)) + LINE_SUM
     }
 
+    fn first_scale(&self) -> u64 {
+        loops(self.cols.div_ceil(LINES), self.values) + LINE_SUM
+    }
+
     fn first_forward(&self, center: bool) -> u64 {
         let origin = if center { self.columns(0) } else { 0 };
         let write = loops(self.cols.div_ceil(LINES), 3 * self.values);
-        origin + self.columns(0) + write + self.columns_of_line().forward(center)
+        loops(TIMES, origin + self.columns(0)) + self.first_scale() + write
     }
 
     /// A tile of positions of a backward.
@@ -176,18 +186,7 @@ impl Lane {
         let origin = if center { self.columns(0) } else { 0 };
         let add_columns = loops(norm::ALONG / 8, loops(8, 0)) + loops(4, 0);
         let write = loops(self.cols.div_ceil(4 * LINES), loops(4, self.values) + add_columns);
-        origin + self.columns(2 * self.values) + write + self.columns_of_line().slope(center)
-    }
-
-    /// How a lane goes through a row that strays, by blocks.
-    fn blocks_of_row(&self) -> Walk {
-        let count = self.blocks.div_ceil(self.team);
-        Walk { count, values: self.values, access: self.access, sum: TEAM_SUM }
-    }
-
-    /// The same of channels-first data, by columns.
-    fn columns_of_line(&self) -> Walk {
-        Walk { count: self.cols.div_ceil(LINES), values: loops(1, 0), access: 0, sum: LINE_SUM }
+        loops(TIMES, origin + self.columns(2 * self.values)) + self.first_scale() + write
     }
 
     fn fold(&self) -> u64 {
@@ -196,34 +195,5 @@ impl Lane {
         let columns = loops(self.chunks.div_ceil(LANES / 32), loops(pieces, 0)) + loops(LANES / 32, 0);
         let scalars = loops((self.chunks * self.team).div_ceil(LANES), 0) + STRIDED_SUM;
         columns.max(scalars)
-    }
-}
-
-/// How a lane goes through a row that strays: the passes of `shaders/lib/stray.wgsl`.
-#[derive(Clone, Copy)]
-struct Walk {
-    /// What the lane has of the row.
-    count: u64,
-    /// A loop over the values of each.
-    values: u64,
-    /// Reading or writing each.
-    access: u64,
-    /// A sum over the lanes.
-    sum: u64,
-}
-
-impl Walk {
-    fn scaled_row(self, center: bool) -> u64 {
-        let pass = loops(self.count, self.access + self.values) + self.sum;
-        if center { 2 * pass + self.access } else { pass }
-    }
-
-    fn forward(self, center: bool) -> u64 {
-        let sums = loops(self.count, self.access + self.values) + self.sum;
-        self.scaled_row(center) + sums + loops(self.count, 2 * self.access + 3 * self.values)
-    }
-
-    fn slope(self, center: bool) -> u64 {
-        self.scaled_row(center) + loops(self.count, 2 * self.access + 2 * self.values) + self.sum
     }
 }

@@ -51,7 +51,7 @@ fn kept_slope(row: u32, end: u32, lane: u32, again: bool, index: u32) -> Slope {
 
 // dx of a row, and its part of the sums.
 fn finish_row(slope: Slope, row: u32, end: u32, lane: u32) {
-    let begin = params.out_start + row * params.row_stride;
+    let begin = row * params.row_stride;
     for (var i = 0u; i < COUNT; i++) {
         let at = i * params.team + lane;
         if at < end {
@@ -65,7 +65,7 @@ fn finish_row(slope: Slope, row: u32, end: u32, lane: u32) {
                 dx[k] = dx_of(slope, dy[k] * of_gamma[i][k], x_hat);
             }
             if has(HAS_DX) {
-                store_row(begin, at, dx);
+                store_dx(begin, at, dx);
             }
         }
     }

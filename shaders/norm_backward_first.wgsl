@@ -39,7 +39,7 @@ fn finish_column(slope: Slope, at: Position, column: u32, reads_x: bool) -> vec2
         x_hat = x_hat_of(slope.affine, unpack(x_block(params.x_start + element))[0]);
     }
     if has(HAS_DX) {
-        store(params.out_start + element, Values(dx_of(slope, dy * gamma_at(column)[0], x_hat)));
+        store_dx(element, Values(dx_of(slope, dy * gamma_at(column)[0], x_hat)));
     }
     return vec2<f32>(dy * x_hat, dy);
 }

@@ -54,9 +54,9 @@ fn run(workgroup: u32, index: u32) {
     let end_row = min(params.rows, begin_row + params.steps);
     let blocks = row_blocks();
     for (var row = begin_row; row < end_row; row++) {
-        let x_begin = params.x_start + row * params.row_stride;
-        let dy_begin = params.dy_start + row * params.row_stride;
-        let dx_begin = params.out_start + row * params.row_stride;
+        let begin = row * params.row_stride;
+        let x_begin = params.x_start + begin;
+        let dy_begin = params.dy_start + begin;
         var slope = no_slope();
         var scaled = unscaled();
         var again = false;
@@ -84,7 +84,7 @@ fn run(workgroup: u32, index: u32) {
             }
             add_to_sums(workgroup, at, products, dy, row == begin_row);
             if has(HAS_DX) {
-                store_row(dx_begin, at, dx);
+                store_dx(begin, at, dx);
             }
         }
     }

@@ -35,7 +35,7 @@ impl Memory {
             #[cfg(has_cuda)]
             Self::Cuda(_) => false,
             #[cfg(has_wgpu)]
-            Self::Wgpu => false,
+            Self::Wgpu => true,
         };
         if adds { Ok(()) } else { Err(Error::NotSupported { backend: self.backend(), argument }) }
     }

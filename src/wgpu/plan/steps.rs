@@ -55,6 +55,12 @@ struct Lane {
     values: u64,
     /// Reading or writing a block of a row.
     access: u64,
+    /// Adding dsum to a block of dx.
+    dsum: u64,
+    /// The sum of as many elements as are read at once, if there may be a residual.
+    sum: u64,
+    /// Elements of that.
+    added: u64,
     cols: u64,
     inner: u64,
     len: u64,
@@ -77,10 +83,15 @@ impl Lane {
         };
         let values = loops(width, 0);
         let [cols, inner, len] = [params.cols, params.inner, params.len].map(u64::from);
+        let access = if kernel.wide { 0 } else { values };
+        let of_shared = |steps| if kernel.shared { steps } else { 0 };
         Self {
             count,
             values,
-            access: if kernel.wide { 0 } else { values },
+            access,
+            dsum: of_shared(access + values),
+            sum: of_shared(1 + if kernel.wide { values } else { 0 }),
+            added: if kernel.wide { width } else { 1 },
             cols,
             inner,
             len,
@@ -96,7 +107,7 @@ impl Lane {
     fn pointwise_forward(&self, ahead: bool) -> u64 {
         let rows = if ahead { u64::from(AHEAD) } else { 1 };
         let turn = loops(rows, 0) + loops(rows, self.values);
-        2 * self.values + loops(self.steps.div_ceil(rows), turn)
+        self.sum_of(self.steps) + 2 * self.values + loops(self.steps.div_ceil(rows), turn)
     }
 
     fn pointwise_backward(&self) -> u64 {
@@ -108,7 +119,18 @@ impl Lane {
         let of_columns =
             loops(columns, loops(self.inner.min(width).div_ceil(16), 0) + loops(1, loops(16, 0)));
         let store_columns = self.values + of_lane + if self.inner > 1 { of_columns } else { 0 };
-        self.values + loops(self.steps, self.values) + 2 * store_columns + 2 * STRIDED_SUM
+        self.values + loops(self.steps, self.values + self.dsum) + 2 * store_columns + 2 * STRIDED_SUM
+    }
+
+    /// `prepare`, of which a lane does so many turns.
+    fn sum_of(&self, turns: u64) -> u64 {
+        if self.sum == 0 { 0 } else { loops(turns, self.sum) }
+    }
+
+    /// The same of the rows of a workgroup.
+    fn sum_of_rows(&self) -> u64 {
+        let rows = self.steps * (LANES / self.team);
+        self.sum_of((rows * self.cols.div_ceil(self.added)).div_ceil(LANES))
     }
 
     /// What finds the origin of deviations in the blocks that a lane has, and what adds up those.
@@ -125,12 +147,12 @@ impl Lane {
         let load = loops(self.count, self.access) + self.access;
         let store = loops(self.count, self.values + self.access);
         let row = load + self.kept_scale() + self.kept_sums(center, self.values) + store;
-        loops(self.count, 2 * self.values) + loops(TIMES, loops(self.steps, row))
+        self.sum_of_rows() + loops(self.count, 2 * self.values) + loops(TIMES, loops(self.steps, row))
     }
 
     fn kept_backward(&self, center: bool) -> u64 {
         let load = loops(self.count, 2 * self.access) + self.access;
-        let store = loops(self.count, self.values + self.access);
+        let store = loops(self.count, self.values + self.access + self.dsum);
         let row = load + self.kept_scale() + self.kept_sums(center, self.values) + store;
         // The lanes of the first team add up those of all.
         let teams = LANES / self.team;
@@ -156,12 +178,13 @@ impl Lane {
 
     fn long_forward(&self, center: bool) -> u64 {
         let sums = self.long_origin(center) + self.tiles(1, self.values) + TEAM_SUM;
-        loops(TIMES, sums) + self.long_scale() + self.tiles(1, 3 * self.values + self.access)
+        let write = self.tiles(1, 3 * self.values + self.access);
+        self.sum_of_rows() + loops(TIMES, sums) + self.long_scale() + write
     }
 
     /// A row of a backward.
     fn long_row(&self, center: bool) -> u64 {
-        let write = loops(self.blocks.div_ceil(LANES), 3 * self.access + 3 * self.values);
+        let write = loops(self.blocks.div_ceil(LANES), 3 * self.access + 3 * self.values + self.dsum);
         let sums = self.long_origin(center) + self.tiles(2, 2 * self.values) + TEAM_SUM;
         loops(TIMES, sums) + self.long_scale() + write
     }
@@ -178,14 +201,15 @@ impl Lane {
     fn first_forward(&self, center: bool) -> u64 {
         let origin = if center { self.columns(0) } else { 0 };
         let write = loops(self.cols.div_ceil(LINES), 3 * self.values);
-        loops(TIMES, origin + self.columns(0)) + self.first_scale() + write
+        let sum = self.sum_of(self.cols.div_ceil(LINES));
+        sum + loops(TIMES, origin + self.columns(0)) + self.first_scale() + write
     }
 
     /// A tile of positions of a backward.
     fn first_tile(&self, center: bool) -> u64 {
         let origin = if center { self.columns(0) } else { 0 };
         let add_columns = loops(norm::ALONG / 8, loops(8, 0)) + loops(4, 0);
-        let write = loops(self.cols.div_ceil(4 * LINES), loops(4, self.values) + add_columns);
+        let write = loops(self.cols.div_ceil(4 * LINES), loops(4, self.values + self.dsum) + add_columns);
         loops(TIMES, origin + self.columns(2 * self.values)) + self.first_scale() + write
     }
 

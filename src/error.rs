@@ -63,7 +63,9 @@ impl Argument {
     /// What in a problem decides the dtype, as the end of an error; the other arguments are always f32.
     const fn dtype_setter(self) -> &'static str {
         match self {
-            Self::X | Self::Residual | Self::Sum | Self::Y | Self::Dy | Self::Dsum | Self::Dx => "; for a problem, `dtype` sets it",
+            Self::X | Self::Residual | Self::Sum | Self::Y | Self::Dy | Self::Dsum | Self::Dx => {
+                "; for a problem, `dtype` sets it"
+            }
             Self::Gamma | Self::Beta => "; for a problem, `param_dtype` sets it",
             Self::Alpha | Self::Shift | Self::Dalpha | Self::Dshift | Self::Dgamma | Self::Dbeta => "",
             Self::Mean | Self::Rstd | Self::Workspace => "",

@@ -310,8 +310,7 @@ pub enum Dsum<'a> {
 }
 
 /// The outputs that may take the place of an input.
-const IN_PLACE: [(Argument, Argument); 2] =
-    [(Argument::Dx, Argument::Dy), (Argument::Dx, Argument::Dsum)];
+const IN_PLACE: [(Argument, Argument); 2] = [(Argument::Dx, Argument::Dy), (Argument::Dx, Argument::Dsum)];
 
 /// The arguments of a checked call by address; null where absent. Valid for what [`Backward`]'s table says. An input that
 /// dx takes the place of has the address of dx.
@@ -333,6 +332,14 @@ pub(crate) struct BackwardPtrs {
 }
 
 impl BackwardPtrs {
+    /// Whether dx takes the place of dy or of dsum.
+    pub(crate) fn is_in_place(&self) -> bool {
+        [self.dy, self.dsum].contains(&self.dx.cast_const())
+    }
+    /// Tensors that a call reads or writes.
+    pub(crate) const fn tensors(&self) -> usize {
+        if self.dsum.is_null() { 3 } else { 4 }
+    }
     /// Whether there is no gradient to write. For host memory alone: views of other memory may have no address.
     pub(crate) fn asks_for_nothing(&self) -> bool {
         let Self { dx, dalpha, dshift, dgamma, dbeta, .. } = *self;

@@ -31,7 +31,7 @@ impl Memory {
     /// Refuses a residual or a dsum where the kernels of the backend do not add it yet.
     pub(crate) const fn check_residual(self, argument: Argument) -> Result<()> {
         let adds = match self {
-            Self::Host => false,
+            Self::Host => true,
             #[cfg(has_cuda)]
             Self::Cuda(_) => false,
             #[cfg(has_wgpu)]

@@ -39,7 +39,7 @@ use crate::{DType, Problem, Result};
 ///
 /// x and the residual may change places. y and sum are two buffers.
 ///
-/// ```no_run
+/// ```
 /// # use dyt::{Device, Forward, Op, Problem};
 /// let problem = Problem::new(Op::RmsNorm, 1, 2).build()?;
 /// // One step of a residual stream: what a layer returned joins the stream, and its norm goes into the next layer.
@@ -253,6 +253,21 @@ pub(crate) struct ForwardPtrs {
     pub(crate) y: *mut u8,
     pub(crate) mean: *mut f32,
     pub(crate) rstd: *mut f32,
+}
+
+impl ForwardPtrs {
+    /// What the op reads: x, or its sum with the residual.
+    pub(crate) const fn input(&self) -> *const u8 {
+        if self.sum.is_null() { self.x } else { self.sum.cast_const() }
+    }
+    /// Whether y takes the place of x or of the residual.
+    pub(crate) fn is_in_place(&self) -> bool {
+        [self.x, self.residual].contains(&self.y.cast_const())
+    }
+    /// Tensors that a call reads or writes.
+    pub(crate) const fn tensors(&self) -> usize {
+        if self.sum.is_null() { 2 } else { 4 }
+    }
 }
 
 // SAFETY: the pointers come from views, which are Send and Sync; tasks of one call write disjoint rows.

@@ -110,14 +110,20 @@ pub(crate) struct Kernel {
     pub(crate) wide: bool,
     /// Whether the output holds what is read as x, or in a backward as dy.
     pub(crate) in_place: bool,
-    /// Whether every binding is read-write, because an output lies in the same buffer as an input.
+    /// Whether every binding is read-write, because an output lies in the same buffer as an input. Calls with a residual or
+    /// a dsum take these variants, too: in them alone stands the code for it, under a flag.
     pub(crate) shared: bool,
 }
 
 /// What a binding is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Slot {
+    /// What the op reads: of a call with a residual the sum.
     X,
+    /// The x of a call with a residual.
+    Addend,
+    Residual,
+    Dsum,
     Dy,
     /// y or dx.
     Out,
@@ -140,6 +146,9 @@ impl Slot {
     const fn name(self) -> &'static str {
         match self {
             Self::X => "x",
+            Self::Addend => "addend",
+            Self::Residual => "residual",
+            Self::Dsum => "dsum",
             Self::Dy => "dy",
             Self::Out => "out",
             Self::Gamma => "gamma",
@@ -210,9 +219,30 @@ impl Kernel {
         }
     }
 
-    /// Its storage buffers.
+    /// Whether it writes the sum of x and a residual, if a flag says so.
+    const fn sums(self) -> bool {
+        match self.body {
+            Body::Pointwise { pass: Pass::Forward, .. } | Body::Norm { pass: Pass::Forward, .. } => {
+                self.shared && !self.in_place
+            }
+            Body::Pointwise { .. } | Body::Norm { .. } | Body::Fold => false,
+        }
+    }
+
+    /// Whether it adds dsum to dx, if a flag says so.
+    const fn takes_dsum(self) -> bool {
+        match self.body {
+            Body::Pointwise { pass: Pass::Backward, .. } | Body::Norm { pass: Pass::Backward, .. } => {
+                self.shared
+            }
+            Body::Pointwise { .. } | Body::Norm { .. } | Body::Fold => false,
+        }
+    }
+
+    /// Its storage buffers, at most eight.
     pub(crate) fn declared(self) -> Vec<Declared> {
-        use Slot::{Alpha, Beta, Dalpha, Dbeta, Dgamma, Dshift, Dy, Gamma, Mean, Out, Rstd, Shift, Sums, X};
+        use Slot::{Addend, Alpha, Beta, Dalpha, Dbeta, Dgamma, Dshift, Dsum, Dy, Gamma, Mean};
+        use Slot::{Out, Residual, Rstd, Shift, Sums, X};
         let mut list = match self.body {
             Body::Pointwise { pass: Pass::Forward, .. } => {
                 vec![read(X), written(Out), read(Gamma), read(Beta), read(Alpha), read(Shift)]
@@ -235,14 +265,22 @@ impl Kernel {
             Pass::Backward => Dy,
         };
         list.retain(|declared| !(self.in_place && declared.slot == replaced));
+        if self.sums() {
+            list.extend([read(Addend), read(Residual)]);
+        }
+        if self.takes_dsum() {
+            list.push(read(Dsum));
+        }
         list
     }
 
     fn element(self, slot: Slot) -> &'static str {
         match slot {
-            Slot::X | Slot::Dy | Slot::Out if self.wide => "vec4<u32>",
+            Slot::X | Slot::Addend | Slot::Residual | Slot::Dsum | Slot::Dy | Slot::Out if self.wide => "vec4<u32>",
             Slot::Out if narrow(self.dtype) => "atomic<u32>",
-            Slot::X | Slot::Dy | Slot::Out | Slot::Gamma | Slot::Beta => "u32",
+            Slot::X if narrow(self.dtype) && self.sums() => "atomic<u32>",
+            Slot::X | Slot::Addend | Slot::Residual | Slot::Dsum | Slot::Dy | Slot::Out => "u32",
+            Slot::Gamma | Slot::Beta => "u32",
             Slot::Alpha | Slot::Shift | Slot::Mean | Slot::Rstd | Slot::Sums => "f32",
             Slot::Dgamma | Slot::Dbeta | Slot::Dalpha | Slot::Dshift => "f32",
         }

@@ -7,6 +7,7 @@ fn main(
     // A grid of more workgroups than a dimension may have is folded, and its last line may be longer than needed.
     let workgroup = id.y * counts.x + id.x;
     if workgroup < params.workgroups {
+        prepare(workgroup, index);
         run(workgroup, index);
     }
 }

@@ -15,6 +15,7 @@ fn main(
     // As in entry.wgsl.
     let workgroup = id.y * counts.x + id.x;
     if workgroup < params.workgroups {
+        prepare(workgroup, index);
         run(workgroup, index);
     }
 }

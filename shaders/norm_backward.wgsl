@@ -1,35 +1,18 @@
 // The backward of a norm whose rows stay in the registers of their lanes: dx, and the sums of dgamma and dbeta over a
-// chunk of rows, which is what a workgroup does. Teams are as in the forward, with `steps` rows for each.
+// chunk of rows, which is what a workgroup does.
 
-// The blocks of a row that a lane has, gamma of its columns, which all its rows share, and its sums of columns.
-var<private> of_x: array<Block, COUNT>;
+// dy of the row, gamma of the columns of a lane, which all its rows share, and its sums of columns.
 var<private> of_dy: array<Block, COUNT>;
 var<private> of_gamma: array<Values, COUNT>;
 var<private> sum_gamma: array<Values, COUNT>;
 var<private> sum_beta: array<Values, COUNT>;
 
-// As in the forward.
-fn origin_of(first: f32, end: u32, lane: u32, index: u32) -> f32 {
-    var sum = 0.0;
-    for (var i = 0u; i < COUNT; i++) {
-        if i * params.team + lane < end {
-            let v = unpack(of_x[i]);
-            var part = 0.0;
-            for (var k = 0u; k < width_of(i * params.team + lane); k++) {
-                part += v[k] - first;
-            }
-            sum += part;
-        }
-    }
-    return first + average(team_sum(vec4<f32>(sum, 0.0, 0.0, 0.0), index, params.team).x);
-}
-
-fn sums_of(m: f32, end: u32, lane: u32, index: u32) -> vec4<f32> {
+fn sums_of(scale: f32, m: f32, end: u32, lane: u32, index: u32) -> vec4<f32> {
     var sums = vec4<f32>();
     for (var i = 0u; i < COUNT; i++) {
         let at = i * params.team + lane;
         if at < end {
-            sums += terms_of(unpack(of_x[i]), unpack(of_dy[i]), width_of(at), of_gamma[i], m);
+            sums += terms_of(unpack(of_x[i]), unpack(of_dy[i]), width_of(at), of_gamma[i], scale, m);
         }
     }
     return team_sum(sums, index, params.team);
@@ -49,9 +32,26 @@ fn load_row(row: u32, end: u32, lane: u32, reads_x: bool) {
     }
 }
 
+// `again` is the same for the whole workgroup.
+fn kept_slope(row: u32, end: u32, lane: u32, again: bool, index: u32) -> Slope {
+    var scaled = unscaled();
+    if again {
+        scaled = kept_scaled(row, end, lane, index);
+    }
+    var m = 0.0;
+    if CENTER {
+        if again || !has(HAS_MEAN) {
+            m = origin_of(row, scaled.scale, end, lane, index);
+        } else if end > 0u {
+            m = mean[params.mean_start + row];
+        }
+    }
+    return slope_of(scaled, m, sums_of(scaled.scale, m, end, lane, index), row, end > 0u);
+}
+
 // dx of a row, and its part of the sums.
 fn finish_row(slope: Slope, row: u32, end: u32, lane: u32) {
-    let begin = params.out_start + row * params.row_stride;
+    let begin = row * params.row_stride;
     for (var i = 0u; i < COUNT; i++) {
         let at = i * params.team + lane;
         if at < end {
@@ -65,29 +65,7 @@ fn finish_row(slope: Slope, row: u32, end: u32, lane: u32) {
                 dx[k] = dx_of(slope, dy[k] * of_gamma[i][k], x_hat);
             }
             if has(HAS_DX) {
-                store_row(begin, at, dx);
-            }
-        }
-    }
-}
-
-// The same of a row that strays.
-fn finish_stray_row(scaled: ScaledSlope, row: u32, end: u32, lane: u32) {
-    let begin = params.out_start + row * params.row_stride;
-    for (var i = 0u; i < COUNT; i++) {
-        let at = i * params.team + lane;
-        if at < end {
-            let x = unpack(of_x[i]);
-            let dy = unpack(of_dy[i]);
-            var dx: Values;
-            for (var k = 0u; k < WIDTH; k++) {
-                let x_hat = stray_x_hat(scaled, x[k]);
-                sum_gamma[i][k] += dy[k] * x_hat;
-                sum_beta[i][k] += dy[k];
-                dx[k] = stray_dx(scaled, dy[k] * of_gamma[i][k], x_hat);
-            }
-            if has(HAS_DX) {
-                store_row(begin, at, dx);
+                store_dx(begin, at, dx);
             }
         }
     }
@@ -112,10 +90,6 @@ fn across_teams(sums: vec4<f32>, index: u32) -> vec4<f32> {
     return total;
 }
 
-fn row_of(workgroup: u32, step: u32, index: u32) -> u32 {
-    return (workgroup * params.steps + step) * (256u / params.team) + index / params.team;
-}
-
 fn run(workgroup: u32, index: u32) {
     let team = params.team;
     let lane = index % team;
@@ -125,52 +99,36 @@ fn run(workgroup: u32, index: u32) {
             of_gamma[i] = gamma_at((i * team + lane) * WIDTH);
         }
     }
-    // Bit i: row i of the team strays.
-    var stray_rows = 0u;
-    // The condition comes last, as in the forward of DyT.
-    var step = 0u;
+    // As in the forward.
+    var rows_left = 0xffffffffu;
+    var again = false;
     loop {
-        let row = row_of(workgroup, step, index);
-        // A row that is not there has no blocks, but takes part in the sums.
-        let end = select(0u, row_blocks(), row < params.rows);
-        load_row(row, end, lane, reads_x);
-        var slope = Slope(Affine(0.0, 0.0, 0.0, 0.0, false), 0.0, 0.0);
-        if reads_x {
-            var m = 0.0;
-            if CENTER {
-                if has(HAS_MEAN) {
-                    if end > 0u {
-                        m = mean[params.mean_start + row];
-                    }
-                } else {
-                    var first = 0.0;
-                    if end > 0u {
-                        first = unpack(row_x(params.x_start + row * params.row_stride, 0u))[0];
-                    }
-                    m = origin_of(first, end, lane, index);
-                }
-            }
-            slope = slope_of(m, sums_of(m, end, lane, index), row, end > 0u);
-        }
-        if slope.affine.stray && end > 0u {
-            stray_rows |= 1u << step;
-        } else {
-            finish_row(slope, row, end, lane);
-        }
-        continuing {
-            step++;
-            break if step >= params.steps;
-        }
-    }
-    if any_of_workgroup(stray_rows != 0u, index) {
-        for (step = 0u; step < params.steps; step++) {
+        var stray_rows = 0u;
+        var step = 0u;
+        loop {
             let row = row_of(workgroup, step, index);
-            let end = select(0u, row_blocks(), ((stray_rows >> step) & 1u) != 0u);
-            let begin = row * params.row_stride;
-            let scaled = scaled_slope(params.x_start + begin, params.dy_start + begin, end, index);
-            load_row(row, end, lane, true);
-            finish_stray_row(scaled, row, end, lane);
+            // A row that is not there has no blocks, but takes part in the sums.
+            let end = select(0u, row_blocks(), row < params.rows && ((rows_left >> step) & 1u) != 0u);
+            load_row(row, end, lane, reads_x);
+            var slope = no_slope();
+            if reads_x {
+                slope = kept_slope(row, end, lane, again, index);
+            }
+            if end > 0u && slope.affine.stray && !again {
+                stray_rows |= 1u << step;
+            } else {
+                finish_row(slope, row, end, lane);
+            }
+            continuing {
+                step++;
+                break if step >= params.steps;
+            }
         }
+        if again || !any_of_workgroup(stray_rows != 0u, index) {
+            break;
+        }
+        again = true;
+        rows_left = stray_rows;
     }
     for (var i = 0u; i < COUNT; i++) {
         for (var k = 0u; k < WIDTH; k += 4u) {

@@ -1,13 +1,15 @@
 // The backward of a norm on channels-first data: a workgroup takes `steps` tiles of positions, one after the other.
 
-fn first_slope(at: Position, index: u32) -> Slope {
+// `again` is the same for the whole workgroup.
+fn first_slope(scaled: Scaled, again: bool, at: Position, index: u32) -> Slope {
     let x_begin = params.x_start + at.begin;
     let dy_begin = params.dy_start + at.begin;
     var m = 0.0;
     if CENTER {
-        if !has(HAS_MEAN) {
-            m = first_origin(x_begin, at.line, index);
-        } else if at.live {
+        if again || !has(HAS_MEAN) {
+            m = first_origin(x_begin, scaled.scale, at.line, index);
+        }
+        if has(HAS_MEAN) && !scaled.again && at.live {
             m = mean[params.mean_start + at.row];
         }
     }
@@ -18,11 +20,11 @@ fn first_slope(at: Position, index: u32) -> Slope {
             let element = column * params.inner;
             let x = unpack(x_block(x_begin + element));
             let dy = unpack(dy_block(dy_begin + element));
-            part += terms_of(x, dy, 1u, gamma_at(column), m);
+            part += terms_of(x, dy, 1u, gamma_at(column), scaled.scale, m);
         }
         add_to_cascade(&cascade, part);
     }
-    return slope_of(m, line_sum(cascade_sum(cascade), index), at.row, at.live);
+    return slope_of(scaled, m, line_sum(cascade_sum(cascade), index), at.row, at.live);
 }
 
 // dx of a column of a position; its terms in dgamma and dbeta.
@@ -37,23 +39,9 @@ fn finish_column(slope: Slope, at: Position, column: u32, reads_x: bool) -> vec2
         x_hat = x_hat_of(slope.affine, unpack(x_block(params.x_start + element))[0]);
     }
     if has(HAS_DX) {
-        store(params.out_start + element, Values(dx_of(slope, dy * gamma_at(column)[0], x_hat)));
+        store_dx(element, Values(dx_of(slope, dy * gamma_at(column)[0], x_hat)));
     }
     return vec2<f32>(dy * x_hat, dy);
-}
-
-// The same of a position that strays.
-fn finish_stray_column(scaled: ScaledSlope, at: Position, column: u32) -> vec2<f32> {
-    if column >= params.cols {
-        return vec2<f32>();
-    }
-    let element = at.begin + column * params.inner;
-    let dy = unpack(dy_block(params.dy_start + element));
-    let x_hat = stray_x_hat(scaled, unpack(x_block(params.x_start + element))[0]);
-    if has(HAS_DX) {
-        store(params.out_start + element, Values(stray_dx(scaled, dy[0] * gamma_at(column)[0], x_hat)));
-    }
-    return vec2<f32>(dy[0] * x_hat, dy[0]);
 }
 
 // Adds up the terms of four columns over the positions of a line, and adds them to the partial sums of the chunk.
@@ -101,14 +89,19 @@ fn run(workgroup: u32, index: u32) {
     }
     for (var tile = begin; tile < min(end, begin + params.steps); tile++) {
         let at = position_of(tile, index);
-        var slope = Slope(Affine(0.0, 0.0, 0.0, 0.0, false), 0.0, 0.0);
-        var scaled = ScaledSlope(1.0, slope);
-        if reads_x {
-            slope = first_slope(at, index);
-            slope.affine.stray &= at.live;
-            if any_of_workgroup(slope.affine.stray, index) {
-                let end = select(0u, params.cols, slope.affine.stray);
-                scaled = scaled_slope(params.x_start + at.begin, params.dy_start + at.begin, end, index);
+        var slope = no_slope();
+        var scaled = unscaled();
+        var again = false;
+        while reads_x {
+            slope = first_slope(scaled, again, at, index);
+            if again || !any_of_workgroup(slope.affine.stray && at.live, index) {
+                break;
+            }
+            again = true;
+            // As in the forward.
+            let of_stray = first_scaled(params.x_start + at.begin, at.line, index);
+            if slope.affine.stray {
+                scaled = of_stray;
             }
         }
         for (var base = 0u; base < params.cols; base += 4u * LINES) {
@@ -116,12 +109,7 @@ fn run(workgroup: u32, index: u32) {
             var of_beta = vec4<f32>();
             for (var q = 0u; q < 4u; q++) {
                 let column = base + q * LINES + at.line;
-                var terms: vec2<f32>;
-                if slope.affine.stray {
-                    terms = finish_stray_column(scaled, at, column);
-                } else {
-                    terms = finish_column(slope, at, column, reads_x);
-                }
+                let terms = finish_column(slope, at, column, reads_x);
                 of_gamma[q] = terms.x;
                 of_beta[q] = terms.y;
             }

@@ -1,13 +1,14 @@
 // The backward of a norm whose rows are longer than registers hold: a workgroup takes `steps` rows, one after the
 // other, and adds what each gives to dgamma and dbeta to the partial sums of its chunk.
 
-fn long_slope(row: u32, x_begin: u32, dy_begin: u32, index: u32) -> Slope {
+// `again` is the same for the whole workgroup.
+fn long_slope(scaled: Scaled, again: bool, row: u32, x_begin: u32, dy_begin: u32, index: u32) -> Slope {
     var m = 0.0;
     if CENTER {
-        if has(HAS_MEAN) {
-            m = mean[params.mean_start + row];
+        if again || !has(HAS_MEAN) {
+            m = long_origin(x_begin, scaled.scale, index);
         } else {
-            m = long_origin(x_begin, index);
+            m = mean[params.mean_start + row];
         }
     }
     let blocks = row_blocks();
@@ -26,12 +27,13 @@ fn long_slope(row: u32, x_begin: u32, dy_begin: u32, index: u32) -> Slope {
         for (var i = 0u; i < COUNT; i++) {
             let at = tile + i * 256u + index;
             if at < blocks {
-                part += terms_of(unpack(of_x[i]), unpack(of_dy[i]), width_of(at), gamma_at(at * WIDTH), m);
+                let of_gamma = gamma_at(at * WIDTH);
+                part += terms_of(unpack(of_x[i]), unpack(of_dy[i]), width_of(at), of_gamma, scaled.scale, m);
             }
         }
         add_to_cascade(&cascade, part);
     }
-    return slope_of(m, team_sum(cascade_sum(cascade), index, 256u), row, true);
+    return slope_of(scaled, m, team_sum(cascade_sum(cascade), index, 256u), row, true);
 }
 
 fn add_to_sums(chunk: u32, block: u32, of_gamma: Values, of_beta: Values, begins: bool) {
@@ -46,44 +48,25 @@ fn add_to_sums(chunk: u32, block: u32, of_gamma: Values, of_beta: Values, begins
     }
 }
 
-// dx of a row that strays, and what it adds to the sums.
-fn stray_row(workgroup: u32, x_begin: u32, dy_begin: u32, dx_begin: u32, begins: bool, index: u32) {
-    let blocks = row_blocks();
-    let scaled = scaled_slope(x_begin, dy_begin, blocks, index);
-    for (var at = index; at < blocks; at += 256u) {
-        let x = walk_x(x_begin, at);
-        let dy = walk_dy(dy_begin, at);
-        let of_gamma = gamma_at(at * WIDTH);
-        var products: Values;
-        var dx: Values;
-        for (var k = 0u; k < WIDTH; k++) {
-            let x_hat = stray_x_hat(scaled, x[k]);
-            products[k] = dy[k] * x_hat;
-            dx[k] = stray_dx(scaled, dy[k] * of_gamma[k], x_hat);
-        }
-        add_to_sums(workgroup, at, products, dy, begins);
-        if has(HAS_DX) {
-            store_row(dx_begin, at, dx);
-        }
-    }
-}
-
 fn run(workgroup: u32, index: u32) {
     let reads_x = has(HAS_DX) || has(HAS_DGAMMA);
     let begin_row = workgroup * params.steps;
     let end_row = min(params.rows, begin_row + params.steps);
     let blocks = row_blocks();
     for (var row = begin_row; row < end_row; row++) {
-        let x_begin = params.x_start + row * params.row_stride;
-        let dy_begin = params.dy_start + row * params.row_stride;
-        let dx_begin = params.out_start + row * params.row_stride;
-        var slope = Slope(Affine(0.0, 0.0, 0.0, 0.0, false), 0.0, 0.0);
-        if reads_x {
-            slope = long_slope(row, x_begin, dy_begin, index);
-            if any_of_workgroup(slope.affine.stray, index) {
-                stray_row(workgroup, x_begin, dy_begin, dx_begin, row == begin_row, index);
-                continue;
+        let begin = row * params.row_stride;
+        let x_begin = params.x_start + begin;
+        let dy_begin = params.dy_start + begin;
+        var slope = no_slope();
+        var scaled = unscaled();
+        var again = false;
+        while reads_x {
+            slope = long_slope(scaled, again, row, x_begin, dy_begin, index);
+            if again || !agreed(slope.affine.stray, index) {
+                break;
             }
+            again = true;
+            scaled = long_scaled(x_begin, index);
         }
         for (var at = index; at < blocks; at += 256u) {
             let dy = unpack(row_dy(dy_begin, at));
@@ -101,7 +84,7 @@ fn run(workgroup: u32, index: u32) {
             }
             add_to_sums(workgroup, at, products, dy, row == begin_row);
             if has(HAS_DX) {
-                store_row(dx_begin, at, dx);
+                store_dx(begin, at, dx);
             }
         }
     }

@@ -1,27 +1,9 @@
-// The forward of a norm whose rows are longer than registers hold: a workgroup for each row, which it reads again for
-// each pass over it. The blocks of a tile are loaded before the first of them is needed.
+// The forward of a norm whose rows are longer than registers hold.
 
-fn load_tile(begin: u32, tile: u32, blocks: u32, index: u32) -> array<Block, COUNT> {
-    var tile_blocks: array<Block, COUNT>;
-    for (var i = 0u; i < COUNT; i++) {
-        let at = tile + i * 256u + index;
-        if at < blocks {
-            tile_blocks[i] = row_x(begin, at);
-        }
-    }
-    return tile_blocks;
-}
-
-fn run(workgroup: u32, index: u32) {
-    let row = workgroup;
-    // The same for every lane: what is beyond the grid's last row is a whole workgroup.
-    if row >= params.rows {
-        return;
-    }
-    let begin = params.x_start + row * params.row_stride;
+fn long_affine(scaled: Scaled, begin: u32, index: u32) -> Affine {
     var m = 0.0;
     if CENTER {
-        m = long_origin(begin, index);
+        m = long_origin(begin, scaled.scale, index);
     }
     let blocks = row_blocks();
     var cascade = Cascade();
@@ -33,23 +15,38 @@ fn run(workgroup: u32, index: u32) {
             if at < blocks {
                 let v = unpack(tile_blocks[i]);
                 for (var k = 0u; k < width_of(at); k++) {
-                    let d = v[k] - m;
+                    let d = v[k] * scaled.scale - m;
                     part += vec4<f32>(d * d, d, 0.0, 0.0);
                 }
             }
         }
         add_to_cascade(&cascade, part);
     }
-    let affine = affine_of(m, team_sum(cascade_sum(cascade), index, 256u));
+    return affine_of(scaled, m, team_sum(cascade_sum(cascade), index, 256u));
+}
+
+fn run(workgroup: u32, index: u32) {
+    let row = workgroup;
+    // The same for every lane: what is beyond the grid's last row is a whole workgroup.
+    if row >= params.rows {
+        return;
+    }
+    let begin = params.x_start + row * params.row_stride;
+    var scaled = unscaled();
+    var affine: Affine;
+    var again = false;
+    loop {
+        affine = long_affine(scaled, begin, index);
+        if again || !agreed(affine.stray, index) {
+            break;
+        }
+        again = true;
+        scaled = long_scaled(begin, index);
+    }
     if index == 0u {
         save_statistics(row, affine);
     }
-    let target_begin = params.out_start + row * params.row_stride;
-    if any_of_workgroup(affine.stray, index) {
-        stray_forward(row, begin, target_begin, blocks, index);
-    } else {
-        write_row(begin, target_begin, affine, index);
-    }
+    write_row(begin, params.out_start + row * params.row_stride, affine, index);
 }
 
 // In place this overwrites x, of which every lane reads its own blocks alone; the first value was read before the last

@@ -17,7 +17,9 @@ impl Kernel {
     pub(crate) fn pieces(self) -> Vec<Piece> {
         let mut pieces = vec![piece!("lib/params.wgsl")];
         match self.body {
-            Body::Fold => pieces.extend([piece!("lib/cascade.wgsl"), piece!("fold.wgsl")]),
+            Body::Fold => {
+                pieces.extend([piece!("lib/cascade.wgsl"), piece!("fold.wgsl"), piece!("lib/no_sum.wgsl")]);
+            }
             Body::Pointwise { curve, pass, .. } => {
                 pieces.extend(self.access());
                 pieces.push(piece!("lib/math.wgsl"));
@@ -29,6 +31,7 @@ impl Kernel {
                     Pass::Forward => piece!("pointwise_forward.wgsl"),
                     Pass::Backward => piece!("pointwise_backward.wgsl"),
                 });
+                pieces.push(self.preparation(piece!("lib/sum_pointwise.wgsl")));
             }
             Body::Norm { pass, form, subgroups, .. } => {
                 pieces.extend(self.access());
@@ -45,6 +48,10 @@ impl Kernel {
                     Pass::Backward => piece!("lib/norm_terms.wgsl"),
                 });
                 pieces.extend(norm(pass, form));
+                pieces.push(self.preparation(match form {
+                    Form::Kept | Form::Long => piece!("lib/sum_rows.wgsl"),
+                    Form::First => piece!("lib/sum_first.wgsl"),
+                }));
             }
         }
         pieces.push(match self.body {
@@ -54,6 +61,42 @@ impl Kernel {
             }
         });
         pieces
+    }
+
+    /// What a workgroup does before anything else: `sum` if the kernel takes a residual.
+    const fn preparation(self, sum: Piece) -> Piece {
+        if self.sums() { sum } else { piece!("lib/no_sum.wgsl") }
+    }
+
+    /// Writing dx, by blocks of a row or by others.
+    fn writing_dx(self) -> Vec<Piece> {
+        let rows = match self.body {
+            Body::Norm { form: Form::Kept | Form::Long, .. } => true,
+            Body::Norm { form: Form::First, .. } | Body::Pointwise { .. } | Body::Fold => false,
+        };
+        match (self.takes_dsum(), rows, self.wide) {
+            (false, true, _) => vec![piece!("lib/row_dx.wgsl")],
+            (false, false, _) => vec![piece!("lib/block_dx.wgsl")],
+            (true, false, _) => vec![piece!("lib/dsum.wgsl"), piece!("lib/block_dx_dsum.wgsl")],
+            (true, true, wide) => {
+                let row = if wide { piece!("lib/row_vector_dsum.wgsl") } else { piece!("lib/row_element_dsum.wgsl") };
+                vec![piece!("lib/dsum.wgsl"), row, piece!("lib/row_dx_dsum.wgsl")]
+            }
+        }
+    }
+
+    /// Reading x.
+    fn reading_x(self) -> Vec<Piece> {
+        let by_layout = match (self.wide, super::narrow(self.dtype)) {
+            (true, _) => piece!("lib/sum_vector.wgsl"),
+            (false, false) => piece!("lib/sum_f32.wgsl"),
+            (false, true) => piece!("lib/sum_16.wgsl"),
+        };
+        match (self.body.pass(), self.in_place) {
+            (Pass::Forward, true) => vec![piece!("lib/read_x_in_place.wgsl")],
+            (Pass::Forward, false) if self.sums() => vec![by_layout, piece!("lib/sum.wgsl")],
+            (Pass::Forward, false) | (Pass::Backward, _) => vec![piece!("lib/read_x.wgsl")],
+        }
     }
 
     /// Reading and writing the blocks of a row.
@@ -93,10 +136,7 @@ impl Kernel {
             (false, true) => piece!("lib/element_16.wgsl"),
         });
         let pass = self.body.pass();
-        pieces.push(match (pass, self.in_place) {
-            (Pass::Forward, true) => piece!("lib/read_x_in_place.wgsl"),
-            (Pass::Forward, false) | (Pass::Backward, _) => piece!("lib/read_x.wgsl"),
-        });
+        pieces.extend(self.reading_x());
         pieces.push(if narrow { piece!("lib/gamma_16.wgsl") } else { piece!("lib/gamma_f32.wgsl") });
         pieces.push(piece!("lib/gamma.wgsl"));
         match pass {
@@ -104,10 +144,13 @@ impl Kernel {
                 pieces.push(if narrow { piece!("lib/beta_16.wgsl") } else { piece!("lib/beta_f32.wgsl") });
                 pieces.push(piece!("lib/beta.wgsl"));
             }
-            Pass::Backward => pieces.push(match self.in_place {
-                false => piece!("lib/read_dy.wgsl"),
-                true => piece!("lib/read_dy_in_place.wgsl"),
-            }),
+            Pass::Backward => {
+                pieces.push(match self.in_place {
+                    false => piece!("lib/read_dy.wgsl"),
+                    true => piece!("lib/read_dy_in_place.wgsl"),
+                });
+                pieces.extend(self.writing_dx());
+            }
         }
         pieces
     }
@@ -123,32 +166,15 @@ fn norm(pass: Pass, form: Form) -> Vec<Piece> {
         (Form::First, Pass::Forward) => piece!("norm_forward_first.wgsl"),
         (Form::First, Pass::Backward) => piece!("norm_backward_first.wgsl"),
     };
-    let mut pieces = vec![piece!("lib/cascade.wgsl"), piece!("lib/vote.wgsl")];
+    // Rows whose squares overflow or underflow f32 are done again.
+    let mut pieces = vec![piece!("lib/stray.wgsl")];
     pieces.extend(match form {
-        Form::Kept => None,
-        Form::Long => Some(piece!("lib/norm_long.wgsl")),
-        Form::First => Some(piece!("lib/norm_first.wgsl")),
+        Form::Kept => vec![piece!("lib/vote.wgsl"), piece!("lib/norm_kept.wgsl")],
+        Form::Long => vec![piece!("lib/cascade.wgsl"), piece!("lib/norm_long.wgsl")],
+        Form::First => {
+            vec![piece!("lib/cascade.wgsl"), piece!("lib/vote.wgsl"), piece!("lib/norm_first.wgsl")]
+        }
     });
-    pieces.extend(stray(pass, form));
     pieces.push(body);
     pieces
-}
-
-/// The pieces that compute rows again whose squares overflow or underflow f32.
-fn stray(pass: Pass, form: Form) -> [Piece; 4] {
-    let (walk, of_pass) = match (form, pass) {
-        (Form::Kept | Form::Long, Pass::Forward) => {
-            (piece!("lib/walk_row.wgsl"), piece!("lib/walk_row_y.wgsl"))
-        }
-        (Form::Kept | Form::Long, Pass::Backward) => {
-            (piece!("lib/walk_row.wgsl"), piece!("lib/walk_row_dy.wgsl"))
-        }
-        (Form::First, Pass::Forward) => (piece!("lib/walk_first.wgsl"), piece!("lib/walk_first_y.wgsl")),
-        (Form::First, Pass::Backward) => (piece!("lib/walk_first.wgsl"), piece!("lib/walk_first_dy.wgsl")),
-    };
-    let last = match pass {
-        Pass::Forward => piece!("lib/stray_output.wgsl"),
-        Pass::Backward => piece!("lib/stray_terms.wgsl"),
-    };
-    [walk, of_pass, piece!("lib/stray.wgsl"), last]
 }

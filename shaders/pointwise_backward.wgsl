@@ -35,7 +35,7 @@ fn add_row(at: u32, alpha_value: f32, shift_value: f32, of_gamma: Values, reads_
     sum_alpha += row_alpha;
     sum_shift += row_shift;
     if has(HAS_DX) {
-        store(params.out_start + at, dx);
+        store_dx(at, dx);
     }
 }
 

@@ -13,12 +13,15 @@ pub type Result<T> = core::result::Result<T, Error>;
 #[non_exhaustive]
 pub enum Argument {
     X,
+    Residual,
+    Sum,
     Alpha,
     Shift,
     Gamma,
     Beta,
     Y,
     Dy,
+    Dsum,
     Dx,
     Dalpha,
     Dshift,
@@ -35,12 +38,15 @@ impl Argument {
     pub const fn name(self) -> &'static str {
         match self {
             Self::X => "x",
+            Self::Residual => "residual",
+            Self::Sum => "sum",
             Self::Alpha => "alpha",
             Self::Shift => "shift",
             Self::Gamma => "gamma",
             Self::Beta => "beta",
             Self::Y => "y",
             Self::Dy => "dy",
+            Self::Dsum => "dsum",
             Self::Dx => "dx",
             Self::Dalpha => "dalpha",
             Self::Dshift => "dshift",
@@ -57,13 +63,32 @@ impl Argument {
     /// What in a problem decides the dtype, as the end of an error; the other arguments are always f32.
     const fn dtype_setter(self) -> &'static str {
         match self {
-            Self::X | Self::Y | Self::Dy | Self::Dx => "; for a problem, `dtype` sets it",
+            Self::X | Self::Residual | Self::Sum | Self::Y | Self::Dy | Self::Dsum | Self::Dx => {
+                "; for a problem, `dtype` sets it"
+            }
             Self::Gamma | Self::Beta => "; for a problem, `param_dtype` sets it",
             Self::Alpha | Self::Shift | Self::Dalpha | Self::Dshift | Self::Dgamma | Self::Dbeta => "",
             Self::Mean | Self::Rstd | Self::Workspace => "",
         }
     }
 }
+
+impl Argument {
+    /// The inputs whose place an output may take, as the end of an error.
+    const fn places(self) -> &'static str {
+        match self {
+            Self::Y => "y may take the place of x or residual, exactly",
+            Self::Sum => "sum may take the place of x or residual, exactly",
+            Self::Dx => "dx may take the place of dy or dsum, exactly",
+            Self::X | Self::Residual | Self::Alpha | Self::Shift | Self::Gamma | Self::Beta => APART,
+            Self::Dy | Self::Dsum | Self::Dalpha | Self::Dshift | Self::Dgamma | Self::Dbeta => APART,
+            Self::Mean | Self::Rstd | Self::Workspace => APART,
+        }
+    }
+}
+
+/// The same for any other output.
+const APART: &str = "it has to be apart";
 
 impl core::fmt::Display for Argument {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
@@ -348,8 +373,24 @@ pub enum Error {
     /// `dgamma` is asked for, and there is no `gamma`.
     #[error("dgamma is asked for, and gamma is not given")]
     MissingGamma,
+    /// An argument is given without another one that it needs: residual and sum come together, and dsum is added to dx.
+    #[error("{argument} is given, and {needed} is not")]
+    MissingPartner {
+        /// The argument that is given.
+        argument: Argument,
+        /// The argument that it needs.
+        needed: Argument,
+    },
+    /// The kernels of this backend do not take the argument yet.
+    #[error("the {backend} kernels of this version of dyt do not take {argument}")]
+    NotSupported {
+        /// Whose kernels.
+        backend: Backend,
+        /// The argument.
+        argument: Argument,
+    },
     /// An output shares memory with another argument in a way that is not an allowed in-place form.
-    #[error("{output} shares memory with {other}; allowed are y = x and dx = dy, exactly")]
+    #[error("{output} shares memory with {other}; {}", output.places())]
     Aliasing {
         /// The output.
         output: Argument,

@@ -40,7 +40,7 @@ pub use device::{Backend, Candidate, Device};
 pub use dtype::{DType, Element, Storage};
 pub use error::{Argument, Error, Refusal, Result};
 pub use half;
-pub use ops::{Backward, Forward, WithoutDy};
+pub use ops::{Backward, Dsum, Forward, Residual, WithoutDy};
 pub use problem::{Op, Pass, Problem, ProblemBuilder, Std};
 pub use view::{View, ViewMut};
 

@@ -335,7 +335,19 @@ fn errors_read_as_sentences() {
         (Error::MissingGamma, "dgamma is asked for, and gamma is not given"),
         (
             Error::Aliasing { output: Argument::Dx, other: x },
-            "dx shares memory with x; allowed are y = x and dx = dy, exactly",
+            "dx shares memory with x; dx may take the place of dy or dsum, exactly",
+        ),
+        (
+            Error::Aliasing { output: Argument::Dgamma, other: Argument::Dbeta },
+            "dgamma shares memory with dbeta; it has to be apart",
+        ),
+        (
+            Error::MissingPartner { argument: Argument::Residual, needed: Argument::Sum },
+            "residual is given, and sum is not",
+        ),
+        (
+            Error::NotSupported { backend: Backend::Wgpu, argument: Argument::Dsum },
+            "the wgpu kernels of this version of dyt do not take dsum",
         ),
         (Error::WorkspaceTooSmall { needed: 12, actual: 8 }, "the workspace has 8 bytes, and 12 are needed"),
         (Error::Misaligned { argument: x, alignment: 4 }, "x is not aligned to 4 bytes"),

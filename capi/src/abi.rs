@@ -142,12 +142,16 @@ pub struct dyt_forward_args {
     pub gamma: *const c_void,
     /// cols of param_dtype; NULL means 0.
     pub beta: *const c_void,
-    /// The output. May be x itself.
+    /// The output. May be x or residual itself.
     pub y: *mut c_void,
     /// LayerNorm: the mean of each row, or NULL.
     pub mean: *mut c_void,
     /// LayerNorm and RMSNorm: rstd of each row, or NULL.
     pub rstd: *mut c_void,
+    /// What is added to x before the op, or NULL. As x in type, shape and strides.
+    pub residual: *const c_void,
+    /// With residual: x + residual as it is stored, to which the op is applied. May be x or residual itself, and is not y.
+    pub sum: *mut c_void,
 }
 
 /// The buffers of a backward. NULL where absent: a gradient that is not asked for is not written.
@@ -162,7 +166,7 @@ pub struct dyt_backward_args {
     pub reserved: u32,
     /// The gradient of y.
     pub dy: *const c_void,
-    /// The input of the forward.
+    /// The input of the forward; its sum where it had a residual.
     pub x: *const c_void,
     /// DyT and Derf: the factor.
     pub alpha: *const c_void,
@@ -174,7 +178,7 @@ pub struct dyt_backward_args {
     pub mean: *const c_void,
     /// LayerNorm and RMSNorm: rstd that the forward wrote, or NULL.
     pub rstd: *const c_void,
-    /// The gradient of x, or NULL. May be dy itself.
+    /// The gradient of x, or NULL. May be dy or dsum itself.
     pub dx: *mut c_void,
     /// DyT and Derf: one f32, or NULL.
     pub dalpha: *mut c_void,
@@ -184,4 +188,7 @@ pub struct dyt_backward_args {
     pub dgamma: *mut c_void,
     /// cols f32, or NULL.
     pub dbeta: *mut c_void,
+    /// What is added to dx before it is rounded, the gradient of the forward's sum, or NULL. As dx in type, shape and
+    /// strides.
+    pub dsum: *const c_void,
 }

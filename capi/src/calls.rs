@@ -39,8 +39,8 @@ pub unsafe extern "C" fn dyt_workspace_size(
 /// Runs a forward: y, and the statistics that are asked for. Nothing is allocated or kept.
 ///
 /// Every pointer is one into the device's memory: on the CPU any host pointer that is aligned for its elements, on CUDA
-/// any device pointer, on wgpu a handle of dyt_alloc, at whose beginning the argument begins. y may be x itself; no
-/// other overlap is allowed. workspace has at least the bytes of dyt_workspace_size, and may be NULL if those are 0. On
+/// any device pointer, on wgpu a handle of dyt_alloc, at whose beginning the argument begins. y may be x or residual
+/// itself, and so may sum, where y is another; no other overlap is allowed. workspace has at least the bytes of dyt_workspace_size, and may be NULL if those are 0. On
 /// the CPU the call has done its work when it returns, and stream is ignored. On a GPU it has enqueued it; on CUDA
 /// stream is a CUstream, NULL for the device's own, and on wgpu it is NULL. On failure no output has been written.
 ///
@@ -62,7 +62,7 @@ pub unsafe extern "C" fn dyt_forward(
 
 /// Runs a backward: the gradients that are asked for. Nothing is allocated or kept.
 ///
-/// dx may be dy itself; no other overlap is allowed. The rest is as dyt_forward has it. alpha and shift are read when
+/// dx may be dy or dsum itself; no other overlap is allowed. The rest is as dyt_forward has it. alpha and shift are read when
 /// the work is done, and never on the host of a GPU.
 ///
 /// # Safety
@@ -132,7 +132,7 @@ unsafe fn call<A: Arguments>(
 // SAFETY: integers and pointers, `size` first.
 unsafe impl Sized32 for dyt_forward_args {
     const NAME: &'static str = "dyt_forward_args";
-    const LEAST: usize = size_of::<Self>();
+    const LEAST: usize = core::mem::offset_of!(Self, residual);
 }
 
 impl Arguments for dyt_forward_args {
@@ -143,8 +143,8 @@ impl Arguments for dyt_forward_args {
     }
 
     fn pointers(&self) -> impl Iterator<Item = *const c_void> {
-        let Self { x, alpha, shift, gamma, beta, y, mean, rstd, .. } = *self;
-        [x, alpha, shift, gamma, beta, y, mean, rstd].into_iter()
+        let Self { x, alpha, shift, gamma, beta, y, mean, rstd, residual, sum, .. } = *self;
+        [x, alpha, shift, gamma, beta, y, mean, rstd, residual, sum].into_iter()
     }
 
     unsafe fn run(&self, buffers: Buffers<'_>, _workspace: ViewMut<'_>, stream: Stream<'_>) -> Outcome {
@@ -152,6 +152,12 @@ impl Arguments for dyt_forward_args {
         // SAFETY: promised by the caller, for each.
         unsafe {
             let mut forward = Forward::new(buffers.tensor("x", self.x)?, buffers.tensor_mut("y", self.y)?);
+            if !self.residual.is_null() {
+                forward = forward.residual(buffers.tensor("residual", self.residual)?);
+            }
+            if !self.sum.is_null() {
+                forward = forward.sum(buffers.tensor_mut("sum", self.sum)?);
+            }
             forward.alpha = buffers.scalar("alpha", self.alpha)?;
             forward.shift = buffers.scalar("shift", self.shift)?;
             forward.gamma = buffers.parameter("gamma", self.gamma)?;
@@ -166,7 +172,7 @@ impl Arguments for dyt_forward_args {
 // SAFETY: as above.
 unsafe impl Sized32 for dyt_backward_args {
     const NAME: &'static str = "dyt_backward_args";
-    const LEAST: usize = size_of::<Self>();
+    const LEAST: usize = core::mem::offset_of!(Self, dsum);
 }
 
 impl Arguments for dyt_backward_args {
@@ -178,7 +184,7 @@ impl Arguments for dyt_backward_args {
 
     fn pointers(&self) -> impl Iterator<Item = *const c_void> {
         let Self { dy, x, alpha, shift, gamma, mean, rstd, dx, dalpha, dshift, dgamma, dbeta, .. } = *self;
-        [dy, x, alpha, shift, gamma, mean, rstd, dx, dalpha, dshift, dgamma, dbeta].into_iter()
+        [dy, x, alpha, shift, gamma, mean, rstd, dx, dalpha, dshift, dgamma, dbeta, self.dsum].into_iter()
     }
 
     unsafe fn run(&self, buffers: Buffers<'_>, workspace: ViewMut<'_>, stream: Stream<'_>) -> Outcome {
@@ -186,6 +192,9 @@ impl Arguments for dyt_backward_args {
         // SAFETY: promised by the caller, for each.
         unsafe {
             let mut backward = Backward::of(buffers.tensor("x", self.x)?).dy(buffers.tensor("dy", self.dy)?);
+            if !self.dsum.is_null() {
+                backward = backward.dsum(buffers.tensor("dsum", self.dsum)?);
+            }
             backward.alpha = buffers.scalar("alpha", self.alpha)?;
             backward.shift = buffers.scalar("shift", self.shift)?;
             backward.gamma = buffers.parameter("gamma", self.gamma)?;

@@ -65,6 +65,7 @@ fn status_of(error: &dyt::Error) -> dyt_status {
         | E::MissingArgument { .. }
         | E::UnexpectedArgument { .. }
         | E::MissingGamma
+        | E::MissingPartner { .. }
         | E::Aliasing { .. }
         | E::WorkspaceTooSmall { .. }
         | E::Misaligned { .. }
@@ -77,7 +78,7 @@ fn status_of(error: &dyt::Error) -> dyt_status {
         E::BackendUnavailable { reason: dyt::Refusal::LoopSteps { .. }, .. } => dyt_status::DYT_UNSUPPORTED,
         E::BackendUnavailable { .. } | E::LevelUnavailable { .. } => dyt_status::DYT_NO_DEVICE,
         E::OutOfMemory { .. } => dyt_status::DYT_OUT_OF_MEMORY,
-        E::RowTooLarge { .. } => dyt_status::DYT_UNSUPPORTED,
+        E::NotSupported { .. } | E::RowTooLarge { .. } => dyt_status::DYT_UNSUPPORTED,
         // What a driver reports, and the errors of later versions of the library.
         _ => dyt_status::DYT_DEVICE_ERROR,
     }

@@ -135,6 +135,35 @@ static void first_version(const dyt_device *device) {
     CHECK(fabs(y[0] - 2 * tanh(1)) < 1e-6 && fabs(y[1] + 3 * tanh(1)) < 1e-6);
 }
 
+/* A caller of the version before residual and dsum: what lies behind its structs is none of theirs. */
+static void without_residual(const dyt_device *device) {
+    float x[2] = {1, -1}, y[2] = {0, 0}, dy[2] = {1, 2}, dx[2] = {0, 0}, alpha = 1;
+    dyt_problem p = problem_of(DYT_OP_DYT, DYT_F32, 1, 2);
+    dyt_forward_args a = forward_args();
+    dyt_backward_args b = backward_args();
+    size_t bytes = 0;
+    a.size = offsetof(dyt_forward_args, residual);
+    a.x = x;
+    a.y = y;
+    a.alpha = &alpha;
+    a.residual = a.sum = y + 1;
+    OK(dyt_forward(device, &p, &a, NULL, 0, NULL));
+    CHECK(fabs(y[0] - tanh(1)) < 1e-6 && y[1] == -y[0]);
+    a.size += 4;
+    REFUSED(DYT_INVALID_ARGUMENT, "size of dyt_forward_args is", dyt_forward(device, &p, &a, NULL, 0, NULL));
+    OK(dyt_workspace_size(device, &p, DYT_BACKWARD, &bytes));
+    void *workspace = memory(bytes);
+    b.size = offsetof(dyt_backward_args, dsum);
+    b.dy = dy;
+    b.x = x;
+    b.alpha = &alpha;
+    b.dx = dx;
+    b.dsum = dx + 1;
+    OK(dyt_backward(device, &p, &b, workspace, bytes, NULL));
+    CHECK(fabs(dx[0] - 0.41997434) < 1e-6 && fabs(dx[1] - 2 * dx[0]) < 1e-6);
+    free(workspace);
+}
+
 /* A caller of a later version, whose structs are longer. */
 static void later_versions(const dyt_device *device) {
     struct { dyt_problem p; uint64_t more[2]; } later;
@@ -181,6 +210,10 @@ static void arguments(const dyt_device *device) {
     FORWARD("x is not aligned", a.x = (const char *)x + 2);
     FORWARD("shares memory", a.y = x + 1);
     FORWARD("shares memory", a.gamma = y);
+    FORWARD("residual is given, and sum is not", a.residual = x);
+    FORWARD("sum is given, and residual is not", a.sum = sums);
+    FORWARD("sum shares memory with y", { a.residual = x; a.sum = y; });
+    FORWARD("sum shares memory with x", { a.residual = x; a.sum = x + 1; });
     REFUSED(DYT_INVALID_ARGUMENT, "args is NULL", dyt_forward(device, &p, NULL, NULL, 0, NULL));
     REFUSED(DYT_INVALID_ARGUMENT, "workspace is NULL", dyt_forward(device, &p, &good, NULL, 64, NULL));
     REFUSED(DYT_INVALID_ARGUMENT, "workspace", dyt_forward(device, &p, &good, x, SIZE_MAX, NULL));
@@ -206,6 +239,7 @@ static void arguments(const dyt_device *device) {
     BACKWARD("size of dyt_backward_args", b.size = 0);
     BACKWARD("reserved of dyt_backward_args", b.reserved = 1);
     BACKWARD("dx shares memory", b.dx = x + 1);
+    BACKWARD("dsum is given, and dx is not", { b.dsum = x; b.dx = NULL; });
     BACKWARD("shares memory", b.dbeta = sums);
     REFUSED(DYT_INVALID_ARGUMENT, "args is NULL", dyt_backward(device, &p, NULL, NULL, 0, NULL));
     REFUSED(DYT_INVALID_ARGUMENT, "the workspace has 0 bytes",
@@ -242,6 +276,7 @@ int main(int argc, char **argv) {
     allocations(device);
     problems(device);
     first_version(device);
+    without_residual(device);
     later_versions(device);
     arguments(device);
     dyt_device_close(device);

@@ -191,6 +191,102 @@ static void backward(const dyt_device *device, const Case *c) {
     for (int i = 0; i < 4; i++) drop(device, sums[i]);
 }
 
+/* The bytes of the elements, without the gaps between rows, are the same. */
+static void same_rows(const Case *c, const Mem *one, const Mem *other) {
+    size_t row = c->cols * c->inner * size_of(c->p.dtype), stride = c->stride * size_of(c->p.dtype);
+    for (size_t n = 0; n < c->rows; n++)
+        CHECK(memcmp((const char *)one->host + n * stride, (const char *)other->host + n * stride, row) == 0);
+}
+
+/* y is the op of x + residual as it is stored, to the bit, in place and out of place; dsum joins dx. */
+static void residual(const dyt_device *device, const Case *c) {
+    Mem sum = mem(device, c->x.bytes), y = mem(device, c->x.bytes), plain = mem(device, c->x.bytes);
+    Mem other = mem(device, c->x.bytes);
+    dyt_forward_args a = forward_args();
+    a.x = c->x.there;
+    a.residual = c->dy.there;
+    a.sum = sum.there;
+    a.y = y.there;
+    a.gamma = c->gamma.there;
+    if (pointwise(c)) a.alpha = c->alpha_there.there;
+    if (c->p.op == DYT_OP_DERF) a.shift = c->shift_there.there;
+    if (!on_host) {
+        /* The kernels of GPUs do not take it yet. */
+        REFUSED(DYT_UNSUPPORTED, "do not take residual", dyt_forward(device, &c->p, &a, NULL, 0, NULL));
+    } else {
+        OK(dyt_forward(device, &c->p, &a, NULL, 0, NULL));
+        pull(device, &sum);
+        pull(device, &y);
+        for (size_t n = 0; n < c->rows; n++)
+            for (size_t k = 0; k < c->cols; k++)
+                for (size_t s = 0; s < c->inner; s++)
+                    close_to("sum", c, get(sum.host, c->p.dtype, at(c, n, k, s)), x_at(c, n, k, s) + dy_at(c, n, k, s), 0,
+                             c->p.dtype);
+        dyt_forward_args b = a;
+        b.x = sum.there;
+        b.y = plain.there;
+        b.residual = b.sum = NULL;
+        OK(dyt_forward(device, &c->p, &b, NULL, 0, NULL));
+        pull(device, &plain);
+        same_rows(c, &y, &plain);
+        fill(device, &other, &c->x);
+        fill(device, &plain, &c->dy);
+        a.x = a.y = other.there;
+        a.residual = a.sum = plain.there;
+        OK(dyt_forward(device, &c->p, &a, NULL, 0, NULL));
+        pull(device, &other);
+        pull(device, &plain);
+        same_rows(c, &y, &other);
+        same_rows(c, &sum, &plain);
+    }
+    drop(device, &sum);
+    drop(device, &y);
+    drop(device, &plain);
+    drop(device, &other);
+}
+
+/* dx with dsum is that without it and dsum, whichever of dy and dsum dx takes the place of. */
+static void joined(const dyt_device *device, const Case *c) {
+    Mem alone = mem(device, c->x.bytes), dx = mem(device, c->x.bytes), in_place = mem(device, c->x.bytes);
+    size_t bytes = 0;
+    OK(dyt_workspace_size(device, &c->p, DYT_BACKWARD, &bytes));
+    void *workspace = NULL;
+    OK(dyt_alloc(device, bytes, &workspace));
+    dyt_backward_args b = backward_args();
+    b.dy = c->dy.there;
+    b.x = c->x.there;
+    b.gamma = c->gamma.there;
+    if (pointwise(c)) b.alpha = c->alpha_there.there;
+    if (c->p.op == DYT_OP_DERF) b.shift = c->shift_there.there;
+    b.dx = alone.there;
+    OK(dyt_backward(device, &c->p, &b, workspace, bytes, NULL));
+    b.dx = dx.there;
+    b.dsum = c->x.there;
+    if (!on_host) {
+        REFUSED(DYT_UNSUPPORTED, "do not take dsum", dyt_backward(device, &c->p, &b, workspace, bytes, NULL));
+    } else {
+        OK(dyt_backward(device, &c->p, &b, workspace, bytes, NULL));
+        pull(device, &alone);
+        pull(device, &dx);
+        for (size_t n = 0; n < c->rows; n++)
+            for (size_t k = 0; k < c->cols; k++)
+                for (size_t s = 0; s < c->inner; s++) {
+                    double one = get(alone.host, c->p.dtype, at(c, n, k, s));
+                    close_to("dx", c, get(dx.host, c->p.dtype, at(c, n, k, s)), one + x_at(c, n, k, s), fabs(one),
+                             c->p.dtype);
+                }
+        fill(device, &in_place, &c->x);
+        b.dsum = b.dx = in_place.there;
+        OK(dyt_backward(device, &c->p, &b, workspace, bytes, NULL));
+        pull(device, &in_place);
+        same_rows(c, &dx, &in_place);
+    }
+    OK(dyt_free(device, workspace));
+    drop(device, &alone);
+    drop(device, &dx);
+    drop(device, &in_place);
+}
+
 /* Memory with such numbers. */
 static Mem numbers(const dyt_device *device, uint32_t dtype, size_t n, uint32_t *seed) {
     Mem m = mem(device, n * size_of(dtype));
@@ -228,6 +324,8 @@ static void run(const dyt_device *device, dyt_problem p) {
     c.rstd = mem(device, c.rows * c.inner * 4);
     forward(device, &c);
     backward(device, &c);
+    residual(device, &c);
+    joined(device, &c);
     Mem *all[] = {&c.x, &c.dy, &c.gamma, &c.beta, &c.alpha_there, &c.shift_there, &c.mean, &c.rstd};
     for (int i = 0; i < 8; i++) drop(device, all[i]);
 }

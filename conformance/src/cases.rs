@@ -94,6 +94,8 @@ pub struct Case {
     pub gradients: Gradients,
     /// Which statistics are saved.
     pub statistics: Statistics,
+    /// Whether x has a residual, and dx a dsum.
+    pub residual: bool,
     /// Whether there is a gamma.
     pub gamma: bool,
     /// Whether there is a beta.
@@ -106,7 +108,7 @@ pub struct Case {
 }
 
 impl Case {
-    /// With gamma and beta, every gradient, saved statistics, out of place, seed 0.
+    /// Without residual, with gamma and beta, every gradient, saved statistics, out of place, seed 0.
     #[must_use]
     pub const fn new(problem: Problem, values: Values) -> Self {
         Self {
@@ -114,6 +116,7 @@ impl Case {
             values,
             gradients: Gradients::All,
             statistics: Statistics::Saved,
+            residual: false,
             gamma: true,
             beta: true,
             in_place: false,
@@ -130,6 +133,12 @@ impl Case {
     #[must_use]
     pub const fn statistics(mut self, statistics: Statistics) -> Self {
         self.statistics = statistics;
+        self
+    }
+    /// Sets whether x has a residual, and dx a dsum.
+    #[must_use]
+    pub const fn residual(mut self, residual: bool) -> Self {
+        self.residual = residual;
         self
     }
     /// Sets whether there is a gamma; without it there is no dgamma.
@@ -157,6 +166,12 @@ impl Case {
         self
     }
 
+    /// Whether buffers begin at whole blocks of 16 bytes.
+    #[must_use]
+    pub const fn is_aligned(&self) -> bool {
+        self.seed & 1 == 0
+    }
+
     /// Whether the case has this output.
     #[must_use]
     pub fn asks(&self, output: Output) -> bool {
@@ -164,6 +179,7 @@ impl Case {
         let saved = |alone| self.statistics == Statistics::Saved || self.statistics == alone;
         match output {
             Output::Y => true,
+            Output::Sum => self.residual,
             Output::Mean => op.has_mean() && saved(Statistics::MeanOnly),
             Output::Rstd => !op.is_pointwise() && saved(Statistics::RstdOnly),
             Output::Dx | Output::Dbeta => self.gradients.asks(output),
@@ -190,6 +206,7 @@ impl fmt::Display for Case {
         }
         write!(f, " {} gradients={} statistics={}", self.values, self.gradients, self.statistics)?;
         let options = [
+            (self.residual, "residual"),
             (!self.gamma, "no-gamma"),
             (!self.beta, "no-beta"),
             (self.in_place, "in-place"),
@@ -253,6 +270,9 @@ const SMALL: [Shape; 4] = [(5, 67, 1, 0), (16, 33, 1, 3), (3, 19, 5, 0), (2, 130
 /// Offsets of gamma that the cases take in turns: Gemma's, one that cancels, one that is rounded. A kind of values has a number
 /// of cases that is no multiple of 11, so that each case meets each offset with some kind.
 const OFFSETS: [f32; 11] = [0.0, 0.0, 1.0, 0.0, 0.0, -1.0, 0.0, 0.0, 0.37, 0.0, 1.0];
+
+/// Whether cases have a residual, which they take in turns too.
+const RESIDUALS: [bool; 7] = [false, true, false, true, false, false, true];
 
 /// Each op in each form.
 pub const VARIANTS: [(Op, Std); 5] = [
@@ -352,7 +372,8 @@ impl List {
             .accumulate(accumulate);
         let problem = if self.random.below(16) == 0 { problem.eps(0.1) } else { problem };
         let problem = problem.gamma_offset(OFFSETS[self.cases.len() % OFFSETS.len()]);
-        let with = |problem| with(Case::new(problem, Values::Normal));
+        let residual = RESIDUALS[self.cases.len() % RESIDUALS.len()];
+        let with = |problem| with(Case::new(problem, Values::Normal).residual(residual));
         // An invalid one would be a mistake of the list, and must not just be missing from it.
         let valid = "every problem of the list is valid";
         let case = with(problem.build().expect(valid));
@@ -363,43 +384,4 @@ impl List {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::HashSet;
-
-    use super::*;
-
-    #[test]
-    fn every_op_and_storage_meets_every_shape_value_and_choice() {
-        let each = 1 + SHAPES.len() + Values::ALL.len() * SMALL.len() + Gradients::ALL.len();
-        let list = cases();
-        assert_eq!(list.len(), VARIANTS.len() * Storage::ALL.len() * each);
-        for (op, std) in VARIANTS {
-            for storage in Storage::ALL {
-                let of_kind = |p: &Problem| (p.op(), p.std(), p.storage()) == (op, std, storage);
-                let kind: Vec<&Case> = list.iter().filter(|case| of_kind(&case.problem)).collect();
-                assert_eq!(kind.len(), each);
-                let has = |found: &dyn Fn(&Case) -> bool| kind.iter().any(|case| found(case));
-                assert!(Values::ALL.iter().all(|values| has(&|case| case.values == *values)));
-                assert!(Gradients::ALL.iter().all(|asked| has(&|case| case.gradients == *asked)));
-                assert!(Statistics::ALL.iter().all(|saved| has(&|case| case.statistics == *saved)));
-                assert!(has(&|case| case.in_place) && has(&|case| !case.gamma) && has(&|case| !case.beta));
-                let offset = |case: &Case| case.gamma && case.problem.gamma_offset() != 0.0;
-                assert!(has(&|case| offset(case) && case.problem.inner() == 1));
-                assert!(has(&|case| offset(case) && case.problem.inner() > 1));
-                assert!(has(&|case| !case.gamma && case.problem.gamma_offset() != 0.0));
-            }
-        }
-        assert_eq!(list, cases(), "the list is the same each time");
-    }
-
-    #[test]
-    fn the_quick_list_has_every_op_and_storage() {
-        let (quick, all) = (quick_cases(), cases());
-        let kinds = quick.iter().map(|case| {
-            let p = &case.problem;
-            (p.op(), p.std(), p.storage())
-        });
-        assert_eq!(kinds.collect::<HashSet<_>>().len(), VARIANTS.len() * Storage::ALL.len());
-        assert!(quick.iter().all(|case| all.contains(case)));
-    }
-}
+mod tests;

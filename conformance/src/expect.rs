@@ -4,7 +4,7 @@ mod norm;
 mod pointwise;
 
 use dyt::reference::{self, Place, places};
-use dyt::{Op, Result};
+use dyt::{DType, Result};
 
 use crate::cases::Case;
 use crate::inputs::Inputs;
@@ -15,7 +15,11 @@ use crate::tolerance::{self, Arithmetic, Expected, LARGEST};
 #[derive(Debug)]
 pub(crate) struct Truth {
     case: Case,
+    /// What the op is applied to: x, or x + residual as it is stored.
     x: Vec<f64>,
+    /// What is lost of the sum where a subnormal x or residual is taken for 0; nothing without a residual.
+    parts_lost: Vec<f64>,
+    dsum: Option<Vec<f64>>,
     dy: Vec<f64>,
     gamma: Option<Vec<f64>>,
     beta: Option<Vec<f64>>,
@@ -34,15 +38,38 @@ fn widen(values: &[f32]) -> Vec<f64> {
     values.iter().copied().map(f64::from).collect()
 }
 
+/// The subnormal ones of the two terms of each sum, and an ulp of the sum, which may then be rounded to its neighbour.
+fn parts_lost(dtype: DType, x: &[f64], residual: &[f64]) -> Vec<f64> {
+    let lost = |(x, residual): (&f64, &f64)| {
+        let terms = [*x, *residual].map(|term| if tolerance::is_subnormal(term) { term.abs() } else { 0.0 });
+        let lost = terms[0] + terms[1];
+        if lost > 0.0 { lost + tolerance::storage_ulp(dtype, x + residual) } else { 0.0 }
+    };
+    x.iter().zip(residual).map(lost).collect()
+}
+
 impl Truth {
     pub(crate) fn new(case: &Case, inputs: &Inputs) -> Result<Self> {
         let problem = &case.problem;
         let (x, dy) = (widen(&inputs.x), widen(&inputs.dy));
         let (gamma, beta) = (inputs.gamma.as_deref().map(widen), inputs.beta.as_deref().map(widen));
         let (alpha, shift) = (f64::from(inputs.alpha), f64::from(inputs.shift));
-        let read = reference::Inputs { x: &x, alpha, shift, gamma: gamma.as_deref(), beta: beta.as_deref() };
-        let forward = reference::forward(problem, &read)?;
-        let backward = reference::backward(problem, &read, &dy)?;
+        let read = reference::Inputs {
+            alpha,
+            shift,
+            gamma: gamma.as_deref(),
+            beta: beta.as_deref(),
+            ..reference::Inputs::new(&x)
+        };
+        let residual = inputs.residual.as_deref().map(widen);
+        let added = reference::Inputs { residual: residual.as_deref(), ..read };
+        let forward = reference::forward(problem, &added)?;
+        // Without dsum, which joins with a bound of its own.
+        let backward = reference::backward(problem, &added, &dy)?;
+        let parts_lost = match &residual {
+            Some(residual) => parts_lost(problem.dtype(), &x, residual),
+            None => vec![0.0; x.len()],
+        };
         let prior = |value: &f32| if problem.accumulate() { f64::from(*value) } else { 0.0 };
         let mut truth = Self {
             case: *case,
@@ -50,7 +77,9 @@ impl Truth {
             shift,
             prior_sums: inputs.prior_sums.each_ref().map(prior),
             prior_columns: inputs.prior_columns.each_ref().map(|v| v.iter().map(prior).collect()),
-            x,
+            x: if residual.is_some() { forward.sum.clone() } else { x },
+            parts_lost,
+            dsum: inputs.dsum.as_deref().map(widen),
             dy,
             gamma,
             beta,
@@ -64,12 +93,17 @@ impl Truth {
         Ok(truth)
     }
 
+    /// What the op is applied to, as it is stored.
+    pub(crate) fn input(&self) -> Vec<f32> {
+        self.x.iter().map(|x| *x as f32).collect()
+    }
+
     /// What every element of `output` has to be, with its index.
     pub(crate) fn of(&self, arithmetic: Arithmetic, output: Output) -> Vec<(usize, Expected)> {
         let op = self.case.problem.op();
         let statistics = 0..self.case.problem.statistics();
         match output {
-            Output::Y | Output::Dx => places(&self.case.problem)
+            Output::Y | Output::Sum | Output::Dx => places(&self.case.problem)
                 .map(|place| (place.at, self.element(arithmetic, output, place)))
                 .collect(),
             Output::Mean => statistics.map(|i| (i, self.norm_mean(arithmetic, i))).collect(),
@@ -83,12 +117,32 @@ impl Truth {
     }
 
     fn element(&self, arithmetic: Arithmetic, output: Output, place: Place) -> Expected {
-        match (self.case.problem.op(), output) {
-            (Op::Dyt | Op::Derf, Output::Dx) => self.pointwise_dx(arithmetic, place),
-            (Op::Dyt | Op::Derf, _) => self.pointwise_y(arithmetic, place),
-            (Op::LayerNorm | Op::RmsNorm, Output::Dx) => self.norm_dx(arithmetic, place),
-            (Op::LayerNorm | Op::RmsNorm, _) => self.norm_y(arithmetic, place),
+        let (problem, at) = (&self.case.problem, place.at);
+        let pointwise = problem.op().is_pointwise();
+        match output {
+            // Added in f32 and rounded to the storage type: there is one result.
+            Output::Sum => Expected::Near { value: self.x[at], bound: self.lost_at(arithmetic, at) },
+            Output::Dx => {
+                // What dsum joins is not rounded yet.
+                let dtype = if self.dsum.is_some() { DType::F32 } else { problem.dtype() };
+                let dx = if pointwise {
+                    self.pointwise_dx(arithmetic, dtype, place)
+                } else {
+                    self.norm_dx(arithmetic, dtype, place)
+                };
+                let joined =
+                    |dsum: &Vec<f64>| tolerance::with_dsum(arithmetic, problem.dtype(), dx, dsum[at]);
+                self.dsum.as_ref().map_or(dx, joined)
+            }
+            _ if pointwise => self.pointwise_y(arithmetic, place),
+            _ => self.norm_y(arithmetic, place),
         }
+    }
+
+    /// What is lost of an element of the op's input where subnormals may be taken for 0.
+    fn lost_at(&self, arithmetic: Arithmetic, at: usize) -> f64 {
+        let parts = if arithmetic.flushes { self.parts_lost[at] } else { 0.0 };
+        arithmetic.lost(self.x[at]) + parts
     }
 
     /// What column `column` of f(u) or x̂ is multiplied by: gamma with its offset, which f32 has rounded, or 1.

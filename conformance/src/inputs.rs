@@ -9,7 +9,9 @@ use crate::data::{Random, Values, round_to};
 #[derive(Clone, Debug)]
 pub(crate) struct Inputs {
     pub(crate) x: Vec<f32>,
+    pub(crate) residual: Option<Vec<f32>>,
     pub(crate) dy: Vec<f32>,
+    pub(crate) dsum: Option<Vec<f32>>,
     pub(crate) alpha: f32,
     pub(crate) shift: f32,
     pub(crate) gamma: Option<Vec<f32>>,
@@ -25,17 +27,21 @@ impl Inputs {
         let problem = &case.problem;
         let mut random = Random::new(case.seed);
         let mut draw = Draw::new(case, &mut random);
-        let x = draw.x(problem);
+        let mut x = draw.x(problem);
         let dy = draw.dy(problem);
         let columns = problem.cols();
         let gamma = case.gamma.then(|| draw.columns(columns, Draw::gamma));
         let beta = case.beta.then(|| draw.columns(columns, Draw::beta));
+        let residual = case.residual.then(|| draw.residual(problem, &mut x));
+        let dsum = case.residual.then(|| draw.dy(problem));
         let mut prior = |n: usize| (0..n).map(|_| draw.random.normal() as f32).collect::<Vec<_>>();
         Self {
             prior_sums: [prior(1)[0], prior(1)[0]],
             prior_columns: [prior(columns), prior(columns)],
             x,
+            residual,
             dy,
+            dsum,
             alpha: draw.alpha,
             shift: draw.shift,
             gamma,
@@ -124,6 +130,27 @@ impl<'a> Draw<'a> {
             }
         }
         x
+    }
+
+    /// A part of x, which the rest and the residual then add up to. One part for each row, so that equal values stay equal.
+    fn residual(&mut self, problem: &Problem, x: &mut [f32]) -> Vec<f32> {
+        let mut residual = vec![f32::NAN; x.len()];
+        for statistic in 0..problem.statistics() {
+            let part = self.random.uniform();
+            for at in dyt::reference::row(problem, statistic) {
+                let whole = f64::from(x[at]);
+                // Of an infinity the whole, or the other infinity, which makes a NaN.
+                let opposite = self.random.below(16) == 0;
+                let own = match whole.is_finite() {
+                    true => part * whole,
+                    false if opposite => -whole,
+                    false => part,
+                };
+                residual[at] = round_to(self.dtype, own);
+                x[at] = round_to(self.dtype, if whole.is_finite() { whole - own } else { whole });
+            }
+        }
+        residual
     }
 
     /// What the values of one row share.

@@ -10,6 +10,7 @@ use crate::tolerance::Measured;
 #[expect(missing_docs, reason = "the names are those of the formulas")]
 pub enum Output {
     Y,
+    Sum,
     Mean,
     Rstd,
     Dx,
@@ -21,14 +22,24 @@ pub enum Output {
 
 impl Output {
     /// Every output.
-    pub const ALL: [Self; 8] =
-        [Self::Y, Self::Mean, Self::Rstd, Self::Dx, Self::Dalpha, Self::Dshift, Self::Dgamma, Self::Dbeta];
+    pub const ALL: [Self; 9] = [
+        Self::Y,
+        Self::Sum,
+        Self::Mean,
+        Self::Rstd,
+        Self::Dx,
+        Self::Dalpha,
+        Self::Dshift,
+        Self::Dgamma,
+        Self::Dbeta,
+    ];
 
     /// The name in lower case, as in the formulas.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::Y => "y",
+            Self::Sum => "sum",
             Self::Mean => "mean",
             Self::Rstd => "rstd",
             Self::Dx => "dx",
@@ -43,7 +54,7 @@ impl Output {
     #[must_use]
     pub const fn is_gradient(self) -> bool {
         match self {
-            Self::Y | Self::Mean | Self::Rstd => false,
+            Self::Y | Self::Sum | Self::Mean | Self::Rstd => false,
             Self::Dx | Self::Dalpha | Self::Dshift | Self::Dgamma | Self::Dbeta => true,
         }
     }
@@ -132,6 +143,14 @@ pub enum Failure {
         buffer: &'static str,
         /// Where, in elements from the beginning of the output; negative before it.
         offset: isize,
+    },
+    /// The device took a residual, and its backend is listed as one that refuses it.
+    #[error("{device}: {case}: it took the residual; take its backend out of WITHOUT_RESIDUAL")]
+    NotRefused {
+        /// Which device.
+        device: String,
+        /// Which case.
+        case: Box<Case>,
     },
     /// The device returned an error.
     #[error("{device}: {case}: {source}")]

@@ -2,7 +2,7 @@
 
 mod judge;
 
-use dyt::{Backend, Backward, DType, Error, Forward, Pass, Problem};
+use dyt::{Backend, Backward, DType, Dsum, Error, Forward, Pass, Problem, Residual};
 
 use crate::cases::Case;
 use crate::expect::Truth;
@@ -12,6 +12,10 @@ use crate::report::{Failure, Output, Report};
 use crate::target::Target;
 use crate::tolerance::Arithmetic;
 use judge::Judge;
+
+/// Backends whose kernels take no residual yet. They have to refuse each case that has one: a backend that stops doing so
+/// has to leave this list.
+pub const WITHOUT_RESIDUAL: &[Backend] = &[Backend::Cuda, Backend::Wgpu];
 
 /// Runs a case on a device.
 ///
@@ -50,6 +54,13 @@ impl Prepared {
     pub fn run(&self, target: &dyn Target) -> Result<Report, Failure> {
         let run = Run { target, prepared: self };
         let refused = |source| Failure::Refused { device: target.name(), case: Box::new(self.case), source };
+        if self.case.residual && WITHOUT_RESIDUAL.contains(&target.backend()) {
+            return match run.results() {
+                Err(Error::NotSupported { .. }) => Ok(Report::default()),
+                Err(source) => Err(refused(source)),
+                Ok(_) => Err(Failure::NotRefused { device: target.name(), case: Box::new(self.case) }),
+            };
+        }
         let results = run.results().map_err(refused)?;
         Judge { target, prepared: self }.verdict(&results)
     }
@@ -83,6 +94,13 @@ enum Role {
     Workspace,
 }
 
+/// What outputs hold on entry: the input whose place they take.
+#[derive(Clone, Copy, Debug)]
+struct Held<'a> {
+    y: Option<&'a [f32]>,
+    sum: Option<&'a [f32]>,
+}
+
 type Outputs = Vec<(Role, Slot)>;
 
 /// One case on one device.
@@ -110,9 +128,8 @@ impl Run<'_> {
         &self.prepared.case.problem
     }
 
-    /// Odd seeds begin every buffer off the boundary of a vector.
     const fn layout(&self) -> Layout {
-        Layout::guarded(self.prepared.case.seed & 1 == 1)
+        Layout::guarded(!self.prepared.case.is_aligned())
     }
 
     fn tensor(&self, gap: f32, value: impl Fn(usize) -> f32) -> dyt::Result<Slot> {
@@ -141,7 +158,9 @@ impl Run<'_> {
             self.vector(DType::F32, &prior.iter().map(hold).collect::<Vec<_>>())
         };
         match output {
-            Output::Y | Output::Dx => self.tensor(CANARY, |i| in_place.map_or(f32::NAN, |values| values[i])),
+            Output::Y | Output::Sum | Output::Dx => {
+                self.tensor(CANARY, |i| in_place.map_or(f32::NAN, |values| values[i]))
+            }
             Output::Mean | Output::Rstd => {
                 self.vector(DType::F32, &vec![f32::NAN; self.problem().statistics()])
             }
@@ -152,26 +171,46 @@ impl Run<'_> {
         }
     }
 
+    /// What y and sum hold on entry. The seed chooses among the in-place forms of a residual.
+    fn held(&self, in_place: bool) -> Held<'_> {
+        let Inputs { x, residual, .. } = &self.prepared.inputs;
+        let (x, apart) = (Some(x.as_slice()), Held { y: None, sum: None });
+        match (in_place, residual.as_deref(), self.prepared.case.seed >> 2 & 3) {
+            (false, ..) => apart,
+            (true, None, _) => Held { y: x, ..apart },
+            (true, residual, 0) => Held { y: x, sum: residual },
+            (true, _, 1) => Held { y: x, ..apart },
+            (true, residual, 2) => Held { sum: residual, ..apart },
+            (true, residual, _) => Held { y: residual, sum: x },
+        }
+    }
+
     /// Runs the forward, and returns its outputs.
     fn forward(&self, in_place: bool) -> dyt::Result<Outputs> {
         let (case, inputs) = (&self.prepared.case, &self.prepared.inputs);
         let x = self.read_tensor(&inputs.x)?;
+        let residual = inputs.residual.as_deref().map(|values| self.read_tensor(values)).transpose()?;
+        let held = self.held(in_place);
         let (alpha, shift) =
             (self.vector(DType::F32, &[inputs.alpha])?, self.vector(DType::F32, &[inputs.shift])?);
         let (gamma, beta) =
             (self.parameter(inputs.gamma.as_deref())?, self.parameter(inputs.beta.as_deref())?);
         let mut outputs = Outputs::new();
-        for output in [Output::Y, Output::Mean, Output::Rstd] {
+        for output in [Output::Y, Output::Sum, Output::Mean, Output::Rstd] {
             if case.asks(output) {
-                let held = in_place.then_some(inputs.x.as_slice());
+                let held = if output == Output::Sum { held.sum } else { held.y };
                 outputs.push((Role::Output(output), self.written(output, held)?));
             }
         }
-        let [(_, y), statistics @ ..] = outputs.as_mut_slice() else { return Ok(outputs) };
-        let mut call = match in_place {
+        let [(_, y), others @ ..] = outputs.as_mut_slice() else { return Ok(outputs) };
+        let mut call = match held.y.is_some() {
             true => Forward::in_place(y.view_mut()),
             false => Forward::new(x.view(), y.view_mut()),
         };
+        call.residual = residual.as_ref().map(|residual| match held.sum.is_some() {
+            true => Residual::InSum,
+            false => Residual::Apart(residual.view()),
+        });
         if case.problem.op().is_pointwise() {
             call = call.alpha(alpha.view());
         }
@@ -180,8 +219,9 @@ impl Run<'_> {
         }
         call.gamma = gamma.as_ref().map(Slot::view);
         call.beta = beta.as_ref().map(Slot::view);
-        for (role, slot) in statistics {
+        for (role, slot) in others {
             match role {
+                Role::Output(Output::Sum) => call.sum = Some(slot.view_mut()),
                 Role::Output(Output::Mean) => call.mean = Some(slot.view_mut()),
                 _ => call.rstd = Some(slot.view_mut()),
             }
@@ -194,25 +234,30 @@ impl Run<'_> {
     fn backward(&self, forward: &Outputs, in_place: bool) -> dyt::Result<Outputs> {
         let (case, inputs) = (&self.prepared.case, &self.prepared.inputs);
         let op = case.problem.op();
-        let (x, dy) = (self.read_tensor(&inputs.x)?, self.read_tensor(&inputs.dy)?);
+        // After a residual, the sum.
+        let (x, dy) = (self.read_tensor(&self.prepared.truth.input())?, self.read_tensor(&inputs.dy)?);
+        let joins = inputs.dsum.as_deref().filter(|_| case.asks(Output::Dx));
+        let dsum = joins.map(|values| self.read_tensor(values)).transpose()?;
         let (alpha, shift) =
             (self.vector(DType::F32, &[inputs.alpha])?, self.vector(DType::F32, &[inputs.shift])?);
         let gamma = self.parameter(inputs.gamma.as_deref())?;
         let saved =
             |output| forward.iter().find(|(role, _)| *role == Role::Output(output)).map(|(_, slot)| slot);
         let in_place = in_place && case.asks(Output::Dx);
+        let over_dsum = in_place && joins.is_some() && case.seed & 4 == 4;
         let mut outputs = Outputs::new();
         for output in Output::ALL.into_iter().filter(|output| output.is_gradient() && case.asks(*output)) {
-            let held = in_place.then_some(inputs.dy.as_slice());
+            let held = if over_dsum { joins } else { in_place.then_some(inputs.dy.as_slice()) };
             outputs.push((Role::Output(output), self.written(output, held)?));
         }
         let bytes = self.target.workspace_bytes(&case.problem, Pass::Backward);
         let garbage = vec![f32::NAN; bytes.div_ceil(DType::F32.size())];
         let mut workspace = self.vector(DType::F32, &garbage)?;
         let mut call = Backward::of(x.view()).dy(dy.view());
-        if in_place {
+        if in_place && !over_dsum {
             call.dy = None;
         }
+        call.dsum = dsum.as_ref().map(|dsum| if over_dsum { Dsum::InDx } else { Dsum::Apart(dsum.view()) });
         if op.is_pointwise() {
             call = call.alpha(alpha.view());
         }
@@ -231,7 +276,7 @@ impl Run<'_> {
                 Output::Dshift => call.dshift = view,
                 Output::Dgamma => call.dgamma = view,
                 Output::Dbeta => call.dbeta = view,
-                Output::Y | Output::Mean | Output::Rstd => {}
+                Output::Y | Output::Sum | Output::Mean | Output::Rstd => {}
             }
         }
         self.target.backward_with(&case.problem, call, workspace.view_mut())?;

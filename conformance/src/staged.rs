@@ -1,7 +1,9 @@
 //! Calls whose arguments are host memory, on devices that may have a memory of their own: everything is copied there,
 //! and what was written is copied back. For tests and for files, where the copies do not matter.
 
-use dyt::{Backend, Backward, Buffer, DType, Device, Forward, Pass, Problem, Result, View, ViewMut};
+use dyt::{
+    Backend, Backward, Buffer, DType, Device, Dsum, Forward, Pass, Problem, Residual, Result, View, ViewMut,
+};
 
 /// As [`Device::forward`], with arguments in host memory.
 ///
@@ -14,13 +16,23 @@ pub fn forward(device: &Device, problem: &Problem, arguments: Forward<'_>) -> Re
     let input = |view: Option<View<'_>>| view.map(|view| device.upload(view)).transpose();
     let (x, alpha, shift) = (input(arguments.x)?, input(arguments.alpha)?, input(arguments.shift)?);
     let (gamma, beta) = (input(arguments.gamma)?, input(arguments.beta)?);
+    let residual = match arguments.residual {
+        Some(Residual::Apart(view)) => Some(device.upload(view)?),
+        Some(Residual::InSum) | None => None,
+    };
     let mut y = device.upload(arguments.y.as_view())?;
+    let mut sum = Output::new(device, arguments.sum)?;
     let mut mean = Output::new(device, arguments.mean)?;
     let mut rstd = Output::new(device, arguments.rstd)?;
     let mut call = match &x {
         Some(x) => Forward::new(x, &mut y),
         None => Forward::in_place(&mut y),
     };
+    call.residual = match &residual {
+        Some(buffer) => Some(Residual::Apart(buffer.into())),
+        None => arguments.residual,
+    };
+    call.sum = sum.view();
     call.alpha = alpha.as_ref().map(Into::into);
     call.shift = shift.as_ref().map(Into::into);
     call.gamma = gamma.as_ref().map(Into::into);
@@ -29,6 +41,7 @@ pub fn forward(device: &Device, problem: &Problem, arguments: Forward<'_>) -> Re
     call.rstd = rstd.view();
     device.forward(problem, call)?;
     device.read(&y, arguments.y)?;
+    sum.fetch(device)?;
     mean.fetch(device)?;
     rstd.fetch(device)
 }
@@ -43,6 +56,10 @@ pub fn backward(device: &Device, problem: &Problem, arguments: Backward<'_>) -> 
     }
     let input = |view: Option<View<'_>>| view.map(|view| device.upload(view)).transpose();
     let (dy, x) = (input(arguments.dy)?, device.upload(arguments.x)?);
+    let dsum = match arguments.dsum {
+        Some(Dsum::Apart(view)) => Some(device.upload(view)?),
+        Some(Dsum::InDx) | None => None,
+    };
     let (alpha, shift, gamma) = (input(arguments.alpha)?, input(arguments.shift)?, input(arguments.gamma)?);
     let (mean, rstd) = (input(arguments.mean)?, input(arguments.rstd)?);
     let mut outputs = [arguments.dx, arguments.dalpha, arguments.dshift, arguments.dgamma, arguments.dbeta]
@@ -52,6 +69,10 @@ pub fn backward(device: &Device, problem: &Problem, arguments: Backward<'_>) -> 
     // dy only stands for the field that in-place calls leave open.
     let mut call = Backward::of(&x).dy(&x);
     call.dy = dy.as_ref().map(Into::into);
+    call.dsum = match &dsum {
+        Some(buffer) => Some(Dsum::Apart(buffer.into())),
+        None => arguments.dsum,
+    };
     call.alpha = alpha.as_ref().map(Into::into);
     call.shift = shift.as_ref().map(Into::into);
     call.gamma = gamma.as_ref().map(Into::into);

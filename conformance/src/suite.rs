@@ -30,7 +30,7 @@ pub fn run_all<T: Target>(targets: &[T], cases: &[Case]) -> dyt::Result<Vec<Outc
 /// As [`run_all`].
 pub fn run_in_turns<T: Target>(targets: &[T], cases: &[Case]) -> dyt::Result<Vec<Outcome>> {
     let turns = Turns::among(targets);
-    run(targets, cases, |target, case| turns.takes(target, &case.to_string()))
+    run(targets, cases, |target, case| turns.takes_case(target, case))
 }
 
 fn run<T: Target>(

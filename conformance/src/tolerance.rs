@@ -5,10 +5,12 @@
 //! promises nothing, and the bounds here add what underflow can cost at most (`underflow` in the names), so that
 //! those results are compared too.
 
+mod dsum;
 mod expected;
 
 use dyt::{Backend, DType, Op};
 
+pub use dsum::with_dsum;
 pub use expected::{Expected, Measured};
 
 use crate::data::round_to;

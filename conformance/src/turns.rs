@@ -1,66 +1,111 @@
 //! Software drivers of Vulkan take turns: each runs a part of a long list, and all together the whole of it.
 
-use crate::Target;
+use dyt::{DType, Op, Problem};
 
-/// The names of the software drivers, as devices have them.
-const SOFTWARE: [&str; 2] = ["wgpu:llvmpipe", "wgpu:swiftshader"];
+use crate::{Case, Target};
 
-/// Which targets run an entry of a long list. `tests/conformance` runs every op and dtype on every driver besides.
+/// The names of the software drivers, as devices have them, each with its shares of a list. llvmpipe compiles a kernel in
+/// about four times the time that SwiftShader takes.
+const SOFTWARE: [(&str, usize); 2] = [("wgpu:llvmpipe", 1), ("wgpu:swiftshader", 2)];
+
+/// Which targets run an entry of a long list. These drivers spend most of their time on compiling kernels, so that calls of
+/// one kernel go to one driver. Either driver runs every op, by whole blocks and by elements.
 #[derive(Clone, Debug)]
 pub struct Turns {
-    /// Those that are there.
-    drivers: Vec<String>,
+    /// Those that are there, each as often as it has shares.
+    drivers: Vec<&'static str>,
 }
 
 impl Turns {
     /// Among these targets.
     #[must_use]
     pub fn among<T: Target>(targets: &[T]) -> Self {
-        let names = targets.iter().map(Target::name);
-        Self { drivers: names.filter(|name| SOFTWARE.contains(&name.as_str())).collect() }
+        let names: Vec<_> = targets.iter().map(Target::name).collect();
+        let present = SOFTWARE.into_iter().filter(|(driver, _)| names.iter().any(|name| name == driver));
+        Self { drivers: present.flat_map(|(driver, shares)| core::iter::repeat_n(driver, shares)).collect() }
     }
 
-    /// Whether the target of that name runs an entry. Follows from the text of the entry alone: one of the software
-    /// drivers does, and every other target.
+    /// Whether the target of that name runs the problem, on buffers that begin at whole blocks if `aligned`. One of the
+    /// software drivers does, and every other target.
     #[must_use]
-    pub fn takes(&self, target: &str, entry: &str) -> bool {
-        match self.drivers.iter().position(|driver| driver == target) {
-            None => true,
-            Some(position) => position as u64 == hash(entry) % self.drivers.len() as u64,
+    pub fn takes(&self, target: &str, problem: &Problem, aligned: bool) -> bool {
+        if !self.drivers.contains(&target) {
+            return true;
         }
+        self.drivers[turn(problem, aligned) % self.drivers.len()] == target
+    }
+
+    /// Whether the target of that name runs the case.
+    #[must_use]
+    pub fn takes_case(&self, target: &str, case: &Case) -> bool {
+        self.takes(target, &case.problem, case.is_aligned())
     }
 }
 
-/// FNV-1a, with a last step that brings the upper bits down.
-fn hash(text: &str) -> u64 {
-    let step = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
-    let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325, step);
-    hash ^ (hash >> 32)
+/// A number that differs by 1 between types, and between rows by blocks and by elements.
+fn turn(problem: &Problem, aligned: bool) -> usize {
+    let op = Op::ALL.iter().position(|op| *op == problem.op());
+    let dtype = DType::ALL.iter().position(|dtype| *dtype == problem.dtype());
+    let blocks = aligned && has_blocks(problem);
+    op.unwrap_or_default() + dtype.unwrap_or_default() + usize::from(blocks)
+}
+
+/// Whether every row is of whole blocks of 16 bytes, which kernels read at once. The norms have none along `inner`.
+fn has_blocks(problem: &Problem) -> bool {
+    let width = 16 / problem.dtype().size();
+    let strided = problem.rows() < 2 || problem.row_stride().is_multiple_of(width);
+    let along = problem.inner() == 1 || problem.op().is_pointwise();
+    strided && along && problem.row_len().is_multiple_of(width)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
     use crate::cases;
 
+    const NAMES: [&str; 2] = [SOFTWARE[0].0, SOFTWARE[1].0];
+
+    fn both() -> Turns {
+        Turns { drivers: vec![NAMES[0], NAMES[1], NAMES[1]] }
+    }
+
     #[test]
-    fn one_driver_takes_a_case_and_each_about_half_of_them() {
-        let turns = Turns { drivers: SOFTWARE.map(str::to_owned).to_vec() };
+    fn one_driver_takes_a_case_and_each_about_its_share_of_them() {
+        let turns = both();
         let mut counts = [0; 2];
         for case in cases() {
-            let entry = case.to_string();
-            let takers = SOFTWARE.map(|driver| turns.takes(driver, &entry));
-            assert_eq!(takers.iter().filter(|takes| **takes).count(), 1, "{entry}");
-            assert!(turns.takes("cpu:portable", &entry) && turns.takes("wgpu:a GPU", &entry));
+            let takers = NAMES.map(|driver| turns.takes_case(driver, &case));
+            assert_eq!(takers.iter().filter(|takes| **takes).count(), 1, "{case}");
+            assert!(turns.takes_case("cpu:portable", &case) && turns.takes_case("wgpu:a GPU", &case));
             counts[usize::from(takers[1])] += 1;
         }
         let all = cases().len();
-        assert!(counts.iter().all(|count| count * 20 > all * 9), "{counts:?} of {all}");
+        assert!(counts[0] * 4 > all && counts[1] * 2 > all, "{counts:?} of {all}");
+    }
+
+    #[test]
+    fn either_driver_takes_every_op_by_blocks_by_elements_and_channels_first() {
+        let turns = both();
+        for driver in NAMES {
+            let mut rows = BTreeSet::new();
+            let mut first = BTreeSet::new();
+            for case in cases().iter().filter(|case| turns.takes_case(driver, case)) {
+                let p = &case.problem;
+                match p.inner() {
+                    1 => rows.insert((p.op().name(), case.is_aligned() && has_blocks(p))),
+                    _ => first.insert((p.op().name(), false)),
+                };
+            }
+            assert_eq!(rows.len(), 2 * Op::ALL.len(), "{driver}");
+            assert_eq!(first.len(), Op::ALL.len(), "{driver}");
+        }
     }
 
     #[test]
     fn a_driver_alone_takes_everything() {
-        let turns = Turns { drivers: vec![SOFTWARE[1].to_owned()] };
-        assert!(cases().iter().all(|case| turns.takes(SOFTWARE[1], &case.to_string())));
+        let turns = Turns { drivers: vec![NAMES[1]; 2] };
+        assert!(cases().iter().all(|case| turns.takes_case(NAMES[1], case)));
     }
 }

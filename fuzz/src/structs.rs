@@ -224,6 +224,12 @@ fn optional(input: &mut Input<'_>, len: Option<usize>, size: usize) -> Option<Ow
     len.filter(|_| there).map(|len| Own::new(input, len * size))
 }
 
+/// The same for a field of a later version, which an input of an earlier one leaves out.
+fn added(input: &mut Input<'_>, len: Option<usize>, size: usize) -> Option<Own> {
+    let there = input.byte() % 4 == 1;
+    len.filter(|_| there).map(|len| Own::new(input, len * size))
+}
+
 /// A workspace, which may be smaller than is needed.
 fn workspace(input: &mut Input<'_>, bytes: usize) -> Own {
     let less = if input.byte() < 230 { 0 } else { usize::from(input.byte()) };
@@ -236,10 +242,10 @@ fn at(own: &mut Option<Own>) -> *mut c_void {
 }
 
 /// The pointer of an output: its own buffer, or where an input lies, or overlaps it.
-fn output(input: &mut Input<'_>, own: &mut Option<Own>, partner: &mut Option<Own>) -> (*mut c_void, bool) {
+fn output(input: &mut Input<'_>, own: &mut Option<Own>, partner: &mut Option<Own>) -> *mut c_void {
     match input.byte() {
-        0..=199 => (at(own), false),
-        _ => (at(partner), true),
+        0..=199 => at(own),
+        _ => at(partner),
     }
 }
 
@@ -252,13 +258,21 @@ fn run_forward(input: &mut Input<'_>, problem: &dyt_problem, needed: Option<Need
         .map(|(len, size)| optional(input, len, size));
     let mut y = optional(input, span, size);
     let mut saved = [statistics, statistics].map(|len| optional(input, len, 4));
-    let (to, in_place) = output(input, &mut y, &mut x);
+    let to = output(input, &mut y, &mut x);
     let mut workspace = workspace(input, workspace_bytes);
     let [alpha, shift, gamma, beta] = inputs.each_mut().map(|own| at(own).cast_const());
     let [mean, rstd] = saved.each_mut().map(at);
+    let reserved = u32::from(input.byte() > 250);
+    let (mut residual, mut sum) = (added(input, span, size), added(input, span, size));
+    let sum_to = match input.byte() {
+        0..=149 => at(&mut sum),
+        150..=199 => at(&mut residual),
+        200..=239 => at(&mut x),
+        _ => at(&mut y),
+    };
     let args = dyt_forward_args {
         size: size_of::<dyt_forward_args>() as u32,
-        reserved: u32::from(input.byte() > 250),
+        reserved,
         x: at(&mut x),
         alpha,
         shift,
@@ -267,6 +281,8 @@ fn run_forward(input: &mut Input<'_>, problem: &dyt_problem, needed: Option<Need
         y: to,
         mean,
         rstd,
+        residual: at(&mut residual),
+        sum: sum_to,
     };
     let (space, bytes) = (workspace.at(), workspace.len);
     // SAFETY: the device is open, and buffers have what the problem says.
@@ -274,10 +290,10 @@ fn run_forward(input: &mut Input<'_>, problem: &dyt_problem, needed: Option<Need
     let done = checked(status);
     assert!(inputs.iter().flatten().all(Own::unchanged), "an input is written");
     let row = needed.map_or([0, 1], |needed| needed.row);
-    for (own, written) in [(&x, done && in_place), (&y, done && !in_place)] {
-        let Some(own) = own else { continue };
+    for own in [&mut x, &mut residual, &mut y, &mut sum].into_iter().flatten() {
+        let written = done && [to, sum_to].contains(&own.at());
         let kept = if written { own.gaps_unchanged(size, row) } else { own.unchanged() };
-        assert!(kept, "x or y is written where it must not be: {}", words());
+        assert!(kept, "a tensor is written where it must not be: {}", words());
     }
     assert!(
         done || saved.iter().flatten().all(Own::unchanged),
@@ -299,13 +315,18 @@ fn run_backward(
         .map(|(len, size)| optional(input, len, size));
     let mut dx = optional(input, span, size);
     let mut gradients = [one, one, cols, cols].map(|len| optional(input, len, 4));
-    let (to, in_place) = output(input, &mut dx, &mut dy);
+    let mut to = output(input, &mut dx, &mut dy);
     let mut workspace = workspace(input, workspace_bytes);
     let [x, alpha, shift, gamma, mean, rstd] = inputs.each_mut().map(|own| at(own).cast_const());
     let [dalpha, dshift, dgamma, dbeta] = gradients.each_mut().map(at);
+    let reserved = u32::from(input.byte() > 250);
+    let mut dsum = added(input, span, size);
+    if input.byte() > 200 {
+        to = at(&mut dsum);
+    }
     let args = dyt_backward_args {
         size: size_of::<dyt_backward_args>() as u32,
-        reserved: u32::from(input.byte() > 250),
+        reserved,
         dy: at(&mut dy),
         x,
         alpha,
@@ -318,6 +339,7 @@ fn run_backward(
         dshift,
         dgamma,
         dbeta,
+        dsum: at(&mut dsum),
     };
     let (space, bytes) = (workspace.at(), workspace.len);
     // SAFETY: the device is open, and buffers have what the problem says.
@@ -325,10 +347,10 @@ fn run_backward(
     let done = checked(status);
     assert!(inputs.iter().flatten().all(Own::unchanged), "an input is written");
     let row = needed.map_or([0, 1], |needed| needed.row);
-    for (own, written) in [(&dy, done && in_place), (&dx, done && !in_place)] {
-        let Some(own) = own else { continue };
+    for own in [&mut dy, &mut dsum, &mut dx].into_iter().flatten() {
+        let written = done && to == own.at();
         let kept = if written { own.gaps_unchanged(size, row) } else { own.unchanged() };
-        assert!(kept, "dy or dx is written where it must not be: {}", words());
+        assert!(kept, "a tensor is written where it must not be: {}", words());
     }
     assert!(
         done || gradients.iter().flatten().all(Own::unchanged),

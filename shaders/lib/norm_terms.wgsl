@@ -1,8 +1,8 @@
 // The terms of the first `width` values of a block in the sums of a row that a backward of a norm needs.
-fn terms_of(x: Values, dy: Values, width: u32, of_gamma: Values, m: f32) -> vec4<f32> {
+fn terms_of(x: Values, dy: Values, width: u32, of_gamma: Values, scale: f32, m: f32) -> vec4<f32> {
     var sums = vec4<f32>();
     for (var k = 0u; k < width; k++) {
-        let d = x[k] - m;
+        let d = x[k] * scale - m;
         let h = dy[k] * of_gamma[k];
         sums += vec4<f32>(d * d, d, h * d, h);
     }

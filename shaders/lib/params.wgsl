@@ -45,6 +45,10 @@ struct Params {
     least_squares: f32,
     // What is added to gamma; -0 adds nothing.
     gamma_offset: f32,
+    // Of the call's x, where x is bound to sum.
+    addend_start: u32,
+    residual_start: u32,
+    dsum_start: u32,
 }
 
 const UNBIASED: u32 = 1u;
@@ -60,6 +64,11 @@ const HAS_DSHIFT: u32 = 512u;
 const ACCUMULATE: u32 = 1024u;
 // gamma and beta are f32, whatever x is.
 const PARAMETERS_F32: u32 = 2048u;
+const HAS_RESIDUAL: u32 = 4096u;
+const SUM_HOLDS_ADDEND: u32 = 8192u;
+const Y_HOLDS_RESIDUAL: u32 = 16384u;
+const HAS_DSUM: u32 = 32768u;
+const DX_HOLDS_DSUM: u32 = 65536u;
 
 fn has(flag: u32) -> bool {
     return (params.flags & flag) != 0u;

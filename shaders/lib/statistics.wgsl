@@ -8,17 +8,26 @@ const DEVIATIONS = 1;
 const PRODUCTS = 2;
 const GRADIENTS = 3;
 
-// x^ = (x - m) rstd + shift, where shift = -c rstd.
+// x is multiplied by a power of two before anything else, by 1 unless the row strays; eps goes with it.
+struct Scaled {
+    scale: f32,
+    eps: f32,
+    // Whether the row is done again. Then saved statistics are not read: rstd may be beyond f32.
+    again: bool,
+}
+
+// x^ = (x scale - m) rstd + shift, where shift = -c rstd.
 struct Affine {
+    scale: f32,
     m: f32,
     c: f32,
     rstd: f32,
     shift: f32,
-    // The squares overflow or underflow f32: lib/stray.wgsl computes the row again.
+    // The squares overflow or underflow f32: the row is done again, scaled as lib/stray.wgsl says.
     stray: bool,
 }
 
-// dx = h rstd - (x^ along + level).
+// dx = (h rstd - (x^ along + level)) scale.
 struct Slope {
     affine: Affine,
     level: f32,
@@ -55,8 +64,8 @@ fn rstd_with(variance: f32, eps: f32) -> f32 {
     return select(rstd, params.largest_rstd, bitcast<u32>(rstd) == 0x7f800000u);
 }
 
-fn rstd_of(variance: f32) -> f32 {
-    return rstd_with(variance, params.eps);
+fn unscaled() -> Scaled {
+    return Scaled(1.0, params.eps, false);
 }
 
 // Whether f32 does not hold the squares of a row, by their sum; `other` is what else has to be finite. Tested by bits: a
@@ -77,41 +86,41 @@ fn projection(dot: f32, variance: f32, scale: f32) -> f32 {
 }
 
 // From the sums of a row around the origin m.
-fn affine_of(m: f32, sums: vec4<f32>) -> Affine {
+fn affine_of(scaled: Scaled, m: f32, sums: vec4<f32>) -> Affine {
     let c = select(0.0, average(sums[DEVIATIONS]), CENTER);
-    let scale = rstd_of(variance_of(sums[SQUARES], c));
-    return Affine(m, c, scale, -(c * scale), strays(sums[SQUARES], 0.0));
+    let of_row = rstd_with(variance_of(sums[SQUARES], c), scaled.eps);
+    return Affine(scaled.scale, m, c, of_row, -(c * of_row), strays(sums[SQUARES], 0.0));
 }
 
 fn x_hat_of(affine: Affine, x: f32) -> f32 {
     if CENTER {
-        return (x - affine.m) * affine.rstd + affine.shift;
+        return (x * affine.scale - affine.m) * affine.rstd + affine.shift;
     }
-    return x * affine.rstd;
+    return x * affine.scale * affine.rstd;
 }
 
 // The same with what dx needs; `row` is the row whose statistics may have been saved.
-fn slope_of(m: f32, sums: vec4<f32>, row: u32, live: bool) -> Slope {
+fn slope_of(scaled: Scaled, m: f32, sums: vec4<f32>, row: u32, live: bool) -> Slope {
     let c = select(0.0, average(sums[DEVIATIONS]), CENTER);
     let variance = variance_of(sums[SQUARES], c);
-    var scale = 0.0;
-    if !has(HAS_RSTD) {
-        scale = rstd_of(variance);
+    var of_row = 0.0;
+    if scaled.again || !has(HAS_RSTD) {
+        of_row = rstd_with(variance, scaled.eps);
     } else if live {
-        scale = rstd[params.rstd_start + row];
+        of_row = rstd[params.rstd_start + row];
     }
-    var slope = slope_with(m, c, variance, scale, sums);
-    slope.affine.stray = strays(sums[SQUARES], slope.along);
-    return slope;
+    let h = select(0.0, sums[GRADIENTS], CENTER);
+    let dot = of_row * (sums[PRODUCTS] - c * h);
+    let along = of_row * projection(dot, variance, of_row);
+    let affine = Affine(scaled.scale, m, c, of_row, -(c * of_row), strays(sums[SQUARES], along));
+    return Slope(affine, of_row * average(h), along);
 }
 
-fn slope_with(m: f32, c: f32, variance: f32, scale: f32, sums: vec4<f32>) -> Slope {
-    let h = select(0.0, sums[GRADIENTS], CENTER);
-    let dot = scale * (sums[PRODUCTS] - c * h);
-    let affine = Affine(m, c, scale, -(c * scale), false);
-    return Slope(affine, scale * average(h), scale * projection(dot, variance, scale));
+// Of rows whose x is not read.
+fn no_slope() -> Slope {
+    return Slope(Affine(1.0, 0.0, 0.0, 0.0, 0.0, false), 0.0, 0.0);
 }
 
 fn dx_of(slope: Slope, h: f32, x_hat: f32) -> f32 {
-    return h * slope.affine.rstd - (x_hat * slope.along + slope.level);
+    return (h * slope.affine.rstd - (x_hat * slope.along + slope.level)) * slope.affine.scale;
 }

@@ -1,7 +1,9 @@
 //! A device for the conformance suite.
 
 use dyt::cuda::plan::{self, BackwardAddresses, ForwardAddresses, Launches, Limits};
-use dyt::{Backend, Backward, Buffer, Device, Forward, Level, Pass, Problem, Result, View, ViewMut};
+use dyt::{
+    Argument, Backend, Backward, Buffer, Device, Error, Forward, Level, Pass, Problem, Result, View, ViewMut,
+};
 use dyt_conformance::Target;
 
 use crate::{Exact, Order};
@@ -105,6 +107,9 @@ impl Target for Simt {
         plan::workspace_bytes(problem, pass)
     }
     fn forward(&self, problem: &Problem, arguments: Forward<'_>) -> Result<()> {
+        if arguments.residual.is_some() {
+            return Err(Error::NotSupported { backend: Backend::Cuda, argument: Argument::Residual });
+        }
         let Forward { x, alpha, shift, gamma, beta, y, mean, rstd, .. } = arguments;
         let in_place = x.is_none();
         self.run(&[x, alpha, shift, gamma, beta], vec![Some(y), mean, rstd], |limits, read, written| {
@@ -122,6 +127,9 @@ impl Target for Simt {
         arguments: Backward<'_>,
         workspace: ViewMut<'_>,
     ) -> Result<()> {
+        if arguments.dsum.is_some() {
+            return Err(Error::NotSupported { backend: Backend::Cuda, argument: Argument::Dsum });
+        }
         let Backward { dy, x, alpha, shift, gamma, mean, rstd, .. } = arguments;
         let Backward { dx, dalpha, dshift, dgamma, dbeta, .. } = arguments;
         let in_place = dy.is_none();

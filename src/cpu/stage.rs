@@ -42,6 +42,14 @@ impl Stage {
     pub(crate) const fn new() -> Self {
         Self(MaybeUninit::uninit())
     }
+
+    /// The room as rows of `stride` values, to be written before they are read. The caller has it until their last use.
+    #[inline(always)]
+    pub(crate) fn rows<T: Stored>(&mut self, stride: usize) -> Rows<T> {
+        let values = STAGE_ROWS * STAGE_BYTES / size_of::<T>();
+        // SAFETY: the caller has the room.
+        unsafe { Rows::new(self.0.as_mut_ptr().cast(), stride, values) }
+    }
 }
 
 /// What a kernel writes to.
@@ -124,10 +132,7 @@ impl<T: Stored> Output<T> {
         match self {
             Self::Rows(rows) => rows.from(row),
             Self::Streamed(_) | Self::Nowhere => {
-                let stride = STAGE_BYTES / size_of::<T>();
-                // SAFETY: the stage has room for a block of each row, and the caller has it until the rows are written.
-                let rows = unsafe { Rows::new(stage.0.as_mut_ptr().cast(), stride, STAGE_ROWS * stride) };
-                rows.beginning_at(columns.begin)
+                stage.rows(STAGE_BYTES / size_of::<T>()).beginning_at(columns.begin)
             }
         }
     }

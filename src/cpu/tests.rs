@@ -71,6 +71,8 @@ fn results(cpu: &Cpu, problem: &Problem, offset: usize) -> Vec<Vec<u8>> {
     }
     let forward = ForwardPtrs {
         x: x.pointer(),
+        residual: null_mut(),
+        sum: null_mut(),
         alpha,
         shift,
         gamma: gamma.pointer(),
@@ -82,6 +84,7 @@ fn results(cpu: &Cpu, problem: &Problem, offset: usize) -> Vec<Vec<u8>> {
     let backward = BackwardPtrs {
         dy: dy.pointer(),
         x: x.pointer(),
+        dsum: null_mut(),
         alpha,
         shift,
         gamma: gamma.pointer(),

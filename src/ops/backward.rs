@@ -1,7 +1,8 @@
 //! The arguments of a backward call.
 
 use super::check::{
-    Checked, Memory, Presence, Seen, Shape, address, address_mut, check_aliasing, check_presence,
+    Checked, Memory, Presence, Seen, Shape, address, address_mut, check_aliasing, check_partner,
+    check_presence,
 };
 use crate::error::Argument;
 use crate::view::{View, ViewMut};
@@ -21,7 +22,7 @@ use crate::{DType, Error, Problem, Result};
 ///
 /// | field | elements | dtype | who has it |
 /// |---|---|---|---|
-/// | dy, x, dx | rows × cols (× inner), rows row_stride apart | dtype | all |
+/// | dy, x, dsum, dx | rows × cols (× inner), rows row_stride apart | dtype | all; dsum optional |
 /// | alpha | 1 | f32 | DyT, Derf |
 /// | shift | 1 | f32 | Derf |
 /// | gamma | cols | param_dtype | all, optional; needed for dgamma |
@@ -44,13 +45,26 @@ use crate::{DType, Error, Problem, Result};
 /// let (x, mut dx) = ([0.5_f32, -1.0], [0.0_f32; 2]);
 /// let arguments = Backward::of(&x).dx(&mut dx);
 /// ```
+///
+/// # Residual
+/// After a forward with a residual, x is the sum that it wrote. The sum goes on to the next layer, too, and `dsum` is the
+/// gradient that comes back from there: it is added to dx in f32, before dx is rounded. Then dx is the gradient of x and of
+/// the residual. dx may take the place of dsum.
+///
+/// ```
+/// # use dyt::Backward;
+/// let (sum, dy, mut stream) = ([0.5_f32, -1.0], [1.0_f32, 2.0], [0.25_f32, 0.5]);
+/// let arguments = Backward::of(&sum).dy(&dy).dsum_in_place(&mut stream);
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Backward<'a> {
     /// The gradient of y; `None` where `dx` holds it on entry.
     pub dy: Option<View<'a>>,
-    /// The input of the forward.
+    /// The input of the forward; its sum where it had a residual.
     pub x: View<'a>,
+    /// What is added to dx, if anything.
+    pub dsum: Option<Dsum<'a>>,
     /// The factor of DyT and Derf.
     pub alpha: Option<View<'a>>,
     /// The offset of Derf.
@@ -95,6 +109,7 @@ impl<'a> WithoutDy<'a> {
         Backward {
             dy,
             x: self.x,
+            dsum: None,
             alpha: None,
             shift: None,
             gamma: None,
@@ -151,6 +166,19 @@ impl<'a> Backward<'a> {
         self.dx = Some(dx.into());
         self
     }
+    /// Adds `dsum`, the gradient of the forward's sum, to dx.
+    #[must_use]
+    pub fn dsum(mut self, dsum: impl Into<View<'a>>) -> Self {
+        self.dsum = Some(Dsum::Apart(dsum.into()));
+        self
+    }
+    /// Asks for the gradient of x, and adds to it what `dx` holds on entry: the gradient of the forward's sum.
+    #[must_use]
+    pub fn dsum_in_place(mut self, dx: impl Into<ViewMut<'a>>) -> Self {
+        self.dsum = Some(Dsum::InDx);
+        self.dx = Some(dx.into());
+        self
+    }
     /// Asks for the gradient of alpha.
     #[must_use]
     pub fn dalpha(mut self, dalpha: impl Into<ViewMut<'a>>) -> Self {
@@ -176,6 +204,14 @@ impl<'a> Backward<'a> {
         self
     }
 
+    /// dsum, where it lies in a buffer of its own.
+    const fn dsum_apart(&self) -> Option<&View<'a>> {
+        match &self.dsum {
+            Some(Dsum::Apart(view)) => Some(view),
+            Some(Dsum::InDx) | None => None,
+        }
+    }
+
     /// Checks every argument against the problem and against the memory that the device reaches, and that the first
     /// `bytes` of the workspace are there, aligned and apart.
     pub(crate) fn check(
@@ -195,6 +231,7 @@ impl<'a> Backward<'a> {
         let inputs = [
             expect(Seen::read(Argument::Dy, self.dy.as_ref()), dtype, Shape::Tensor)?,
             expect(Seen::read(Argument::X, Some(&self.x)), dtype, Shape::Tensor)?,
+            expect(Seen::read(Argument::Dsum, self.dsum_apart()), dtype, Shape::Tensor)?,
             expect(Seen::read(Argument::Alpha, self.alpha.as_ref()), DType::F32, one)?,
             expect(Seen::read(Argument::Shift, self.shift.as_ref()), DType::F32, one)?,
             expect(Seen::read(Argument::Gamma, self.gamma.as_ref()), param, columns)?,
@@ -209,15 +246,20 @@ impl<'a> Backward<'a> {
             expect(Seen::write(Argument::Dbeta, self.dbeta.as_ref()), DType::F32, columns)?,
             workspace.map(|(view, bytes)| Checked::workspace(view, bytes, memory)).transpose()?,
         ];
-        check_aliasing(problem, &outputs, &inputs, (Argument::Dx, Argument::Dy))?;
+        check_aliasing(problem, &outputs, &inputs, &IN_PLACE)?;
+        if self.dsum.is_some() {
+            memory.check_residual(Argument::Dsum)?;
+        }
         Ok(self.pointers())
     }
 
     fn check_presence(&self, problem: &Problem) -> Result<()> {
         let op = problem.op();
         let (pointwise, norm) = (op.is_pointwise(), !op.is_pointwise());
+        // dx cannot hold both on entry.
+        let in_place = self.dx.is_some() && !matches!(self.dsum, Some(Dsum::InDx));
         let rows = [
-            (Argument::Dy, self.dy.is_some() || self.dx.is_some(), Presence::Required),
+            (Argument::Dy, self.dy.is_some() || in_place, Presence::Required),
             (Argument::Alpha, self.alpha.is_some(), Presence::required_if(pointwise)),
             (Argument::Shift, self.shift.is_some(), Presence::required_if(op.has_shift())),
             (Argument::Mean, self.mean.is_some(), Presence::optional_if(op.has_mean())),
@@ -231,7 +273,7 @@ impl<'a> Backward<'a> {
         if self.dgamma.is_some() && self.gamma.is_none() {
             return Err(Error::MissingGamma);
         }
-        Ok(())
+        check_partner((Argument::Dsum, self.dsum.is_some()), (Argument::Dx, self.dx.is_some()))
     }
 
     fn pointers(&self) -> BackwardPtrs {
@@ -239,6 +281,11 @@ impl<'a> Backward<'a> {
         BackwardPtrs {
             dy: self.dy.as_ref().map_or(dx.cast_const(), View::as_ptr),
             x: self.x.as_ptr(),
+            dsum: match &self.dsum {
+                Some(Dsum::Apart(view)) => view.as_ptr(),
+                Some(Dsum::InDx) => dx.cast_const(),
+                None => core::ptr::null(),
+            },
             alpha: address(self.alpha.as_ref()).cast(),
             shift: address(self.shift.as_ref()).cast(),
             gamma: address(self.gamma.as_ref()),
@@ -253,11 +300,25 @@ impl<'a> Backward<'a> {
     }
 }
 
-/// The arguments of a checked call by address; null where absent. Valid for what [`Backward`]'s table says.
+/// Where dsum lies.
+#[derive(Clone, Copy, Debug)]
+pub enum Dsum<'a> {
+    /// In a buffer of its own.
+    Apart(View<'a>),
+    /// In the buffer of `dx`, on entry.
+    InDx,
+}
+
+/// The outputs that may take the place of an input.
+const IN_PLACE: [(Argument, Argument); 2] = [(Argument::Dx, Argument::Dy), (Argument::Dx, Argument::Dsum)];
+
+/// The arguments of a checked call by address; null where absent. Valid for what [`Backward`]'s table says. An input that
+/// dx takes the place of has the address of dx.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct BackwardPtrs {
     pub(crate) dy: *const u8,
     pub(crate) x: *const u8,
+    pub(crate) dsum: *const u8,
     pub(crate) alpha: *const f32,
     pub(crate) shift: *const f32,
     pub(crate) gamma: *const u8,
@@ -271,6 +332,14 @@ pub(crate) struct BackwardPtrs {
 }
 
 impl BackwardPtrs {
+    /// Whether dx takes the place of dy or of dsum.
+    pub(crate) fn is_in_place(&self) -> bool {
+        [self.dy, self.dsum].contains(&self.dx.cast_const())
+    }
+    /// Tensors that a call reads or writes.
+    pub(crate) const fn tensors(&self) -> usize {
+        if self.dsum.is_null() { 3 } else { 4 }
+    }
     /// Whether there is no gradient to write. For host memory alone: views of other memory may have no address.
     pub(crate) fn asks_for_nothing(&self) -> bool {
         let Self { dx, dalpha, dshift, dgamma, dbeta, .. } = *self;

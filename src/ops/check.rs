@@ -28,6 +28,18 @@ impl Memory {
         }
     }
 
+    /// Refuses a residual or a dsum where the kernels of the backend do not add it yet.
+    pub(crate) const fn check_residual(self, argument: Argument) -> Result<()> {
+        let adds = match self {
+            Self::Host => true,
+            #[cfg(has_cuda)]
+            Self::Cuda(_) => false,
+            #[cfg(has_wgpu)]
+            Self::Wgpu => true,
+        };
+        if adds { Ok(()) } else { Err(Error::NotSupported { backend: self.backend(), argument }) }
+    }
+
     /// Refuses an argument in a place that the device does not reach.
     pub(crate) fn check(self, argument: Argument, place: Place<'_>) -> Result<()> {
         if self.holds(place) {
@@ -150,19 +162,19 @@ impl<'a> Checked<'a> {
     }
 }
 
-/// Refuses outputs that share memory with anything but their in-place partner.
+/// Refuses outputs that share memory with anything but an input whose place they may take.
 pub(super) fn check_aliasing(
     problem: &Problem,
     outputs: &[Option<Checked<'_>>],
     inputs: &[Option<Checked<'_>>],
-    in_place: (Argument, Argument),
+    in_place: &[(Argument, Argument)],
 ) -> Result<()> {
     let clash = |a: &Checked<'_>, b: &Checked<'_>| a.intersects(b) && !a.interleaves(b, problem);
     for (i, output) in outputs.iter().enumerate() {
         let Some(output) = output else { continue };
         for input in inputs.iter().flatten() {
             let same = (output.place, output.start) == (input.place, input.start)
-                && (output.argument, input.argument) == in_place;
+                && in_place.contains(&(output.argument, input.argument));
             if !same && clash(output, input) {
                 return Err(Error::Aliasing { output: output.argument, other: input.argument });
             }
@@ -183,6 +195,14 @@ pub(super) fn check_presence(op: Op, argument: Argument, given: bool, presence: 
         Presence::Absent if given => Err(Error::UnexpectedArgument { op, argument }),
         Presence::Required | Presence::Optional | Presence::Absent => Ok(()),
     }
+}
+
+/// Refuses an argument that is given without another one that it needs.
+pub(super) const fn check_partner(
+    (argument, given): (Argument, bool),
+    (needed, there): (Argument, bool),
+) -> Result<()> {
+    if given && !there { Err(Error::MissingPartner { argument, needed }) } else { Ok(()) }
 }
 
 /// Whether an op takes an argument.

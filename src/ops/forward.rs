@@ -1,6 +1,8 @@
 //! The arguments of a forward call.
 
-use super::check::{Memory, Presence, Seen, Shape, address, address_mut, check_aliasing, check_presence};
+use super::check::{
+    Memory, Presence, Seen, Shape, address, address_mut, check_aliasing, check_partner, check_presence,
+};
 use crate::error::Argument;
 use crate::view::{View, ViewMut};
 use crate::{DType, Problem, Result};
@@ -9,7 +11,7 @@ use crate::{DType, Problem, Result};
 ///
 /// | field | elements | dtype | who has it |
 /// |---|---|---|---|
-/// | x, y | rows × cols (× inner), rows row_stride apart | dtype | all |
+/// | x, residual, sum, y | rows × cols (× inner), rows row_stride apart | dtype | all; residual and sum optional |
 /// | alpha | 1 | f32 | DyT, Derf |
 /// | shift | 1 | f32 | Derf |
 /// | gamma, beta | cols | param_dtype | all, optional: 1 and 0 where absent |
@@ -22,11 +24,42 @@ use crate::{DType, Problem, Result};
 /// let alpha = 0.5_f32;
 /// let arguments = Forward::new(&x, &mut y).alpha(&alpha).gamma(&[1.0_f32, 2.0]);
 /// ```
+///
+/// # Residual
+/// With a residual, sum = x + residual is added in f32, rounded once to the storage type and written, and y is the op of
+/// the stored sum. `residual` and `sum` come together. Each bit is that of an addition followed by the op of its result; on
+/// CUDA where every buffer is aligned to 16 bytes. The payload of a NaN may differ.
+///
+/// | in place | form |
+/// |---|---|
+/// | nothing | `Forward::new(x, y).residual(r).sum(s)` |
+/// | sum takes the place of the residual | `Forward::new(x, y).residual_in_place(r)` |
+/// | y takes the place of x | `Forward::in_place(y).residual(r).sum(s)` |
+/// | both | `Forward::in_place(y).residual_in_place(r)` |
+///
+/// x and the residual may change places. y and sum are two buffers.
+///
+/// ```
+/// # use dyt::{Device, Forward, Op, Problem};
+/// let problem = Problem::new(Op::RmsNorm, 1, 2).build()?;
+/// // One step of a residual stream: what a layer returned joins the stream, and its norm goes into the next layer.
+/// let (mut layer, mut stream) = ([3.0_f32, 0.5], [1.0_f32, 3.5]);
+/// let arguments = Forward::in_place(&mut layer).residual_in_place(&mut stream);
+/// # let device = Device::open("cpu:portable")?;
+/// device.forward(&problem, arguments)?;
+/// assert_eq!(stream, [4.0, 4.0]);
+/// assert!((layer[0] - 1.0).abs() < 1e-5);
+/// # Ok::<(), dyt::Error>(())
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Forward<'a> {
     /// The input; `None` where `y` holds it on entry.
     pub x: Option<View<'a>>,
+    /// What is added to x, if anything.
+    pub residual: Option<Residual<'a>>,
+    /// x + residual, as it is stored: the input of the op where there is a residual.
+    pub sum: Option<ViewMut<'a>>,
     /// The factor of DyT and Derf.
     pub alpha: Option<View<'a>>,
     /// The offset of Derf.
@@ -54,6 +87,8 @@ impl<'a> Forward<'a> {
     pub fn in_place(y: impl Into<ViewMut<'a>>) -> Self {
         Self {
             x: None,
+            residual: None,
+            sum: None,
             alpha: None,
             shift: None,
             gamma: None,
@@ -62,6 +97,25 @@ impl<'a> Forward<'a> {
             mean: None,
             rstd: None,
         }
+    }
+    /// Adds `residual` to x before the op; [`Self::sum`] takes the sum.
+    #[must_use]
+    pub fn residual(mut self, residual: impl Into<View<'a>>) -> Self {
+        self.residual = Some(Residual::Apart(residual.into()));
+        self
+    }
+    /// Writes x + residual, as it is stored, for the next residual addition and for the backward.
+    #[must_use]
+    pub fn sum(mut self, sum: impl Into<ViewMut<'a>>) -> Self {
+        self.sum = Some(sum.into());
+        self
+    }
+    /// Adds x to `residual` in place before the op: it holds the residual on entry and the sum afterwards.
+    #[must_use]
+    pub fn residual_in_place(mut self, residual: impl Into<ViewMut<'a>>) -> Self {
+        self.residual = Some(Residual::InSum);
+        self.sum = Some(residual.into());
+        self
     }
     /// Sets alpha.
     #[must_use]
@@ -100,6 +154,14 @@ impl<'a> Forward<'a> {
         self
     }
 
+    /// The residual, where it lies in a buffer of its own.
+    const fn residual_apart(&self) -> Option<&View<'a>> {
+        match &self.residual {
+            Some(Residual::Apart(view)) => Some(view),
+            Some(Residual::InSum) | None => None,
+        }
+    }
+
     /// Checks every argument against the problem and against the memory that the device reaches.
     pub(crate) fn check(&self, problem: &Problem, memory: Memory) -> Result<ForwardPtrs> {
         let op = problem.op();
@@ -111,6 +173,9 @@ impl<'a> Forward<'a> {
         let mean = Presence::optional_if(op.has_mean());
         check_presence(op, Argument::Mean, self.mean.is_some(), mean)?;
         check_presence(op, Argument::Rstd, self.rstd.is_some(), Presence::optional_if(norm))?;
+        let (residual, sum) = (self.residual.is_some(), self.sum.is_some());
+        check_partner((Argument::Residual, residual), (Argument::Sum, sum))?;
+        check_partner((Argument::Sum, sum), (Argument::Residual, residual))?;
 
         let one = Shape::Vector(1);
         let columns = Shape::Vector(problem.cols());
@@ -121,6 +186,7 @@ impl<'a> Forward<'a> {
         };
         let inputs = [
             expect(Seen::read(Argument::X, self.x.as_ref()), dtype, Shape::Tensor)?,
+            expect(Seen::read(Argument::Residual, self.residual_apart()), dtype, Shape::Tensor)?,
             expect(Seen::read(Argument::Alpha, self.alpha.as_ref()), DType::F32, one)?,
             expect(Seen::read(Argument::Shift, self.shift.as_ref()), DType::F32, one)?,
             expect(Seen::read(Argument::Gamma, self.gamma.as_ref()), param, columns)?,
@@ -128,16 +194,23 @@ impl<'a> Forward<'a> {
         ];
         let outputs = [
             expect(Seen::write(Argument::Y, Some(&self.y)), dtype, Shape::Tensor)?,
+            expect(Seen::write(Argument::Sum, self.sum.as_ref()), dtype, Shape::Tensor)?,
             expect(Seen::write(Argument::Mean, self.mean.as_ref()), DType::F32, statistics)?,
             expect(Seen::write(Argument::Rstd, self.rstd.as_ref()), DType::F32, statistics)?,
         ];
-        check_aliasing(problem, &outputs, &inputs, (Argument::Y, Argument::X))?;
+        check_aliasing(problem, &outputs, &inputs, &IN_PLACE)?;
+        if residual {
+            memory.check_residual(Argument::Residual)?;
+        }
         Ok(self.pointers())
     }
 
     fn pointers(&self) -> ForwardPtrs {
+        let sum = address_mut(self.sum.as_ref());
         ForwardPtrs {
             x: self.x.as_ref().map_or(self.y.address().cast_const(), View::as_ptr),
+            residual: self.residual_apart().map_or(sum.cast_const(), View::as_ptr),
+            sum,
             alpha: address(self.alpha.as_ref()).cast(),
             shift: address(self.shift.as_ref()).cast(),
             gamma: address(self.gamma.as_ref()),
@@ -149,10 +222,30 @@ impl<'a> Forward<'a> {
     }
 }
 
-/// The arguments of a checked call by address; null where absent. Valid for what [`Forward`]'s table says.
+/// Where the residual lies.
+#[derive(Clone, Copy, Debug)]
+pub enum Residual<'a> {
+    /// In a buffer of its own.
+    Apart(View<'a>),
+    /// In the buffer of `sum`, on entry.
+    InSum,
+}
+
+/// The outputs that may take the place of an input.
+const IN_PLACE: [(Argument, Argument); 4] = [
+    (Argument::Y, Argument::X),
+    (Argument::Y, Argument::Residual),
+    (Argument::Sum, Argument::X),
+    (Argument::Sum, Argument::Residual),
+];
+
+/// The arguments of a checked call by address; null where absent. Valid for what [`Forward`]'s table says. An input that
+/// an output takes the place of has the address of that output. residual and sum are both null or both not.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ForwardPtrs {
     pub(crate) x: *const u8,
+    pub(crate) residual: *const u8,
+    pub(crate) sum: *mut u8,
     pub(crate) alpha: *const f32,
     pub(crate) shift: *const f32,
     pub(crate) gamma: *const u8,
@@ -160,6 +253,21 @@ pub(crate) struct ForwardPtrs {
     pub(crate) y: *mut u8,
     pub(crate) mean: *mut f32,
     pub(crate) rstd: *mut f32,
+}
+
+impl ForwardPtrs {
+    /// What the op reads: x, or its sum with the residual.
+    pub(crate) const fn input(&self) -> *const u8 {
+        if self.sum.is_null() { self.x } else { self.sum.cast_const() }
+    }
+    /// Whether y takes the place of x or of the residual.
+    pub(crate) fn is_in_place(&self) -> bool {
+        [self.x, self.residual].contains(&self.y.cast_const())
+    }
+    /// Tensors that a call reads or writes.
+    pub(crate) const fn tensors(&self) -> usize {
+        if self.sum.is_null() { 2 } else { 4 }
+    }
 }
 
 // SAFETY: the pointers come from views, which are Send and Sync; tasks of one call write disjoint rows.

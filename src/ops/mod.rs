@@ -4,8 +4,8 @@ mod backward;
 mod check;
 mod forward;
 
-pub use backward::{Backward, WithoutDy};
-pub use forward::Forward;
+pub use backward::{Backward, Dsum, WithoutDy};
+pub use forward::{Forward, Residual};
 
 pub(crate) use backward::BackwardPtrs;
 pub(crate) use check::Memory;

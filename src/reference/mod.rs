@@ -19,14 +19,20 @@
 mod pointwise;
 mod rownorm;
 
+use half::{bf16, f16};
+
 use crate::error::Argument;
-use crate::{Error, Op, Problem, Result};
+use crate::{DType, Error, Op, Problem, Result};
 
 /// What an op reads in both directions, widened to f64.
 #[derive(Clone, Copy, Debug)]
 pub struct Inputs<'a> {
     /// The input, in the layout of the problem; gaps between rows are not looked at.
     pub x: &'a [f64],
+    /// What is added to x, laid out as x is; nothing if absent.
+    pub residual: Option<&'a [f64]>,
+    /// What the backward adds to dx, the gradient of the sum; nothing if absent.
+    pub dsum: Option<&'a [f64]>,
     /// The factor of DyT and Derf.
     pub alpha: f64,
     /// The offset of Derf.
@@ -38,10 +44,10 @@ pub struct Inputs<'a> {
 }
 
 impl<'a> Inputs<'a> {
-    /// With alpha 1, shift 0, and no gamma or beta.
+    /// With alpha 1, shift 0, and without residual, dsum, gamma and beta.
     #[must_use]
     pub const fn new(x: &'a [f64]) -> Self {
-        Self { x, alpha: 1.0, shift: 0.0, gamma: None, beta: None }
+        Self { x, residual: None, dsum: None, alpha: 1.0, shift: 0.0, gamma: None, beta: None }
     }
 
     /// The factor of column `c`: gamma and its offset as their sum is in f32, or 1.
@@ -51,8 +57,22 @@ impl<'a> Inputs<'a> {
         if offset == 0.0 { gamma[c] } else { f64::from((gamma[c] + offset) as f32) }
     }
 
+    /// What the op is applied to at index `at`: x, or its sum with the residual as the storage type holds it.
+    fn summed(&self, problem: &Problem, at: usize) -> f64 {
+        let Some(residual) = self.residual else { return self.x[at] };
+        // The sum of two f32, rounded to f64 and then to f32, is the sum rounded once.
+        let sum = (self.x[at] + residual[at]) as f32;
+        match problem.dtype() {
+            DType::F32 => f64::from(sum),
+            DType::F16 => f16::from_f32(sum).to_f64(),
+            DType::Bf16 => bf16::from_f32(sum).to_f64(),
+        }
+    }
+
     fn check(&self, problem: &Problem) -> Result<()> {
         check_tensor(problem, Argument::X, self.x)?;
+        self.residual.map_or(Ok(()), |residual| check_tensor(problem, Argument::Residual, residual))?;
+        self.dsum.map_or(Ok(()), |dsum| check_tensor(problem, Argument::Dsum, dsum))?;
         check_columns(problem, Argument::Gamma, self.gamma)?;
         check_columns(problem, Argument::Beta, self.beta)
     }
@@ -63,6 +83,8 @@ impl<'a> Inputs<'a> {
 pub struct Forward {
     /// The output.
     pub y: Vec<f64>,
+    /// What the op is applied to: x, or x + residual as it is stored.
+    pub sum: Vec<f64>,
     /// DyT, Derf: the argument of f. The norms: zeros.
     pub u: Vec<f64>,
     /// What the factor multiplies: f(u) of DyT and Derf, x̂ of the norms.
@@ -78,7 +100,7 @@ pub struct Forward {
 /// The results of a backward. Tensors are laid out as in [`Forward`]; sums are over the whole tensor.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Backward {
-    /// The gradient of x.
+    /// The gradient of x, and of the residual.
     pub dx: Vec<f64>,
     /// The gradient of alpha; 0 for the norms.
     pub dalpha: f64,
@@ -129,20 +151,24 @@ pub fn row(problem: &Problem, statistic: usize) -> impl Iterator<Item = usize> +
 /// The forward of the problem's op.
 ///
 /// # Errors
-/// [`Error::WrongLength`] of `x`, `gamma` or `beta`.
+/// [`Error::WrongLength`] of `x`, `residual`, `dsum`, `gamma` or `beta`.
 pub fn forward(problem: &Problem, inputs: &Inputs<'_>) -> Result<Forward> {
     inputs.check(problem)?;
     let mut out = Forward {
         y: vec![0.0; problem.span()],
+        sum: vec![0.0; problem.span()],
         u: vec![0.0; problem.span()],
         f: vec![0.0; problem.span()],
         mean: vec![0.0; problem.statistics()],
         rstd: vec![0.0; problem.statistics()],
         std: vec![0.0; problem.statistics()],
     };
+    for Place { at, .. } in places(problem) {
+        out.sum[at] = inputs.summed(problem, at);
+    }
     match problem.op() {
         Op::Dyt | Op::Derf => pointwise::forward(problem, inputs, &mut out),
-        Op::LayerNorm | Op::RmsNorm => rownorm::forward(problem, inputs, &mut out),
+        Op::LayerNorm | Op::RmsNorm => rownorm::forward(problem, &mut out),
     }
     for place in places(problem) {
         let scaled = inputs.factor(problem, place.column) * out.f[place.at];
@@ -155,7 +181,7 @@ pub fn forward(problem: &Problem, inputs: &Inputs<'_>) -> Result<Forward> {
 /// The backward of the problem's op, with every gradient.
 ///
 /// # Errors
-/// [`Error::WrongLength`] of `dy`, `x`, `gamma` or `beta`.
+/// As [`forward`], and [`Error::WrongLength`] of `dy`.
 pub fn backward(problem: &Problem, inputs: &Inputs<'_>, dy: &[f64]) -> Result<Backward> {
     check_tensor(problem, Argument::Dy, dy)?;
     let forward = forward(problem, inputs)?;
@@ -176,6 +202,11 @@ pub fn backward(problem: &Problem, inputs: &Inputs<'_>, dy: &[f64]) -> Result<Ba
     match problem.op() {
         Op::Dyt | Op::Derf => pointwise::backward(problem, inputs, &forward, &mut out),
         Op::LayerNorm | Op::RmsNorm => rownorm::backward(problem, &forward, &mut out),
+    }
+    if let Some(dsum) = inputs.dsum {
+        for Place { at, .. } in places(problem) {
+            out.dx[at] += dsum[at];
+        }
     }
     Ok(out)
 }

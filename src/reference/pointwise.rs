@@ -25,7 +25,7 @@ fn erf(u: f64) -> Curve {
 
 pub(super) fn forward(problem: &Problem, inputs: &Inputs<'_>, out: &mut Forward) {
     for Place { at, .. } in places(problem) {
-        let scaled = inputs.alpha * inputs.x[at];
+        let scaled = inputs.alpha * out.sum[at];
         out.u[at] = if problem.op().has_shift() { scaled + inputs.shift } else { scaled };
         out.f[at] = curve(problem.op(), out.u[at]).f;
     }
@@ -36,7 +36,7 @@ pub(super) fn backward(problem: &Problem, inputs: &Inputs<'_>, forward: &Forward
         out.slope[at] = curve(problem.op(), forward.u[at]).slope;
         let g = out.h[at] * out.slope[at];
         out.dx[at] = inputs.alpha * g;
-        out.dalpha += g * inputs.x[at];
+        out.dalpha += g * forward.sum[at];
         if problem.op().has_shift() {
             out.dshift += g;
         }

@@ -1,13 +1,13 @@
 //! LayerNorm, in both forms, and RMSNorm.
 
-use super::{Backward, Forward, Inputs, row};
+use super::{Backward, Forward, row};
 use crate::{Op, Problem, Std};
 
-pub(super) fn forward(problem: &Problem, inputs: &Inputs<'_>, out: &mut Forward) {
+pub(super) fn forward(problem: &Problem, out: &mut Forward) {
     let cols = problem.cols() as f64;
     let eps = f64::from(problem.eps());
     for statistic in 0..problem.statistics() {
-        let x = row(problem, statistic).map(|at| inputs.x[at]);
+        let x = row(problem, statistic).map(|at| out.sum[at]);
         let mean = if problem.op() == Op::LayerNorm { x.clone().sum::<f64>() / cols } else { 0.0 };
         let squares: f64 = x.map(|x| (x - mean) * (x - mean)).sum();
         let (std, rstd) = match problem.std() {
@@ -18,7 +18,7 @@ pub(super) fn forward(problem: &Problem, inputs: &Inputs<'_>, out: &mut Forward)
             }
         };
         for at in row(problem, statistic) {
-            out.f[at] = (inputs.x[at] - mean) * rstd;
+            out.f[at] = (out.sum[at] - mean) * rstd;
         }
         out.mean[statistic] = mean;
         out.rstd[statistic] = rstd;

@@ -4,7 +4,7 @@ use ::wgpu::Buffer;
 
 use super::plan;
 use crate::view::{Place, View, ViewMut};
-use crate::{Argument, Backend, Backward, Error, Forward, Result};
+use crate::{Argument, Backend, Backward, Dsum, Error, Forward, Residual, Result};
 
 /// One argument that is there.
 #[derive(Clone, Copy, Debug)]
@@ -18,12 +18,22 @@ struct Located<'a> {
 
 /// The arguments of a call that are there.
 #[derive(Debug, Default)]
-pub(super) struct Arguments<'a>(Vec<Located<'a>>);
+pub(super) struct Arguments<'a> {
+    there: Vec<Located<'a>>,
+    /// Whether the call has a residual or a dsum.
+    adds: bool,
+}
 
 impl<'a> Arguments<'a> {
     pub(super) fn forward(call: &Forward<'a>) -> Result<Self> {
         let mut all = Self::default();
         all.read(Argument::X, call.x.as_ref())?;
+        all.adds = call.residual.is_some();
+        match &call.residual {
+            Some(Residual::Apart(view)) => all.read(Argument::Residual, Some(view))?,
+            Some(Residual::InSum) | None => {}
+        }
+        all.write(Argument::Sum, call.sum.as_ref())?;
         all.read(Argument::Alpha, call.alpha.as_ref())?;
         all.read(Argument::Shift, call.shift.as_ref())?;
         all.read(Argument::Gamma, call.gamma.as_ref())?;
@@ -39,6 +49,11 @@ impl<'a> Arguments<'a> {
         let mut all = Self::default();
         all.read(Argument::Dy, call.dy.as_ref())?;
         all.read(Argument::X, Some(&call.x))?;
+        all.adds = call.dsum.is_some();
+        match &call.dsum {
+            Some(Dsum::Apart(view)) => all.read(Argument::Dsum, Some(view))?,
+            Some(Dsum::InDx) | None => {}
+        }
         all.read(Argument::Alpha, call.alpha.as_ref())?;
         all.read(Argument::Shift, call.shift.as_ref())?;
         all.read(Argument::Gamma, call.gamma.as_ref())?;
@@ -61,8 +76,9 @@ impl<'a> Arguments<'a> {
     /// What the plan has to know.
     pub(super) fn for_plan(&self) -> plan::Arguments {
         let mut known = plan::Arguments::default();
+        (known.operands, known.dsum) = (self.operands(), self.dsum());
         let partner = self.in_place_input();
-        let all = || self.0.iter().filter(|located| Some(located.argument) != partner);
+        let all = || self.there.iter().filter(|located| Some(located.argument) != partner);
         for located in all() {
             known.add(located.argument, located.offset);
         }
@@ -78,20 +94,49 @@ impl<'a> Arguments<'a> {
         known
     }
 
-    /// The input whose place the output takes, element by element: x of a forward, dy of a backward.
+    /// The input whose place the output takes, element by element: x of a forward, dy of a backward. A forward with a
+    /// residual reads sum, which lies apart.
     fn in_place_input(&self) -> Option<Argument> {
         let (input, output) = match self.get(Argument::Y) {
+            Some(_) if self.adds => return None,
             Some(y) => (Argument::X, y),
             None => (Argument::Dy, self.get(Argument::Dx)?),
         };
-        let in_place = self
-            .get(input)
-            .is_none_or(|input| (input.buffer, input.offset) == (output.buffer, output.offset));
-        in_place.then_some(input)
+        self.holds(output, input).then_some(input)
+    }
+
+    /// Whether an output holds an input on entry: one without a place of its own, or with the same.
+    fn holds(&self, output: &Located<'_>, input: Argument) -> bool {
+        self.get(input).is_none_or(|input| (input.buffer, input.offset) == (output.buffer, output.offset))
+    }
+
+    /// What a forward with a residual adds up. x without a place of its own is in y, a residual without one in sum.
+    fn operands(&self) -> Option<plan::Operands> {
+        let (y, sum) = (self.get(Argument::Y)?, self.get(Argument::Sum)?);
+        let in_y = |operand| match operand {
+            Argument::X => self.holds(y, operand),
+            _ => self.get(operand).is_some() && self.holds(y, operand),
+        };
+        let in_sum = |operand| match operand {
+            Argument::X => self.get(operand).is_some() && self.holds(sum, operand),
+            _ => self.holds(sum, operand),
+        };
+        let (x, residual) = (Argument::X, Argument::Residual);
+        // The second of them is the one that y may hold.
+        let (first, second) = if in_sum(residual) || in_y(x) { (residual, x) } else { (x, residual) };
+        Some(plan::Operands {
+            addend: (!in_sum(first)).then_some(first),
+            residual: (!in_y(second)).then_some(second),
+        })
+    }
+
+    fn dsum(&self) -> Option<plan::Dsum> {
+        let dx = self.get(Argument::Dx).filter(|_| self.adds)?;
+        Some(if self.holds(dx, Argument::Dsum) { plan::Dsum::InDx } else { plan::Dsum::Apart })
     }
 
     fn get(&self, argument: Argument) -> Option<&Located<'a>> {
-        self.0.iter().find(|located| located.argument == argument)
+        self.there.iter().find(|located| located.argument == argument)
     }
 
     fn read(&mut self, argument: Argument, view: Option<&View<'a>>) -> Result<()> {
@@ -110,7 +155,7 @@ impl<'a> Arguments<'a> {
 
     fn add(&mut self, argument: Argument, place: Place<'a>, offset: usize, written: bool) -> Result<()> {
         let buffer = in_wgpu(argument, place)?;
-        self.0.push(Located { argument, buffer, offset: offset as u64, written });
+        self.there.push(Located { argument, buffer, offset: offset as u64, written });
         Ok(())
     }
 }
@@ -127,6 +172,7 @@ const fn is_parameter_gradient(argument: Argument) -> bool {
     match argument {
         Argument::Dalpha | Argument::Dshift | Argument::Dgamma | Argument::Dbeta => true,
         Argument::X | Argument::Alpha | Argument::Shift | Argument::Gamma | Argument::Beta => false,
+        Argument::Residual | Argument::Sum | Argument::Dsum => false,
         Argument::Y | Argument::Dy | Argument::Dx | Argument::Mean | Argument::Rstd => false,
         Argument::Workspace => false,
     }

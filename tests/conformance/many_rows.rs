@@ -48,6 +48,10 @@ impl Form {
         stored(self.dtype, &activations(DISTINCT * self.cols, 1))
     }
 
+    fn problem(self, rows: usize) -> dyt::Result<Problem> {
+        Problem::new(self.op, rows, self.cols).dtype(self.dtype).param_dtype(DType::F32).build()
+    }
+
     /// y of so many rows.
     fn y(self, kernels: &WgpuKernels, rows: usize) -> Result<Vec<u8>, Box<dyn std::error::Error>> {
         let (device, queue) = (kernels.device(), kernels.queue());
@@ -60,8 +64,7 @@ impl Form {
         let own = storage(device, PARAMETERS as u64);
         let (parameters, begin) = if self.shared { (&y, bytes) } else { (&own, 0) };
         self.write_parameters(queue, parameters, begin);
-        let problem =
-            Problem::new(self.op, rows, self.cols).dtype(self.dtype).param_dtype(DType::F32).build()?;
+        let problem = self.problem(rows)?;
         let len = rows * self.cols;
         let mut call = Forward::in_place(ViewMut::from_wgpu(&y, 0, len, self.dtype)?);
         if !self.in_place {
@@ -88,7 +91,7 @@ impl Form {
 }
 
 /// Compares those forwards whose turn it is on a device.
-pub(crate) fn check(kernels: &WgpuKernels, takes: impl Fn(&str) -> bool) -> Outcome {
+pub(crate) fn check(kernels: &WgpuKernels, takes: impl Fn(&Problem) -> bool) -> Outcome {
     for op in Op::ALL.into_iter().filter(|op| op.is_pointwise()) {
         for dtype in DType::ALL {
             // By elements, and by blocks of 16 bytes.
@@ -96,7 +99,7 @@ pub(crate) fn check(kernels: &WgpuKernels, takes: impl Fn(&str) -> bool) -> Outc
                 for options in 0..4 {
                     let (in_place, shared) = (options & 1 != 0, options & 2 != 0);
                     let form = Form { op, dtype, cols, in_place, shared };
-                    if !takes(&format!("{form:?}")) {
+                    if !takes(&form.problem(ROWS)?) {
                         continue;
                     }
                     let (few, many) = (form.y(kernels, DISTINCT)?, form.y(kernels, ROWS)?);

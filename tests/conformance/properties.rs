@@ -25,10 +25,10 @@ fn check<S: Strategy>(strategy: &S, test: impl Fn(S::Value) -> Outcome) {
     assert!(outcome.is_ok(), "{}", outcome.map_or_else(|error| error.to_string(), |()| String::new()));
 }
 
-/// The devices that run on a value of the strategy: of the software drivers one.
-fn in_turns<'a>(devices: &'a [Device], value: &impl std::fmt::Debug) -> impl Iterator<Item = &'a Device> {
-    let (turns, entry) = (Turns::among(devices), format!("{value:?}"));
-    devices.iter().filter(move |device| turns.takes(&device.name(), &entry))
+/// The devices that run a problem: of the software drivers one.
+fn in_turns(devices: &[Device], problem: Problem, aligned: bool) -> impl Iterator<Item = &Device> {
+    let turns = Turns::among(devices);
+    devices.iter().filter(move |device| turns.takes(&device.name(), &problem, aligned))
 }
 
 /// At most this many elements in a row, so that many cases run in little time.
@@ -165,7 +165,7 @@ fn random_cases_meet_the_bounds() {
     let devices = devices_under_test();
     check(&case(), |case| {
         let prepared = Prepared::new(&case)?;
-        for device in in_turns(&devices, &case) {
+        for device in in_turns(&devices, case.problem, case.is_aligned()) {
             prepared.run(device)?;
         }
         Ok(())
@@ -187,7 +187,7 @@ fn nan_stays_in_its_element_or_row() {
         let (mut in_x, mut in_dy) = (setting.inputs(), setting.inputs());
         put(dtype, &mut in_x.x, at, f32::NAN);
         put(dtype, &mut in_dy.dy, at, f32::NAN);
-        for device in in_turns(&devices, &setting) {
+        for device in in_turns(&devices, problem, true) {
             nan_just_at(device, "y", dtype, &forward(device, &problem, &in_x, 0)?, &reached)?;
             let of_x = backward(device, &problem, &in_x)?;
             nan_just_at(device, "dx by x", dtype, &of_x.dx, &reached)?;
@@ -216,7 +216,7 @@ fn a_row_alone_gives_what_it_gives_in_the_batch() {
         let builder = Problem::new(problem.op(), 1, problem.cols()).std(problem.std()).inner(problem.inner());
         let builder = builder.storage(problem.storage()).gamma_offset(problem.gamma_offset());
         let one = builder.eps(problem.eps()).build()?;
-        for device in in_turns(&devices, &setting) {
+        for device in in_turns(&devices, problem, true) {
             let (y, dx) = (forward(device, &problem, &inputs, 0)?, backward(device, &problem, &inputs)?.dx);
             for row in 0..problem.rows() {
                 let of =
@@ -247,7 +247,7 @@ fn equal_values_through_layer_norm_give_beta() {
         for &at in &places {
             put(dtype, &mut inputs.x, at, x.clamp(-largest, largest));
         }
-        for device in in_turns(&devices, &setting) {
+        for device in in_turns(&devices, problem, true) {
             let y = forward(device, &problem, &inputs, 0)?;
             for (column, &at) in places.iter().enumerate() {
                 let beta = parameter(&problem, inputs.beta.as_ref(), column, 0.0);
@@ -283,7 +283,7 @@ fn infinities_through_the_pointwise_ops_give_gamma_and_beta() {
         let gamma = parameter(&problem, inputs.gamma.as_ref(), column, 1.0) + offset;
         let beta = parameter(&problem, inputs.beta.as_ref(), column, 0.0);
         let expected = stored(dtype, f * gamma + beta);
-        for device in in_turns(&devices, &setting) {
+        for device in in_turns(&devices, problem, true) {
             let mut without = forward(device, &problem, &inputs, 0)?;
             let mut spoilt = Inputs { x: inputs.x.moved(0), ..inputs.moved([0; 4]) };
             put(dtype, &mut spoilt.x, at, infinity);
@@ -309,7 +309,7 @@ fn gradients_do_not_depend_on_which_are_asked_for() {
         let (dalpha, dshift, dgamma) = (dalpha && all.dalpha, dshift && all.dshift, dgamma && setting.gamma);
         let wanted = Wanted { dx, dalpha, dshift, dgamma, dbeta };
         let rest = Wanted { dx: !dx, dalpha: !dalpha, dshift: !dshift, dgamma: !dgamma, dbeta: !dbeta };
-        for device in in_turns(&devices, &setting) {
+        for device in in_turns(&devices, problem, true) {
             let expected = backward(device, &problem, &inputs)?;
             let held = || Gradients::new(&problem, 0);
             let got = held().run(device, &problem, &inputs, wanted, false)?;

@@ -74,12 +74,12 @@ fn every_variant_of_every_kernel_passes() -> Outcome {
     for (device, kernels) in devices.iter().filter_map(|device| Some((device, device.wgpu_kernels()?))) {
         let name = device.name();
         let taken = |mut cases: Vec<Case>| {
-            cases.retain(|case| turns.takes(&name, &case.to_string()));
+            cases.retain(|case| turns.takes_case(&name, case));
             cases
         };
         let rows = [OF_A_WORKGROUP.as_slice(), &LONG].concat();
         run(kernels, &taken(list(&SHORT, &rows, true)?))?;
-        many_rows::check(kernels, |form| turns.takes(&name, form))?;
+        many_rows::check(kernels, |problem| turns.takes(&name, problem, true))?;
         check(&name, kernels);
         if kernels.subgroups() {
             let without = without_subgroups(kernels)?;

@@ -26,11 +26,11 @@ impl Layer {
         let (wide, wide_gamma, wide_beta) = (x.wide(), gamma.wide(), beta.wide());
         let shift = if op.has_shift() { 0.25 } else { 0.0 };
         let inputs = reference::Inputs {
-            x: &wide,
             alpha: if op.is_pointwise() { ALPHA } else { 1.0 },
             shift,
             gamma: Some(&wide_gamma),
             beta: Some(&wide_beta),
+            ..reference::Inputs::new(&wide)
         };
         let forward = reference::forward(&problem, &inputs)?;
         let backward = reference::backward(&problem, &inputs, &dy.wide())?;

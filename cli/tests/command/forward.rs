@@ -15,7 +15,13 @@ fn check(
 ) -> Outcome {
     let [gamma, beta] = params.map(|tensor| tensor.map(Tensor::wide));
     let x = x.wide();
-    let inputs = reference::Inputs { x: &x, alpha, shift, gamma: gamma.as_deref(), beta: beta.as_deref() };
+    let inputs = reference::Inputs {
+        alpha,
+        shift,
+        gamma: gamma.as_deref(),
+        beta: beta.as_deref(),
+        ..reference::Inputs::new(&x)
+    };
     let forward = reference::forward(problem, &inputs)?;
     assert_close("y", &y.values, &forward.y, &y_bounds(problem, &inputs, &forward));
     Ok(())

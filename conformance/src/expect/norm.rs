@@ -1,6 +1,7 @@
 //! LayerNorm and RMSNorm.
 
 use dyt::reference::{Place, row};
+use dyt::DType;
 
 use super::{Term, Truth};
 use crate::tolerance::{self, Arithmetic, Expected, LARGEST, LARGEST_OFFSET, NormY, SMALLEST_SUBNORMAL};
@@ -26,8 +27,8 @@ enum Kind {
 pub(super) struct Row {
     kind: Kind,
     largest_x: f64,
-    /// Of the values that a backend may take for 0.
-    largest_subnormal: f64,
+    /// The most that a value loses where a backend may take subnormals for 0.
+    largest_lost: f64,
     largest_h: f64,
     /// Σ|h|·(1+|x̂|), which has to be finite in f32.
     sum_h: f64,
@@ -41,10 +42,12 @@ impl Truth {
         Row {
             kind: self.kind(statistic),
             largest_x: largest(&self.x),
-            largest_subnormal: places
+            largest_lost: places
                 .clone()
-                .map(|at| self.x[at].abs())
-                .filter(|x| tolerance::is_subnormal(*x))
+                .map(|at| {
+                    let x = self.x[at].abs();
+                    self.parts_lost[at] + if tolerance::is_subnormal(x) { x } else { 0.0 }
+                })
                 .fold(0.0, f64::max),
             largest_h: largest(&self.backward.h),
             sum_h: sum_h.sum(),
@@ -73,7 +76,7 @@ impl Truth {
     /// The kind of a row on a backend: where a subnormal may count as 0, one that matters leaves the row open.
     fn kind_on(&self, arithmetic: Arithmetic, statistic: usize) -> Kind {
         let row = &self.rows[statistic];
-        let lost = arithmetic.lost(row.largest_subnormal) * self.forward.rstd[statistic];
+        let lost = if arithmetic.flushes { row.largest_lost } else { 0.0 } * self.forward.rstd[statistic];
         if row.kind == Kind::Ordinary && lost > LARGEST_LOSS { Kind::Open } else { row.kind }
     }
 
@@ -86,7 +89,7 @@ impl Truth {
             Kind::Equal => tolerance::exact_y(arithmetic, problem.dtype(), [0.0, self.beta_at(column)]),
             Kind::Ordinary => {
                 let (gamma, beta) = (self.gamma_at(column), self.beta_at(column));
-                let lost = self.forward.rstd[statistic] * arithmetic.lost(self.x[at]);
+                let lost = self.forward.rstd[statistic] * self.lost_at(arithmetic, at);
                 let result = NormY { y: self.forward.y[at], x_hat: self.forward.f[at], gamma, beta, lost };
                 tolerance::norm_y(arithmetic, problem.op(), problem.dtype(), &result)
             }
@@ -112,10 +115,10 @@ impl Truth {
         }
     }
 
-    pub(super) fn norm_dx(&self, arithmetic: Arithmetic, place: Place) -> Expected {
+    /// dx of the op as `dtype` stores it.
+    pub(super) fn norm_dx(&self, arithmetic: Arithmetic, dtype: DType, place: Place) -> Expected {
         let Place { at, statistic, .. } = place;
         let row = &self.rows[statistic];
-        let dtype = self.case.problem.dtype();
         match self.kind_on(arithmetic, statistic) {
             Kind::NotANumber => Expected::nan(),
             Kind::Open => Expected::Anything,

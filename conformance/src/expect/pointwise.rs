@@ -1,5 +1,6 @@
 //! DyT and Derf.
 
+use dyt::DType;
 use dyt::reference::Place;
 
 use super::{Term, Truth};
@@ -28,7 +29,7 @@ impl Truth {
                 self.x[at],
                 self.alpha,
                 self.shift,
-            ),
+            ) + if arithmetic.flushes { self.alpha.abs() * self.parts_lost[at] } else { 0.0 },
         }
     }
 
@@ -47,10 +48,11 @@ impl Truth {
         tolerance::pointwise_y(arithmetic, self.case.problem.dtype(), y, &at)
     }
 
-    pub(super) fn pointwise_dx(&self, arithmetic: Arithmetic, place: Place) -> Expected {
+    /// dx of the op as `dtype` stores it.
+    pub(super) fn pointwise_dx(&self, arithmetic: Arithmetic, dtype: DType, place: Place) -> Expected {
         let at = self.pointwise(arithmetic, place);
-        let problem = &self.case.problem;
-        tolerance::pointwise_dx(arithmetic, problem.op(), problem.dtype(), self.backward.dx[place.at], &at)
+        let op = self.case.problem.op();
+        tolerance::pointwise_dx(arithmetic, op, dtype, self.backward.dx[place.at], &at)
     }
 
     /// dy·f.

@@ -61,7 +61,9 @@ impl Judge<'_> {
     fn indices(&self, output: Output) -> Vec<usize> {
         let problem = &self.prepared.case.problem;
         match output {
-            Output::Y | Output::Dx => dyt::reference::places(problem).map(|place| place.at).collect(),
+            Output::Y | Output::Sum | Output::Dx => {
+                dyt::reference::places(problem).map(|place| place.at).collect()
+            }
             Output::Mean | Output::Rstd => (0..problem.statistics()).collect(),
             Output::Dalpha | Output::Dshift => vec![0],
             Output::Dgamma | Output::Dbeta => (0..problem.cols()).collect(),
@@ -87,7 +89,7 @@ impl Judge<'_> {
 
     fn element(&self, output: Output, index: usize, expected: Expected, got: f32) -> Result<Worst, Failure> {
         let dtype = match output {
-            Output::Y | Output::Dx => self.prepared.case.problem.dtype(),
+            Output::Y | Output::Sum | Output::Dx => self.prepared.case.problem.dtype(),
             Output::Mean
             | Output::Rstd
             | Output::Dalpha

@@ -22,6 +22,8 @@ pub(super) struct Arguments<T> {
     pub(super) dy: Rows<T>,
     pub(super) x: Rows<T>,
     pub(super) dx: Output<T>,
+    /// What joins dx.
+    pub(super) dsum: Option<Rows<T>>,
     pub(super) gamma: Param,
     /// Null where the forward did not save it, like `rstd`; one value a row.
     pub(super) mean: *const f32,
@@ -38,8 +40,8 @@ impl<T: Stored> Arguments<T> {
     #[cold]
     #[inline(never)]
     pub(super) unsafe fn exact<R: Register, const CENTER: bool>(&self, sums: &Sums, row: usize) {
-        let Self { dy, x, dx, cols, .. } = *self;
-        let dx = dx.rows().map(|rows| Line::of(rows, row, cols));
+        let Self { dy, x, dx, dsum, cols, .. } = *self;
+        let dx = [dx.rows(), dsum].map(|rows| Some(Line::of(rows?, row, cols)));
         let mut add = |c: usize, product: f32, sum: f32| sums.add::<R>(c, &[product, sum]);
         let (dy, x) = (Line::of(dy, row, cols), Line::of(x, row, cols));
         // SAFETY: the caller's promise.
@@ -162,6 +164,7 @@ impl<T: Stored, const CENTER: bool> Kernel for Backward<T, CENTER> {
                         x,
                         dy,
                         dx: target,
+                        dsum: self.arguments.dsum.map(|dsum| dsum.from(first + at)),
                         sums,
                         zipped: self.sums.zipped,
                         ahead: group,
@@ -276,6 +279,7 @@ pub(super) struct Write<T, const CENTER: bool> {
     pub(super) x: Rows<T>,
     pub(super) dy: Rows<T>,
     pub(super) dx: Rows<T>,
+    pub(super) dsum: Option<Rows<T>>,
     /// Of dy·x̂, and of dy.
     pub(super) sums: [Slots; 2],
     /// As [`Sums::zipped`].
@@ -362,6 +366,14 @@ impl<T: Stored, const CENTER: bool> Write<T, CENTER> {
             // Each row adds in turn, so that bits do not depend on how many rows go side by side.
             sum = sum + dy;
             product = dy.mul_add(x_hat, product);
+        }
+        if let Some(dsum) = self.dsum {
+            for r in 0..N {
+                if PAST {
+                    dsum.prefetch::<R, WHOLE>(row + r + self.ahead, at);
+                }
+                dx[r] = dx[r] + dsum.load::<R, WHOLE>(row + r, at);
+            }
         }
         // After all loads: rows that lie a multiple of 4096 bytes apart would make loads wait for stores.
         for r in 0..N {

@@ -94,7 +94,7 @@ pub(super) unsafe fn forward_line<T: Stored, const CENTER: bool>(
     }
 }
 
-/// dx of a row, and what its column `c` adds to the sums of dgamma and dbeta: `sums` is called with them. Saved statistics
+/// dx of a row, with dsum added, and what its column `c` adds to the sums of dgamma and dbeta: `sums` is called with them. Saved statistics
 /// are not read: rstd may be beyond f32.
 ///
 /// # Safety
@@ -105,7 +105,7 @@ pub(super) unsafe fn backward_line<T: Stored, const CENTER: bool>(
     arguments: &backward::Arguments<T>,
     dy: Line<T>,
     x: Line<T>,
-    dx: Option<Line<T>>,
+    [dx, dsum]: [Option<Line<T>>; 2],
     sums: &mut dyn FnMut(usize, f32, f32),
 ) {
     let (norm, cols) = (&arguments.norm, x.cols);
@@ -125,7 +125,8 @@ pub(super) unsafe fn backward_line<T: Stored, const CENTER: bool>(
         sums(c, (of_dy * x_hat) as f32, of_dy as f32);
         // A value of dy is read before dx replaces it.
         if let Some(dx) = dx {
-            dx.put(c, dx_here);
+            let joins = dsum.map(|dsum| dsum.values.value(c, 0));
+            dx.values.put(c, 0, joins.map_or(dx_here as f32, |joins| dx_here as f32 + joins));
         }
     }
 }

@@ -6,6 +6,7 @@ use crate::cpu::choices::{self, GROUP, Work, side_by_side};
 use crate::cpu::lanes::{Arithmetic, Kernel, Lanes, Register};
 use crate::cpu::param::{Param, Sources, Values, with_form};
 use crate::cpu::plan::Range;
+use crate::cpu::residual::Residual;
 use crate::cpu::rows::{At, Columns, Pair, Rows};
 use crate::cpu::stage::{Lines, Output, Stage, half_lines};
 use crate::cpu::stored::Stored;
@@ -14,7 +15,9 @@ use crate::cpu::tile::Tiles;
 /// The arguments of a norm's forward.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Arguments<T> {
+    /// x, or its sum with the residual.
     pub(super) x: Rows<T>,
+    pub(super) residual: Option<Residual<T>>,
     pub(super) y: Rows<T>,
     pub(super) gamma: Param,
     pub(super) beta: Param,
@@ -122,7 +125,7 @@ impl<T: Stored, const CENTER: bool> Kernel for Forward<T, CENTER> {
 
     #[inline(always)]
     unsafe fn run<R: Register>(self) {
-        let Self { arguments: Arguments { x, y, gamma, beta, cols, .. }, stream, rows } = self;
+        let Self { arguments: Arguments { x, residual, y, gamma, beta, cols, .. }, stream, rows } = self;
         let output = Output::new(y, true, stream).on_level::<R>(Lines::Paired);
         let (mut stage, mut tiles) = (Stage::new(), Tiles::<2>::new());
         let tiles = tiles.slots();
@@ -130,15 +133,26 @@ impl<T: Stored, const CENTER: bool> Kernel for Forward<T, CENTER> {
         // With one block for each row the parameters are prepared once for all rows, and else for each group.
         let head = output.head::<R>();
         let one = output.block::<R>(0, cols, head, false).end == cols;
-        let group = if one { choices::STAGE_ROWS } else { GROUP };
+        let mut group = if one { choices::STAGE_ROWS } else { GROUP };
+        // Where the op reads the stage it writes there too, if y goes by way of the stage.
+        let mut staged = false;
+        if let Some(residual) = &residual {
+            group = residual.rows_at_once(cols, group);
+            staged = residual.is_staged();
+        }
         for first in (rows.begin..rows.end).step_by(group) {
             let n = group.min(rows.end - first);
+            let mut x = x.from(first);
+            if let Some(residual) = &residual {
+                x = residual.whole::<R>(Range { begin: first, end: first + n }, cols, &mut stage);
+            }
             // SAFETY: the rows exist.
-            unsafe { self.statistics::<R>(first, n, &mut found) };
+            unsafe { self.statistics::<R>(x, first, n, &mut found) };
             let mut begin = 0;
             while begin < cols {
                 let head = if begin == 0 { head } else { 0 };
-                let columns = output.block::<R>(begin, cols, head, x.apart(y));
+                let mut columns = output.block::<R>(begin, cols, head, self.arguments.x.apart(y));
+                columns.overlap &= !staged;
                 let fresh = !one || first == rows.begin;
                 // SAFETY: parameters have a value a column.
                 let params = unsafe {
@@ -146,8 +160,13 @@ impl<T: Stored, const CENTER: bool> Kernel for Forward<T, CENTER> {
                 };
                 for at in (0..n).step_by(choices::STAGE_ROWS) {
                     let side = choices::STAGE_ROWS.min(n - at);
-                    let target = output.target(first + at, columns, &mut stage);
-                    let write = Write::<T, CENTER> { x: x.from(first + at), y: target, ahead: group };
+                    let x = x.from(at);
+                    let target = if staged && output.streams() {
+                        x
+                    } else {
+                        output.target(first + at, columns, &mut stage)
+                    };
+                    let write = Write::<T, CENTER> { x, y: target, ahead: if staged { 0 } else { group } };
                     for rows in Ordinary::new(&found.strays[at..at + side]) {
                         with_form!(params, stream, |values, PAST| write.rows::<R, _, PAST>(
                             &found.parts,
@@ -168,23 +187,23 @@ impl<T: Stored, const CENTER: bool> Kernel for Forward<T, CENTER> {
                 unsafe { exact::forward_row::<T, CENTER>(&self.arguments, first + r) };
             }
         }
-        if stream {
+        if stream || staged {
             R::fence();
         }
     }
 }
 
 impl<T: Stored, const CENTER: bool> Forward<T, CENTER> {
-    /// The statistics of `n` rows from `first` on.
+    /// The statistics of the first `n` rows of `x`, which are those of the tensor from `first` on.
     ///
     /// # Safety
     /// The processor has this level, and the rows exist.
     #[inline(always)]
-    unsafe fn statistics<R: Register>(&self, first: usize, n: usize, group: &mut Group) {
-        let Arguments { x, cols, norm, .. } = self.arguments;
+    unsafe fn statistics<R: Register>(&self, x: Rows<T>, first: usize, n: usize, group: &mut Group) {
+        let Arguments { cols, norm, .. } = self.arguments;
         let work = if CENTER { Work::Statistics } else { Work::Squares };
         side_by_side!(choices::rows::<R, T>(work), n, |row, SIDE| {
-            let x = x.from(first + row);
+            let x = x.from(row);
             let kernel = Statistics::<T, SIDE, CENTER> { x, cols, norm };
             // SAFETY: the caller's promise.
             let found = unsafe { R::run(kernel) };

@@ -7,6 +7,7 @@ use super::projections::Projections;
 use super::stats::Statistics;
 use crate::cpu::lanes::{Kernel, Lanes, Register};
 use crate::cpu::param::{Sources, with_values};
+use crate::cpu::plan::Range;
 use crate::cpu::rows::Columns;
 use crate::cpu::stage::Stage;
 use crate::cpu::stored::Stored;
@@ -23,7 +24,10 @@ impl<T: Stored, const CENTER: bool> Kernel for Forward<T, CENTER> {
 
     #[inline(always)]
     unsafe fn run<R: Register>(self) {
-        let forward::Arguments { x, y, gamma, beta, norm, cols, .. } = self.0;
+        let forward::Arguments { x, residual, y, gamma, beta, norm, cols, .. } = self.0;
+        if let Some(residual) = residual {
+            residual.into_sum::<R>(Range { begin: 0, end: 1 }, Columns::plain(0, cols));
+        }
         // SAFETY: the processor has this level, and the row exists.
         let [moments] = unsafe { R::run(Statistics::<T, 1, CENTER> { x, cols, norm }) };
         let parts = forward::Parts::new(&norm, moments);
@@ -84,6 +88,7 @@ impl<T: Stored, const CENTER: bool> Kernel for Backward<T, CENTER> {
                 x,
                 dy,
                 dx: dx.target(0, columns, &mut stage),
+                dsum: self.arguments.dsum,
                 sums: [0, 1].map(|k| sums.block::<R>(k, columns)),
                 zipped: sums.zipped,
                 ahead: 0,

@@ -12,6 +12,7 @@ use crate::cpu::fold::Partials;
 use crate::cpu::launch::Launch;
 use crate::cpu::param::Param;
 use crate::cpu::plan;
+use crate::cpu::residual::Residual;
 use crate::cpu::stage::Output;
 use crate::cpu::stored::Stored;
 use crate::cpu::threads::Shared;
@@ -19,14 +20,17 @@ use crate::ops::{BackwardPtrs, ForwardPtrs};
 
 /// The forward of one op and type.
 pub(super) fn forward<T: Stored, const CENTER: bool>(launch: Launch<'_, ForwardPtrs>) {
-    let Launch { cpu, problem, arguments: &ForwardPtrs { x, y, gamma, beta, mean, rstd, .. }, .. } = launch;
+    let Launch { cpu, problem, arguments: wanted, .. } = launch;
+    let &ForwardPtrs { y, gamma, beta, mean, rstd, .. } = wanted;
     let (team, inner) = (cpu.team(problem.elements()), problem.inner());
     let grid = plan::norm_forward(problem, team.threads());
-    let stream = inner == 1 && x != y.cast_const() && cpu.streams(2 * problem.elements() * size_of::<T>());
+    let memory = inner == 1 && cpu.streams(wanted.tensors() * problem.elements() * size_of::<T>());
+    let stream = memory && !wanted.is_in_place();
     let lone = problem.rows() == 1 && !stream;
     let arguments = Shared(forward::Arguments::<T> {
         // SAFETY: the arguments are checked; tasks work on disjoint rows.
-        x: unsafe { launch.rows(x.cast_mut()) },
+        x: unsafe { launch.rows(wanted.input().cast_mut()) },
+        residual: Residual::of(&launch, memory).map(|residual| residual.of_whole_rows(problem.cols())),
         // SAFETY: as above.
         y: unsafe { launch.rows(y) },
         gamma: Param::gamma(gamma, problem),
@@ -51,10 +55,11 @@ pub(super) fn forward<T: Stored, const CENTER: bool>(launch: Launch<'_, ForwardP
 /// The backward of one op and type.
 pub(super) fn backward<T: Stored, const CENTER: bool>(launch: Launch<'_, BackwardPtrs>) {
     let Launch { cpu, problem, arguments: wanted, .. } = launch;
-    let &BackwardPtrs { dy, x, dx, gamma, mean, rstd, .. } = wanted;
+    let &BackwardPtrs { dy, x, dsum, dx, gamma, mean, rstd, .. } = wanted;
     let (team, inner) = (cpu.team(problem.elements()), problem.inner());
     let grid = plan::norm_backward(problem);
-    let stream = inner == 1 && dx.cast_const() != dy && cpu.streams(3 * problem.elements() * size_of::<T>());
+    let memory = cpu.streams(wanted.tensors() * problem.elements() * size_of::<T>());
+    let stream = inner == 1 && memory && !wanted.is_in_place();
     let lone = problem.rows() == 1 && !stream;
     let gamma = Param::gamma(gamma, problem);
     // SAFETY: the arguments are checked; tasks work on disjoint rows.
@@ -65,6 +70,8 @@ pub(super) fn backward<T: Stored, const CENTER: bool>(launch: Launch<'_, Backwar
         // SAFETY: as above.
         x: unsafe { launch.rows(x.cast_mut()) },
         dx,
+        // SAFETY: as above.
+        dsum: (!dsum.is_null()).then(|| unsafe { launch.rows(dsum.cast_mut()) }),
         gamma,
         mean,
         rstd,

@@ -30,7 +30,7 @@ impl<T: Stored, C: Curve> Kernel for BackwardTile<T, C> {
 
     #[inline(always)]
     unsafe fn run<R: Register>(self) {
-        let Self { arguments: Backward { dy, x, dx, gamma, alpha, shift, .. }, tile, sums } = self;
+        let Self { arguments: Backward { dy, x, dx, dsum, gamma, alpha, shift, .. }, tile, sums } = self;
         let Tile { rows, cols } = tile;
         let stream = dx.streams();
         // Aligning dx pays only where memory bounds this pass. The slot of a sum is its column, so that the order of the sums does
@@ -59,7 +59,8 @@ impl<T: Stored, C: Curve> Kernel for BackwardTile<T, C> {
                     let target = dx.target(part.begin, columns, &mut stage);
                     let (x, dy) = (x.from(part.begin), dy.from(part.begin));
                     let ahead = if one { STAGE_ROWS } else { group.len() };
-                    let block = Block { x, dy, dx: target, alpha, sums, place, curve: &curve, ahead };
+                    let dsum = dsum.map(|dsum| dsum.from(part.begin));
+                    let block = Block { x, dy, dx: target, dsum, alpha, sums, place, curve: &curve, ahead };
                     let begins = part.begin == rows.begin;
                     with_form!(params, stream, |values, PAST| block.rows::<R, _, PAST>(
                         part.len(),
@@ -97,6 +98,7 @@ struct Block<'a, T, C> {
     x: Rows<T>,
     dy: Rows<T>,
     dx: Rows<T>,
+    dsum: Option<Rows<T>>,
     alpha: f32,
     /// Of dy·f, dy, dy·f′·x and, if u has a shift, dy·f′.
     sums: [Slots; 4],
@@ -188,6 +190,14 @@ impl<T: Stored, C: Curve> Block<'_, T, C> {
                     h.mul_add(x[r], terms[2]),
                     terms[3] + h,
                 ];
+            }
+        }
+        if let Some(dsum) = self.dsum {
+            for r in 0..N {
+                if PAST {
+                    dsum.prefetch::<R, WHOLE>(row + r + self.ahead, at);
+                }
+                dx[r] = dx[r] + dsum.load::<R, WHOLE>(row + r, at);
             }
         }
         // After all loads: rows that lie a multiple of 4096 bytes apart would make loads wait for stores.

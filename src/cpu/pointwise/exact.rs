@@ -24,12 +24,15 @@ fn tanh(u: f64) -> (f64, f64) {
 /// Parameters have a value a column.
 #[cold]
 pub(super) unsafe fn forward<T: Stored, C>(arguments: &Forward<T, C>, tile: Tile) {
-    let &Forward { x, y, gamma, beta, alpha, inner, .. } = arguments;
+    let &Forward { x, residual, y, gamma, beta, alpha, inner, .. } = arguments;
     for row in tile.rows.begin..tile.rows.end {
         for c in tile.cols.begin..tile.cols.end {
             // SAFETY: the caller's promise.
             let (gamma, beta) = unsafe { (gamma.value(c), beta.value(c)) };
             for s in 0..inner {
+                if let Some(residual) = &residual {
+                    residual.from(row).add_one(c * inner + s);
+                }
                 let x = f64::from(element(x, row, c, inner, s).value(0, 0));
                 let f = tanh(f64::from(alpha) * x).0;
                 element(y, row, c, inner, s).put(0, 0, (f * f64::from(gamma) + f64::from(beta)) as f32);
@@ -44,7 +47,7 @@ pub(super) unsafe fn forward<T: Stored, C>(arguments: &Forward<T, C>, tile: Tile
 /// gamma has a value a column.
 #[cold]
 pub(super) unsafe fn backward<T: Stored, C>(arguments: &Backward<T, C>, tile: Tile, sums: &Sums) {
-    let &Backward { dy, x, dx, gamma, alpha, inner, .. } = arguments;
+    let &Backward { dy, x, dx, dsum, gamma, alpha, inner, .. } = arguments;
     let alpha = f64::from(alpha);
     sums.clear_columns(tile.cols);
     for c in tile.cols.begin..tile.cols.end {
@@ -57,7 +60,9 @@ pub(super) unsafe fn backward<T: Stored, C>(arguments: &Backward<T, C>, tile: Ti
                 let dy = f64::from(element(dy, row, c, inner, s).value(0, 0));
                 let (f, slope) = tanh(alpha * x);
                 if let Some(dx) = dx.rows() {
-                    element(dx, row, c, inner, s).put(0, 0, (dy * gamma * slope * alpha) as f32);
+                    let joins = dsum.map(|dsum| element(dsum, row, c, inner, s).value(0, 0));
+                    let v = (dy * gamma * slope * alpha) as f32;
+                    element(dx, row, c, inner, s).put(0, 0, joins.map_or(v, |joins| v + joins));
                 }
                 for (sum, term) in terms.iter_mut().zip([dy * f, dy, dy * slope * x]) {
                     *sum += term;

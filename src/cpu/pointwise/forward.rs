@@ -23,27 +23,36 @@ impl<T: Stored, C: Curve> Kernel for ForwardTile<T, C> {
 
     #[inline(always)]
     unsafe fn run<R: Register>(self) {
-        let Self { arguments: Forward { x, y, gamma, beta, alpha, shift, stream, .. }, tile } = self;
+        let Self { arguments, tile } = self;
+        let Forward { x, residual, y, gamma, beta, alpha, shift, stream, .. } = arguments;
         let Tile { rows, cols } = tile;
         let curve = C::new::<R, T>(alpha, shift);
         let output = Output::new(y, true, stream).on_level::<R>(Lines::Paired);
         let (mut stage, mut tiles) = (Stage::new(), Tiles::<2>::new());
         let tiles = tiles.slots();
         let first_head = output.head::<R>();
-        let one = output.block::<R>(cols.begin, cols.end, first_head, false).end == cols.end;
-        let group = choices::pointwise_group(stream && !one, rows.len());
+        let block = |begin, head| {
+            let columns = output.block::<R>(begin, cols.end, head, x.apart(y));
+            residual.map_or(columns, |residual| residual.columns(columns))
+        };
+        let one = block(cols.begin, first_head).end == cols.end;
+        let memory = stream || residual.is_some_and(|residual| residual.is_in_memory());
+        let group = choices::pointwise_group(memory && !one, rows.len());
         for group in rows.parts(group) {
             let (mut begin, mut head) = (cols.begin, first_head);
             while begin < cols.end {
-                let columns = output.block::<R>(begin, cols.end, head, x.apart(y));
+                let columns = block(begin, head);
                 // SAFETY: parameters have a value a column.
                 let params = unsafe {
                     Sources::<T, 2>::new::<R>([gamma, beta], tiles, columns, rows.len(), stream, true)
                 };
                 for rows in group.parts(STAGE_ROWS) {
                     let target = output.target(rows.begin, columns, &mut stage);
-                    let x = x.from(rows.begin);
-                    let ahead = if one { STAGE_ROWS } else { group.len() };
+                    let (mut x, mut ahead) = (x.from(rows.begin), if one { STAGE_ROWS } else { group.len() });
+                    if let Some(residual) = &residual {
+                        x = residual.block::<R>(rows, columns, ahead, &mut stage);
+                        ahead = 0;
+                    }
                     let write = Write { x, y: target, curve: &curve, ahead };
                     with_form!(params, stream, |values, PAST| write.rows::<R, _, PAST>(
                         rows.len(),
@@ -57,7 +66,7 @@ impl<T: Stored, C: Curve> Kernel for ForwardTile<T, C> {
                 (begin, head) = (columns.end, 0);
             }
         }
-        if stream {
+        if memory {
             R::fence();
         }
     }

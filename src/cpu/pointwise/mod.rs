@@ -15,6 +15,7 @@ use crate::cpu::launch::Launch;
 use crate::cpu::math::Curve;
 use crate::cpu::param::Param;
 use crate::cpu::plan;
+use crate::cpu::residual::Residual;
 use crate::cpu::rows::Rows;
 use crate::cpu::stage::Output;
 use crate::cpu::stored::Stored;
@@ -30,7 +31,9 @@ fn scalar(p: *const f32) -> f32 {
 /// The arguments of a forward.
 #[derive(Clone, Copy, Debug)]
 struct Forward<T, C> {
+    /// x, or its sum with the residual.
     x: Rows<T>,
+    residual: Option<Residual<T>>,
     y: Rows<T>,
     gamma: Param,
     beta: Param,
@@ -49,6 +52,8 @@ struct Backward<T, C> {
     dy: Rows<T>,
     x: Rows<T>,
     dx: Output<T>,
+    /// What joins dx.
+    dsum: Option<Rows<T>>,
     gamma: Param,
     alpha: f32,
     shift: f32,
@@ -58,12 +63,15 @@ struct Backward<T, C> {
 
 /// The forward of one op and type.
 pub(super) fn forward<T: Stored, C: Curve>(launch: Launch<'_, ForwardPtrs>) {
-    let Launch { cpu, problem, arguments: &ForwardPtrs { x, y, gamma, beta, alpha, shift, .. }, .. } = launch;
+    let Launch { cpu, problem, arguments: wanted, .. } = launch;
+    let &ForwardPtrs { y, gamma, beta, alpha, shift, .. } = wanted;
+    let memory = cpu.streams(wanted.tensors() * problem.elements() * size_of::<T>());
     let team = cpu.team(problem.elements());
     let grid = plan::pointwise_forward(problem, team.threads());
     let arguments = Shared(Forward::<T, C> {
         // SAFETY: the arguments are checked; tasks work on disjoint tiles.
-        x: unsafe { launch.rows(x.cast_mut()) },
+        x: unsafe { launch.rows(wanted.input().cast_mut()) },
+        residual: Residual::of(&launch, memory),
         // SAFETY: as above.
         y: unsafe { launch.rows(y) },
         gamma: Param::gamma(gamma, problem),
@@ -71,7 +79,7 @@ pub(super) fn forward<T: Stored, C: Curve>(launch: Launch<'_, ForwardPtrs>) {
         alpha: scalar(alpha),
         shift: scalar(shift),
         inner: problem.inner(),
-        stream: x != y.cast_const() && cpu.streams(2 * problem.elements() * size_of::<T>()),
+        stream: memory && !wanted.is_in_place(),
         curve: PhantomData,
     });
     let usual = C::is_usual(scalar(alpha));
@@ -91,12 +99,13 @@ pub(super) fn forward<T: Stored, C: Curve>(launch: Launch<'_, ForwardPtrs>) {
 /// The backward of one op and type.
 pub(super) fn backward<T: Stored, C: Curve>(launch: Launch<'_, BackwardPtrs>) {
     let Launch { cpu, problem, arguments: wanted, .. } = launch;
-    let &BackwardPtrs { dy, x, dx, gamma, alpha, shift, .. } = wanted;
+    let &BackwardPtrs { dy, x, dsum, dx, gamma, alpha, shift, .. } = wanted;
     let team = cpu.team(problem.elements());
     let grid = plan::pointwise_backward(problem, team.threads());
     let (alpha, inner, usual) = (scalar(alpha), problem.inner(), C::is_usual(scalar(alpha)));
     // Runs are not streamed: a boundary within one would make the order of its sums depend on the address.
-    let stream = inner == 1 && dx.cast_const() != dy && cpu.streams(3 * problem.elements() * size_of::<T>());
+    let memory = cpu.streams(wanted.tensors() * problem.elements() * size_of::<T>());
+    let stream = inner == 1 && memory && !wanted.is_in_place();
     let gamma = Param::gamma(gamma, problem);
     let arguments = Shared(Backward::<T, C> {
         // SAFETY: the arguments are checked; tasks work on disjoint tiles.
@@ -105,6 +114,8 @@ pub(super) fn backward<T: Stored, C: Curve>(launch: Launch<'_, BackwardPtrs>) {
         x: unsafe { launch.rows(x.cast_mut()) },
         // SAFETY: as above.
         dx: Output::new(unsafe { launch.rows(dx) }, !dx.is_null(), stream),
+        // SAFETY: as above.
+        dsum: (!dsum.is_null()).then(|| unsafe { launch.rows(dsum.cast_mut()) }),
         gamma,
         alpha,
         shift: scalar(shift),

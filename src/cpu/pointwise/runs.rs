@@ -5,7 +5,7 @@ use super::{Backward, Forward};
 use crate::cpu::choices::STEPS;
 use crate::cpu::lanes::{Arithmetic, Kernel, Lanes, Register};
 use crate::cpu::math::Curve;
-use crate::cpu::plan::Tile;
+use crate::cpu::plan::{Range, Tile};
 use crate::cpu::rows::{At, Columns, Rows};
 use crate::cpu::stage::{Output, Stage};
 use crate::cpu::stored::Stored;
@@ -30,7 +30,8 @@ impl<T: Stored, C: Curve> Kernel for ForwardTile<T, C> {
 
     #[inline(always)]
     unsafe fn run<R: Register>(self) {
-        let Self { arguments: Forward { x, y, gamma, beta, alpha, shift, inner, stream, .. }, tile } = self;
+        let Self { arguments, tile } = self;
+        let Forward { x, residual, y, gamma, beta, alpha, shift, inner, stream, .. } = arguments;
         let curve = C::new::<R, T>(alpha, shift);
         let mut stage = Stage::new();
         for row in tile.rows.begin..tile.rows.end {
@@ -40,10 +41,16 @@ impl<T: Stored, C: Curve> Kernel for ForwardTile<T, C> {
                 let (gamma, beta) = (Lanes::splat(gamma), Lanes::splat(beta));
                 let (x, y) = (run(x, row, c, inner), run(y, row, c, inner));
                 let output = Output::new(y, true, stream);
+                let residual = residual.map(|residual| residual.from(row).run(c * inner, inner));
                 // A short run gains nothing from a boundary.
                 let mut begin = 0;
                 while begin < inner {
-                    let columns = output.block::<R>(begin, inner, 0, x.apart(y));
+                    let mut columns = output.block::<R>(begin, inner, 0, x.apart(y));
+                    let mut x = x;
+                    if let Some(residual) = &residual {
+                        columns = residual.columns(columns);
+                        x = residual.block::<R>(Range { begin: 0, end: 1 }, columns, 0, &mut stage);
+                    }
                     let target = output.target(0, columns, &mut stage);
                     let write = Write { x, y: target, curve: &curve, ahead: 0 };
                     for at in columns.whole::<R>() {
@@ -61,7 +68,7 @@ impl<T: Stored, C: Curve> Kernel for ForwardTile<T, C> {
                 }
             }
         }
-        if stream {
+        if stream || residual.is_some_and(|residual| residual.is_in_memory()) {
             R::fence();
         }
     }
@@ -81,17 +88,18 @@ impl<T: Stored, C: Curve> Kernel for BackwardTile<T, C> {
 
     #[inline(always)]
     unsafe fn run<R: Register>(self) {
-        let Self { arguments: Backward { dy, x, dx, gamma, alpha, shift, inner, .. }, tile, sums } = self;
+        let Self { arguments, tile, sums } = self;
+        let Backward { dy, x, dx, dsum, gamma, alpha, shift, inner, .. } = arguments;
         let curve = C::new::<R, f32>(alpha, shift);
         sums.clear_columns(tile.cols);
         for row in tile.rows.begin..tile.rows.end {
             for c in tile.cols.begin..tile.cols.end {
                 // SAFETY: gamma has a value a channel.
                 let factor = alpha * unsafe { gamma.value(c) };
-                let dx = dx.rows().map(|rows| run(rows, row, c, inner));
+                let [dx, dsum] = [dx.rows(), dsum].map(|rows| Some(run(rows?, row, c, inner)));
                 let (x, dy) = (run(x, row, c, inner), run(dy, row, c, inner));
                 let factor = Lanes::splat(factor);
-                let run = Run::<R, T, C> { x, dy, dx, factor, curve: &curve };
+                let run = Run::<R, T, C> { x, dy, dx, dsum, factor, curve: &curve };
                 sums.add_at(c, &run.sums(inner));
             }
         }
@@ -103,6 +111,7 @@ struct Run<'a, R, T, C> {
     x: Rows<T>,
     dy: Rows<T>,
     dx: Option<Rows<T>>,
+    dsum: Option<Rows<T>>,
     /// alpha·gamma.
     factor: Lanes<R>,
     curve: &'a C,
@@ -137,7 +146,11 @@ impl<R: Register, T: Stored, C: Curve> Run<'_, R, T, C> {
         let mut dy = self.dy.load::<R, WHOLE>(0, at);
         let (f, slope) = self.curve.value_and_slope(x);
         if let Some(dx) = self.dx {
-            dx.store::<R, WHOLE, false>(0, at, (dy * self.factor) * slope);
+            let mut v = (dy * self.factor) * slope;
+            if let Some(dsum) = self.dsum {
+                v = v + dsum.load::<R, WHOLE>(0, at);
+            }
+            dx.store::<R, WHOLE, false>(0, at, v);
         }
         if !WHOLE {
             dy = dy.keep(T::mask(at.n));

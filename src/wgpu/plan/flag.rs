@@ -1,6 +1,6 @@
 //! The bits of `flags`, of which `shaders/lib/params.wgsl` has the twins.
 
-use super::Arguments;
+use super::{Arguments, Dsum, Operands};
 use crate::{Argument, DType, Problem, Std};
 
 const UNBIASED: u32 = 1;
@@ -15,15 +15,34 @@ pub(super) const DALPHA: u32 = 256;
 pub(super) const DSHIFT: u32 = 512;
 pub(super) const ACCUMULATE: u32 = 1024;
 const PARAMETERS_F32: u32 = 2048;
+const RESIDUAL: u32 = 4096;
+const SUM_HOLDS_ADDEND: u32 = 8192;
+const Y_HOLDS_RESIDUAL: u32 = 16_384;
+const HAS_DSUM: u32 = 32_768;
+const DX_HOLDS_DSUM: u32 = 65_536;
 
 /// Those of a forward.
 pub(super) fn forward(problem: &Problem, at: &Arguments) -> u32 {
-    common(problem, at) | present(at, &[(Argument::Beta, BETA)])
+    common(problem, at) | present(at, &[(Argument::Beta, BETA)]) | residual(at)
+}
+
+fn residual(at: &Arguments) -> u32 {
+    let Some(Operands { addend, residual }) = at.operands else { return 0 };
+    let held = |operand: Option<Argument>, bit| if operand.is_none() { bit } else { 0 };
+    RESIDUAL | held(addend, SUM_HOLDS_ADDEND) | held(residual, Y_HOLDS_RESIDUAL)
 }
 
 /// Those of a backward.
 pub(super) fn backward(problem: &Problem, at: &Arguments) -> u32 {
-    common(problem, at) | gradients(at)
+    common(problem, at) | gradients(at) | dsum(at)
+}
+
+fn dsum(at: &Arguments) -> u32 {
+    match at.dsum {
+        None => 0,
+        Some(Dsum::Apart) => HAS_DSUM,
+        Some(Dsum::InDx) => HAS_DSUM | DX_HOLDS_DSUM,
+    }
 }
 
 /// Which gradients are asked for.

@@ -75,6 +75,22 @@ impl Limits {
     }
 }
 
+/// The operands of a call with a residual. Which of them is x and which is the residual makes no difference to the sum.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Operands {
+    /// `None` where sum holds it on entry.
+    pub(super) addend: Option<Argument>,
+    /// `None` where y holds it on entry.
+    pub(super) residual: Option<Argument>,
+}
+
+/// Where dsum is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Dsum {
+    Apart,
+    InDx,
+}
+
 /// Where the arguments of a call begin.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Arguments {
@@ -84,6 +100,10 @@ pub(super) struct Arguments {
     pub(super) in_place: bool,
     /// Whether an output lies in the same buffer as an input that is not its in-place partner.
     pub(super) within_one_buffer: bool,
+    /// What is added up, if there is a residual.
+    pub(super) operands: Option<Operands>,
+    /// Where dsum is, if there is one.
+    pub(super) dsum: Option<Dsum>,
     /// The same of the workspace and the gradients of parameters.
     pub(super) folds_within_one_buffer: bool,
 }
@@ -101,6 +121,25 @@ impl Arguments {
 
     fn has(&self, argument: Argument) -> bool {
         self.offset(argument).is_some()
+    }
+
+    /// The tensors of a forward by their slots.
+    fn forward_tensors(&self) -> Vec<(Slot, Argument)> {
+        let Some(Operands { addend, residual }) = self.operands else {
+            return vec![(Slot::X, Argument::X), (Slot::Out, Argument::Y)];
+        };
+        let operands = [(Slot::Addend, addend), (Slot::Residual, residual)];
+        let operands = operands.into_iter().filter_map(|(slot, operand)| Some((slot, operand?)));
+        [(Slot::X, Argument::Sum), (Slot::Out, Argument::Y)].into_iter().chain(operands).collect()
+    }
+
+    /// Those of a backward.
+    fn backward_tensors(&self) -> Vec<(Slot, Argument)> {
+        let mut tensors = vec![(Slot::Dy, Argument::Dy), (Slot::X, Argument::X), (Slot::Out, Argument::Dx)];
+        if self.dsum == Some(Dsum::Apart) {
+            tensors.push((Slot::Dsum, Argument::Dsum));
+        }
+        tensors
     }
 }
 
@@ -125,7 +164,8 @@ pub(super) struct Dispatch {
 
 /// The dispatches of a forward, to be recorded one behind the other.
 pub(super) fn forward(problem: &Problem, at: &Arguments, limits: &Limits) -> Result<Vec<Dispatch>> {
-    let wide = is_wide(problem, at, &[Argument::X, Argument::Y]);
+    let tensors = at.forward_tensors();
+    let wide = is_wide(problem, at, &tensors);
     let tiling = Tiling::forward(problem, wide);
     let mut dispatches = Vec::new();
     let rows = problem.rows() as u64;
@@ -135,7 +175,7 @@ pub(super) fn forward(problem: &Problem, at: &Arguments, limits: &Limits) -> Res
         let count = most.min(rows - first);
         let params = Params { flags: flag::forward(problem, at), ..part_params(problem, &tiling, count) };
         let mut parts = Parts::new(at, limits, params);
-        bind_rows(&mut parts, problem, first, count, &[(Slot::X, Argument::X), (Slot::Out, Argument::Y)])?;
+        bind_rows(&mut parts, problem, first, count, &tensors)?;
         bind_columns(&mut parts, problem)?;
         bind_statistics(&mut parts, problem, first, count)?;
         let kernel = kernel(problem, &tiling, Pass::Forward, at, limits, wide);
@@ -147,7 +187,8 @@ pub(super) fn forward(problem: &Problem, at: &Arguments, limits: &Limits) -> Res
 
 /// The dispatches of a backward, to be recorded one behind the other.
 pub(super) fn backward(problem: &Problem, at: &Arguments, limits: &Limits) -> Result<Vec<Dispatch>> {
-    let wide = is_wide(problem, at, &[Argument::Dy, Argument::X, Argument::Dx]);
+    let tensors = at.backward_tensors();
+    let wide = is_wide(problem, at, &tensors);
     let tiling = Tiling::backward(problem, wide, limits);
     let layout = tiling.layout(problem);
     let mut dispatches = Vec::new();
@@ -163,7 +204,6 @@ pub(super) fn backward(problem: &Problem, at: &Arguments, limits: &Limits) -> Re
         let params = layout.params(part_params(problem, &tiling, count));
         let params = Params { flags: flag::backward(problem, at), ..params };
         let mut parts = Parts::new(at, limits, params);
-        let tensors = [(Slot::Dy, Argument::Dy), (Slot::X, Argument::X), (Slot::Out, Argument::Dx)];
         bind_rows(&mut parts, problem, first, count, &tensors)?;
         bind_columns(&mut parts, problem)?;
         bind_statistics(&mut parts, problem, first, count)?;
@@ -214,9 +254,9 @@ const fn may_be_wide(problem: &Problem) -> bool {
     strided && inner && problem.row_len().is_multiple_of(v)
 }
 
-fn is_wide(problem: &Problem, at: &Arguments, tensors: &[Argument]) -> bool {
+fn is_wide(problem: &Problem, at: &Arguments, tensors: &[(Slot, Argument)]) -> bool {
     may_be_wide(problem)
-        && tensors.iter().all(|&tensor| at.offset(tensor).is_none_or(|offset| offset.is_multiple_of(16)))
+        && tensors.iter().all(|&(_, tensor)| at.offset(tensor).is_none_or(|offset| offset.is_multiple_of(16)))
 }
 
 fn kernel(
@@ -228,7 +268,8 @@ fn kernel(
     wide: bool,
 ) -> Kernel {
     let (body, dtype) = (tiling.body(pass, limits), problem.dtype());
-    Kernel { body, dtype, wide, in_place: at.in_place, shared: at.within_one_buffer }
+    let adds = at.operands.is_some() || at.dsum.is_some();
+    Kernel { body, dtype, wide, in_place: at.in_place, shared: at.within_one_buffer || adds }
 }
 
 /// Rows that can be bound at once; `records` f32 values of the workspace go with `each` rows.

@@ -40,6 +40,9 @@ pub(crate) struct Params {
     pub(crate) largest_rstd: f32,
     pub(crate) least_squares: f32,
     pub(crate) gamma_offset: f32,
+    pub(crate) addend_start: u32,
+    pub(crate) residual_start: u32,
+    pub(crate) dsum_start: u32,
 }
 
 #[cfg(test)]

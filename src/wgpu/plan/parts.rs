@@ -43,6 +43,9 @@ impl<'a> Parts<'a> {
         let params = &mut self.params;
         match slot {
             Slot::X => &mut params.x_start,
+            Slot::Addend => &mut params.addend_start,
+            Slot::Residual => &mut params.residual_start,
+            Slot::Dsum => &mut params.dsum_start,
             Slot::Dy => &mut params.dy_start,
             Slot::Out => &mut params.out_start,
             Slot::Gamma => &mut params.gamma_start,

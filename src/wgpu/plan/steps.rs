@@ -19,6 +19,9 @@ const LINE_SUM: u64 = loops(LINES, 0);
 /// `strided_sum` of the values of a workgroup.
 const STRIDED_SUM: u64 = loops(LANES / 16, loops(16, 0));
 
+/// How often a row is done: a second time if it strays.
+const TIMES: u64 = 2;
+
 /// A loop that is gone round `times`, with `body` steps of loops within.
 const fn loops(times: u64, body: u64) -> u64 {
     times.saturating_mul(body + 1).saturating_add(1)
@@ -52,6 +55,12 @@ struct Lane {
     values: u64,
     /// Reading or writing a block of a row.
     access: u64,
+    /// Adding dsum to a block of dx.
+    dsum: u64,
+    /// The sum of as many elements as are read at once, if there may be a residual.
+    sum: u64,
+    /// Elements of that.
+    added: u64,
     cols: u64,
     inner: u64,
     len: u64,
@@ -74,10 +83,15 @@ impl Lane {
         };
         let values = loops(width, 0);
         let [cols, inner, len] = [params.cols, params.inner, params.len].map(u64::from);
+        let access = if kernel.wide { 0 } else { values };
+        let of_shared = |steps| if kernel.shared { steps } else { 0 };
         Self {
             count,
             values,
-            access: if kernel.wide { 0 } else { values },
+            access,
+            dsum: of_shared(access + values),
+            sum: of_shared(1 + if kernel.wide { values } else { 0 }),
+            added: if kernel.wide { width } else { 1 },
             cols,
             inner,
             len,
@@ -93,7 +107,7 @@ impl Lane {
     fn pointwise_forward(&self, ahead: bool) -> u64 {
         let rows = if ahead { u64::from(AHEAD) } else { 1 };
         let turn = loops(rows, 0) + loops(rows, self.values);
-        2 * self.values + loops(self.steps.div_ceil(rows), turn)
+        self.sum_of(self.steps) + 2 * self.values + loops(self.steps.div_ceil(rows), turn)
     }
 
     fn pointwise_backward(&self) -> u64 {
@@ -105,7 +119,18 @@ impl Lane {
         let of_columns =
             loops(columns, loops(self.inner.min(width).div_ceil(16), 0) + loops(1, loops(16, 0)));
         let store_columns = self.values + of_lane + if self.inner > 1 { of_columns } else { 0 };
-        self.values + loops(self.steps, self.values) + 2 * store_columns + 2 * STRIDED_SUM
+        self.values + loops(self.steps, self.values + self.dsum) + 2 * store_columns + 2 * STRIDED_SUM
+    }
+
+    /// `prepare`, of which a lane does so many turns.
+    fn sum_of(&self, turns: u64) -> u64 {
+        if self.sum == 0 { 0 } else { loops(turns, self.sum) }
+    }
+
+    /// The same of the rows of a workgroup.
+    fn sum_of_rows(&self) -> u64 {
+        let rows = self.steps * (LANES / self.team);
+        self.sum_of((rows * self.cols.div_ceil(self.added)).div_ceil(LANES))
     }
 
     /// What finds the origin of deviations in the blocks that a lane has, and what adds up those.
@@ -114,26 +139,27 @@ impl Lane {
         origin + loops(self.count, terms) + TEAM_SUM
     }
 
+    fn kept_scale(&self) -> u64 {
+        self.access + loops(self.count, self.values) + TEAM_SUM
+    }
+
     fn kept_forward(&self, center: bool) -> u64 {
         let load = loops(self.count, self.access) + self.access;
         let store = loops(self.count, self.values + self.access);
-        let row = load + self.kept_sums(center, self.values) + store;
-        let stray = self.blocks_of_row().forward(center);
-        loops(self.count, 2 * self.values) + loops(self.steps, row) + loops(self.steps, stray)
+        let row = load + self.kept_scale() + self.kept_sums(center, self.values) + store;
+        self.sum_of_rows() + loops(self.count, 2 * self.values) + loops(TIMES, loops(self.steps, row))
     }
 
     fn kept_backward(&self, center: bool) -> u64 {
         let load = loops(self.count, 2 * self.access) + self.access;
-        let store = loops(self.count, self.values + self.access);
-        let row = load + self.kept_sums(center, self.values) + store;
+        let store = loops(self.count, self.values + self.access + self.dsum);
+        let row = load + self.kept_scale() + self.kept_sums(center, self.values) + store;
         // The lanes of the first team add up those of all.
         let teams = LANES / self.team;
         let across = loops(teams.div_ceil(16), loops(16, 0));
         let store_sums = 2 * (across + loops(4, 0));
         let columns = loops(self.count, loops(self.width.div_ceil(4), store_sums));
-        let finish = load + store;
-        let stray = self.blocks_of_row().slope(center) + finish;
-        loops(self.count, self.values) + loops(self.steps, row) + loops(self.steps, stray) + columns
+        loops(self.count, self.values) + loops(TIMES, loops(self.steps, row)) + columns
     }
 
     /// A pass over a long row by tiles, of which each of `streams` tensors is loaded before `terms` of each block.
@@ -146,18 +172,21 @@ impl Lane {
         if center { self.access + self.tiles(1, self.values) + TEAM_SUM } else { 0 }
     }
 
+    fn long_scale(&self) -> u64 {
+        self.access + loops(self.blocks.div_ceil(LANES), self.access + self.values) + TEAM_SUM
+    }
+
     fn long_forward(&self, center: bool) -> u64 {
+        let sums = self.long_origin(center) + self.tiles(1, self.values) + TEAM_SUM;
         let write = self.tiles(1, 3 * self.values + self.access);
-        let stray = self.blocks_of_row().forward(center);
-        self.long_origin(center) + self.tiles(1, self.values) + TEAM_SUM + write.max(stray)
+        self.sum_of_rows() + loops(TIMES, sums) + self.long_scale() + write
     }
 
     /// A row of a backward.
     fn long_row(&self, center: bool) -> u64 {
-        let write = loops(self.blocks.div_ceil(LANES), 3 * self.access + 3 * self.values);
-        let blocks = self.blocks_of_row();
-        let stray = blocks.slope(center) + loops(blocks.count, 3 * self.access + 3 * self.values);
-        self.long_origin(center) + self.tiles(2, 2 * self.values) + TEAM_SUM + write.max(stray)
+        let write = loops(self.blocks.div_ceil(LANES), 3 * self.access + 3 * self.values + self.dsum);
+        let sums = self.long_origin(center) + self.tiles(2, 2 * self.values) + TEAM_SUM;
+        loops(TIMES, sums) + self.long_scale() + write
     }
 
     /// A pass over the columns of a position, folded now and then.
@@ -165,29 +194,23 @@ impl Lane {
         loops(self.cols.div_ceil(FIRST_STEPS * LINES), loops(FIRST_STEPS, terms)) + LINE_SUM
     }
 
+    fn first_scale(&self) -> u64 {
+        loops(self.cols.div_ceil(LINES), self.values) + LINE_SUM
+    }
+
     fn first_forward(&self, center: bool) -> u64 {
         let origin = if center { self.columns(0) } else { 0 };
         let write = loops(self.cols.div_ceil(LINES), 3 * self.values);
-        origin + self.columns(0) + write + self.columns_of_line().forward(center)
+        let sum = self.sum_of(self.cols.div_ceil(LINES));
+        sum + loops(TIMES, origin + self.columns(0)) + self.first_scale() + write
     }
 
     /// A tile of positions of a backward.
     fn first_tile(&self, center: bool) -> u64 {
         let origin = if center { self.columns(0) } else { 0 };
         let add_columns = loops(norm::ALONG / 8, loops(8, 0)) + loops(4, 0);
-        let write = loops(self.cols.div_ceil(4 * LINES), loops(4, self.values) + add_columns);
-        origin + self.columns(2 * self.values) + write + self.columns_of_line().slope(center)
-    }
-
-    /// How a lane goes through a row that strays, by blocks.
-    fn blocks_of_row(&self) -> Walk {
-        let count = self.blocks.div_ceil(self.team);
-        Walk { count, values: self.values, access: self.access, sum: TEAM_SUM }
-    }
-
-    /// The same of channels-first data, by columns.
-    fn columns_of_line(&self) -> Walk {
-        Walk { count: self.cols.div_ceil(LINES), values: loops(1, 0), access: 0, sum: LINE_SUM }
+        let write = loops(self.cols.div_ceil(4 * LINES), loops(4, self.values + self.dsum) + add_columns);
+        loops(TIMES, origin + self.columns(2 * self.values)) + self.first_scale() + write
     }
 
     fn fold(&self) -> u64 {
@@ -196,34 +219,5 @@ impl Lane {
         let columns = loops(self.chunks.div_ceil(LANES / 32), loops(pieces, 0)) + loops(LANES / 32, 0);
         let scalars = loops((self.chunks * self.team).div_ceil(LANES), 0) + STRIDED_SUM;
         columns.max(scalars)
-    }
-}
-
-/// How a lane goes through a row that strays: the passes of `shaders/lib/stray.wgsl`.
-#[derive(Clone, Copy)]
-struct Walk {
-    /// What the lane has of the row.
-    count: u64,
-    /// A loop over the values of each.
-    values: u64,
-    /// Reading or writing each.
-    access: u64,
-    /// A sum over the lanes.
-    sum: u64,
-}
-
-impl Walk {
-    fn scaled_row(self, center: bool) -> u64 {
-        let pass = loops(self.count, self.access + self.values) + self.sum;
-        if center { 2 * pass + self.access } else { pass }
-    }
-
-    fn forward(self, center: bool) -> u64 {
-        let sums = loops(self.count, self.access + self.values) + self.sum;
-        self.scaled_row(center) + sums + loops(self.count, 2 * self.access + 3 * self.values)
-    }
-
-    fn slope(self, center: bool) -> u64 {
-        self.scaled_row(center) + loops(self.count, 2 * self.access + 2 * self.values) + self.sum
     }
 }

@@ -54,7 +54,8 @@ impl Tiling {
     fn within(self, problem: &Problem, wide: bool, limits: &Limits) -> Self {
         let Self::Norm { center, tiling } = self else { return self };
         let body = self.body(Pass::Backward, limits);
-        let kernel = Kernel { body, dtype: problem.dtype(), wide, in_place: false, shared: false };
+        // The variant that takes most steps: what is added up must not depend on where arguments lie.
+        let kernel = Kernel { body, dtype: problem.dtype(), wide, in_place: false, shared: true };
         let counted = |steps: u64| {
             let params = super::part_params(problem, &self, problem.rows() as u64);
             steps::of(kernel.normalized(), &Params { steps: steps as u32, ..params })

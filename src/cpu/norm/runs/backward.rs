@@ -158,10 +158,10 @@ impl<T: Stored, const CENTER: bool> Backward<T, CENTER> {
 impl<T: Stored, const CENTER: bool> Vectors for Backward<T, CENTER> {
     #[inline(always)]
     fn vectors<R: Register, const N: usize, const WHOLE: bool>(&self, n: usize, at: At) -> bool {
-        let Arguments { x, dy, dx, gamma, cols, .. } = self.arguments;
+        let Arguments { x, dy, dx, dsum, gamma, cols, .. } = self.arguments;
         let Some(fits) = self.fit::<R, N, WHOLE>(n, at) else { return false };
         let (x, dy) = (channels(x, n, self.inner), channels(dy, n, self.inner));
-        let dx = dx.rows().map(|rows| channels(rows, n, self.inner));
+        let [dx, dsum] = [dx.rows(), dsum].map(|rows| Some(channels(rows?, n, self.inner)));
         let zero = Lanes::splat(0.0);
         for c in 0..cols {
             // SAFETY: gamma has a value a channel.
@@ -179,7 +179,11 @@ impl<T: Stored, const CENTER: bool> Vectors for Backward<T, CENTER> {
                     along = x_hat * fit.b;
                 }
                 if let Some(dx) = dx {
-                    dx.store::<R, WHOLE, false>(c, at, (dy * gamma).mul_sub(fit.rstd, along));
+                    let mut v = (dy * gamma).mul_sub(fit.rstd, along);
+                    if let Some(dsum) = dsum {
+                        v = v + dsum.load::<R, WHOLE>(c, at);
+                    }
+                    dx.store::<R, WHOLE, false>(c, at, v);
                 }
                 sum = sum + dy;
                 product = dy.mul_add(x_hat, product);
@@ -198,9 +202,9 @@ impl<T: Stored, const CENTER: bool> Vectors for Backward<T, CENTER> {
 
     fn single(&self, n: usize, s: usize) {
         let (arguments, inner) = (&self.arguments, self.inner);
-        let Arguments { dy, x, dx, cols, .. } = *arguments;
+        let Arguments { dy, x, dx, dsum, cols, .. } = *arguments;
         let lines = (line(dy, n, inner, s, cols), line(x, n, inner, s, cols));
-        let dx = dx.rows().map(|rows| line(rows, n, inner, s, cols));
+        let dx = [dx.rows(), dsum].map(|rows| Some(line(rows?, n, inner, s, cols)));
         // The slots of channels stand in their order.
         let mut add = |c: usize, product: f32, sum: f32| self.sums.add_exactly(c, [product, sum]);
         // SAFETY: gamma has a value a channel.

@@ -1,12 +1,13 @@
 //! y of channels-first data.
 
-use super::{Vectors, any, channels, for_tiles, line, statistics, vector};
+use super::{Tile, Vectors, any, channels, for_tiles, line, statistics, vector};
 use crate::cpu::lanes::{Arithmetic, Kernel, Lanes, Register};
 use crate::cpu::norm::exact;
 use crate::cpu::norm::forward::Arguments;
 use crate::cpu::norm::stats::{Moments, strays};
 use crate::cpu::plan::Range;
-use crate::cpu::rows::{At, store_part};
+use crate::cpu::residual::Residual;
+use crate::cpu::rows::{At, Columns, store_part};
 use crate::cpu::stored::Stored;
 
 /// The forward of some tiles of positions.
@@ -22,14 +23,20 @@ impl<T: Stored, const CENTER: bool> Kernel for Forward<T, CENTER> {
 
     #[inline(always)]
     unsafe fn run<R: Register>(self) {
-        for_tiles::<R, _>(&self, self.tiles, self.inner);
+        let Some(residual) = &self.arguments.residual else {
+            return for_tiles::<R, _>(&self, self.tiles, self.inner);
+        };
+        for tile in self.tiles.parts(1) {
+            add::<R, T>(residual, tile.begin, self.inner, self.arguments.cols);
+            for_tiles::<R, _>(&self, tile, self.inner);
+        }
     }
 }
 
 impl<T: Stored, const CENTER: bool> Vectors for Forward<T, CENTER> {
     #[inline(always)]
     fn vectors<R: Register, const N: usize, const WHOLE: bool>(&self, n: usize, at: At) -> bool {
-        let Arguments { x, y, gamma, beta, mean, rstd, norm, cols } = self.arguments;
+        let Arguments { x, y, gamma, beta, mean, rstd, norm, cols, .. } = self.arguments;
         let (x, y) = (channels(x, n, self.inner), channels(y, n, self.inner));
         let found = statistics::<R, T, N, WHOLE, CENTER>(&norm, x, cols, at);
         let (mut rstds, mut shifts) = ([Lanes::splat(0.0); N], [Lanes::splat(0.0); N]);
@@ -68,6 +75,14 @@ impl<T: Stored, const CENTER: bool> Vectors for Forward<T, CENTER> {
         // SAFETY: the row exists, with statistics and parameters.
         unsafe { exact::forward_line::<T, CENTER>(arguments, x, y, n * inner + s) };
     }
+}
+
+/// Adds the residual of tile `index`: a row for each channel, a column for each position.
+#[inline(always)]
+fn add<R: Register, T: Stored>(residual: &Residual<T>, index: usize, inner: usize, cols: usize) {
+    let Tile { n, positions } = Tile::number(index, inner);
+    let channels = Range { begin: 0, end: cols };
+    residual.from(n).run(0, inner).into_sum::<R>(channels, Columns::plain(positions.begin, positions.end));
 }
 
 /// Writes a value for each position `at`, in their order, from index `first` on.

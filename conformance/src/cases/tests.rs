@@ -1,0 +1,40 @@
+use std::collections::HashSet;
+
+use super::*;
+
+#[test]
+fn every_op_and_storage_meets_every_shape_value_and_choice() {
+    let each = 1 + SHAPES.len() + Values::ALL.len() * SMALL.len() + Gradients::ALL.len();
+    let list = cases();
+    assert_eq!(list.len(), VARIANTS.len() * Storage::ALL.len() * each);
+    for (op, std) in VARIANTS {
+        for storage in Storage::ALL {
+            let of_kind = |p: &Problem| (p.op(), p.std(), p.storage()) == (op, std, storage);
+            let kind: Vec<&Case> = list.iter().filter(|case| of_kind(&case.problem)).collect();
+            assert_eq!(kind.len(), each);
+            let has = |found: &dyn Fn(&Case) -> bool| kind.iter().any(|case| found(case));
+            assert!(Values::ALL.iter().all(|values| has(&|case| case.values == *values)));
+            assert!(Gradients::ALL.iter().all(|asked| has(&|case| case.gradients == *asked)));
+            assert!(Statistics::ALL.iter().all(|saved| has(&|case| case.statistics == *saved)));
+            assert!(has(&|case| case.residual && case.in_place && case.problem.inner() == 1));
+            assert!(has(&|case| case.residual && case.problem.inner() > 1));
+            assert!(has(&|case| case.in_place) && has(&|case| !case.gamma) && has(&|case| !case.beta));
+            let offset = |case: &Case| case.gamma && case.problem.gamma_offset() != 0.0;
+            assert!(has(&|case| offset(case) && case.problem.inner() == 1));
+            assert!(has(&|case| offset(case) && case.problem.inner() > 1));
+            assert!(has(&|case| !case.gamma && case.problem.gamma_offset() != 0.0));
+        }
+    }
+    assert_eq!(list, cases(), "the list is the same each time");
+}
+
+#[test]
+fn the_quick_list_has_every_op_and_storage() {
+    let (quick, all) = (quick_cases(), cases());
+    let kinds = quick.iter().map(|case| {
+        let p = &case.problem;
+        (p.op(), p.std(), p.storage())
+    });
+    assert_eq!(kinds.collect::<HashSet<_>>().len(), VARIANTS.len() * Storage::ALL.len());
+    assert!(quick.iter().all(|case| all.contains(case)));
+}

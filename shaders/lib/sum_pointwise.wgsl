@@ -1,0 +1,14 @@
+// The sum of the positions and rows of a lane, which reads them again itself.
+fn prepare(workgroup: u32, index: u32) {
+    let chunk = workgroup / params.slabs;
+    let slab = workgroup - chunk * params.slabs;
+    let position = (slab * params.team + index % params.team) * WIDTH;
+    if !has(HAS_RESIDUAL) || position >= params.len {
+        return;
+    }
+    let lines = 256u / params.team;
+    let end = min(params.rows, (chunk + 1u) * lines * params.steps);
+    for (var row = chunk * lines * params.steps + index / params.team; row < end; row += lines) {
+        add_at(row * params.row_stride + position);
+    }
+}

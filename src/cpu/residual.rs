@@ -1,0 +1,192 @@
+//! A residual: sum = x + residual, rounded as it is stored, for a portion of the tensor that the op then finds in the
+//! first-level cache. The op reads what it would read after an addition of its own, so that every bit is the same.
+
+use super::choices::{STAGE_BYTES, STAGE_ROWS};
+use super::lanes::{Kernel, LINE, Register};
+use super::launch::Launch;
+use super::plan::Range;
+use super::rows::{At, Columns, Rows};
+use super::stage::Stage;
+use super::stored::Stored;
+use crate::ops::ForwardPtrs;
+
+/// The tensors of the addition.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Residual<T> {
+    x: Rows<T>,
+    residual: Rows<T>,
+    sum: Rows<T>,
+    /// Whether the tensors are in memory: the rows to come are then asked for.
+    memory: bool,
+    /// Whether sum goes past the cache. The op then reads a copy in the stage.
+    past: bool,
+}
+
+impl<T: Stored> Residual<T> {
+    /// That of a call, if it has one. A sum in place is not written past the cache, since its lines were read already.
+    pub(crate) fn of(launch: &Launch<'_, ForwardPtrs>, memory: bool) -> Option<Self> {
+        let &ForwardPtrs { x, residual, sum, .. } = launch.arguments;
+        if sum.is_null() {
+            return None;
+        }
+        let in_place = [x, residual].contains(&sum.cast_const());
+        // SAFETY: the arguments are checked; tasks work on disjoint parts.
+        let rows = |p: *mut u8| unsafe { launch.rows(p) };
+        Some(Self {
+            x: rows(x.cast_mut()),
+            residual: rows(residual.cast_mut()),
+            sum: rows(sum),
+            memory,
+            past: memory && !in_place,
+        })
+    }
+
+    /// The same, with sum written by way of the cache if rows of `cols` columns do not fit the stage.
+    pub(crate) fn of_whole_rows(self, cols: usize) -> Self {
+        Self { past: self.past && stage_rows::<T>(cols) > 0, ..self }
+    }
+
+    /// Whether the op reads the stage.
+    #[inline(always)]
+    pub(crate) const fn is_staged(&self) -> bool {
+        self.past
+    }
+
+    /// Whole rows of `cols` columns that are added at once: `most`, or fewer that the stage has room for.
+    #[inline(always)]
+    pub(crate) fn rows_at_once(&self, cols: usize, most: usize) -> usize {
+        if self.past { most.min(stage_rows::<T>(cols)) } else { most }
+    }
+
+    /// The columns that are added at once, of those that the op works on. What the op writes may lie where it reads: no
+    /// element is written twice then.
+    #[inline(always)]
+    pub(crate) fn columns(&self, columns: Columns) -> Columns {
+        if !self.past {
+            return columns;
+        }
+        let end = columns.end.min(columns.begin + STAGE_BYTES / size_of::<T>());
+        Columns { end, overlap: false, ..columns }
+    }
+
+    /// Whether the tensors are in memory.
+    #[inline(always)]
+    pub(crate) const fn is_in_memory(&self) -> bool {
+        self.memory
+    }
+
+    /// The rows from `row` on.
+    #[inline(always)]
+    pub(crate) fn from(self, row: usize) -> Self {
+        self.each(|rows| rows.from(row))
+    }
+
+    /// The elements from index `first` on as rows `stride` apart.
+    #[inline(always)]
+    pub(crate) fn run(self, first: usize, stride: usize) -> Self {
+        self.each(|rows| rows.shifted(first).with_stride(stride))
+    }
+
+    #[inline(always)]
+    fn each(self, change: impl Fn(Rows<T>) -> Rows<T>) -> Self {
+        Self { x: change(self.x), residual: change(self.residual), sum: change(self.sum), ..self }
+    }
+
+    /// The element at index `at` of the first row.
+    pub(crate) fn add_one(&self, at: usize) {
+        let [x, residual] = [self.x, self.residual].map(|rows| rows.shifted(at).value(0, 0));
+        self.sum.shifted(at).put(0, 0, x + residual);
+    }
+
+    /// Some columns of a few rows. Returns where the op reads them, from the first of `rows` on.
+    #[inline(always)]
+    pub(crate) fn block<R: Register>(
+        &self,
+        rows: Range,
+        columns: Columns,
+        ahead: usize,
+        stage: &mut Stage,
+    ) -> Rows<T> {
+        let staged = stage.rows(STAGE_BYTES / size_of::<T>()).beginning_at(columns.begin);
+        self.add::<R>(rows, columns, ahead, staged)
+    }
+
+    /// Some columns of some rows, which the op reads from sum.
+    #[inline(always)]
+    pub(crate) fn into_sum<R: Register>(self, rows: Range, columns: Columns) {
+        Self { past: false, ..self }.add::<R>(rows, columns, 0, self.sum);
+    }
+
+    /// Whole rows of `cols` columns, as many as [`Self::rows_at_once`] says. Returns where the op reads them.
+    #[inline(always)]
+    pub(crate) fn whole<R: Register>(&self, rows: Range, cols: usize, stage: &mut Stage) -> Rows<T> {
+        let staged = stage.rows(row_values::<T>(cols));
+        self.add::<R>(rows, Columns::plain(0, cols), rows.len(), staged)
+    }
+
+    #[inline(always)]
+    fn add<R: Register>(&self, rows: Range, columns: Columns, ahead: usize, staged: Rows<T>) -> Rows<T> {
+        let n = rows.len();
+        let to = if self.past { staged } else { self.sum.from(rows.begin) };
+        let (x, residual) = (self.x.from(rows.begin), self.residual.from(rows.begin));
+        let ahead = if self.memory { ahead } else { 0 };
+        let columns = Columns { overlap: false, ..columns };
+        // SAFETY: the processor has this level.
+        unsafe { R::run(Add { x, residual, to, n, columns, ahead }) }
+        if self.past {
+            for r in 0..n {
+                self.sum.stream::<R>(rows.begin + r, columns, to.from(r));
+            }
+        }
+        to
+    }
+}
+
+/// Values from the begin of a row in the stage to that of the next one.
+const fn row_values<T>(cols: usize) -> usize {
+    cols.next_multiple_of(LINE / size_of::<T>())
+}
+
+/// Whole rows that the stage has room for.
+const fn stage_rows<T>(cols: usize) -> usize {
+    STAGE_ROWS * STAGE_BYTES / size_of::<T>() / row_values::<T>(cols)
+}
+
+/// Adds some columns of `n` rows.
+struct Add<T> {
+    x: Rows<T>,
+    residual: Rows<T>,
+    to: Rows<T>,
+    n: usize,
+    columns: Columns,
+    /// How many rows further on the same columns are asked for; none if 0.
+    ahead: usize,
+}
+
+impl<T: Stored> Kernel for Add<T> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<R: Register>(self) {
+        for row in 0..self.n {
+            for at in self.columns.whole::<R>() {
+                self.vector::<R, true>(row, at);
+            }
+            for at in self.columns.ragged::<R>() {
+                self.vector::<R, false>(row, at);
+            }
+        }
+    }
+}
+
+impl<T: Stored> Add<T> {
+    #[inline(always)]
+    fn vector<R: Register, const WHOLE: bool>(&self, row: usize, at: At) {
+        if self.ahead > 0 {
+            self.x.prefetch::<R, WHOLE>(row + self.ahead, at);
+            self.residual.prefetch::<R, WHOLE>(row + self.ahead, at);
+        }
+        let sum = self.x.load::<R, WHOLE>(row, at) + self.residual.load::<R, WHOLE>(row, at);
+        self.to.store::<R, WHOLE, false>(row, at, sum);
+    }
+}

@@ -23,16 +23,26 @@ pub(crate) struct Statistics {
     rstd: Storage,
 }
 
-/// y, and the statistics if `keep` and if the op has any.
+/// What a forward writes.
+pub(crate) struct Written {
+    pub(crate) y: Storage,
+    /// x and the residual, if there is one.
+    pub(crate) sum: Option<Storage>,
+    pub(crate) statistics: Option<Statistics>,
+}
+
+/// y, the sum if there is a residual, and the statistics if `keep` and if the op has any.
 pub(crate) fn forward<'a>(
     problem: &Problem,
     place: &'a Place,
-    x: View<'a>,
+    (x, residual): (View<'a>, Option<View<'a>>),
     parameters: &Parameters<'a>,
     keep: bool,
-) -> Result<(Storage, Option<Statistics>)> {
+) -> Result<Written> {
     let op = problem.op();
-    let mut y = place.storage(problem.dtype(), problem.elements())?;
+    let tensor = || place.storage(problem.dtype(), problem.elements());
+    let mut y = tensor()?;
+    let mut sum = residual.map(|_| tensor()).transpose()?;
     let rows = problem.statistics();
     let row_values = || place.storage(dyt::DType::F32, rows);
     let mut rstd = (keep && !op.is_pointwise()).then(row_values).transpose()?;
@@ -40,6 +50,9 @@ pub(crate) fn forward<'a>(
     {
         let mut guards = Guards::default();
         let mut call = Forward::new(x, place.view_mut(&mut y, problem.elements(), &mut guards)?);
+        if let (Some(residual), Some(sum)) = (residual, sum.as_mut()) {
+            call = call.residual(residual).sum(place.view_mut(sum, problem.elements(), &mut guards)?);
+        }
         call.alpha = parameters.alpha;
         call.shift = parameters.shift;
         call.gamma = parameters.gamma;
@@ -48,7 +61,7 @@ pub(crate) fn forward<'a>(
         call.mean = mean.as_mut().map(|mean| place.view_mut(mean, rows, &mut guards)).transpose()?;
         place.forward(problem, call)?;
     }
-    Ok((y, rstd.map(|rstd| Statistics { mean, rstd })))
+    Ok(Written { y, sum, statistics: rstd.map(|rstd| Statistics { mean, rstd }) })
 }
 
 /// Which gradients are asked for.

@@ -83,12 +83,12 @@ impl Fused {
         let mut guards = Guards::default();
         let parameters = self.parameters(&place, rest, &mut guards)?;
         let x = x.view(layout, &place, &mut guards)?;
-        let (y, kept) = call::forward(&self.problem, &place, x, &parameters, true)?;
-        if let Some(kept) = kept {
+        let written = call::forward(&self.problem, &place, (x, None), &parameters, true)?;
+        if let Some(kept) = written.statistics {
             // A node's forward runs once; were it run again on the same x, the statistics would be the same.
             let _ = self.statistics.set(kept);
         }
-        Ok((y, layout.shape().clone()))
+        Ok((written.y, layout.shape().clone()))
     }
 
     /// The gradients of the arguments, in their order; `None` for those that nothing in the graph depends on.

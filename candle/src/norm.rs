@@ -206,6 +206,19 @@ impl Norm {
             Self::Derf(layer) => Self::Derf(layer.with_channels(channels)),
         }
     }
+
+    /// y of sum = x + residual, and the sum, which goes on to the next layer.
+    ///
+    /// # Errors
+    /// As [`ops::add_dynamic_tanh`](crate::ops::add_dynamic_tanh).
+    pub fn forward_with_residual(&self, x: &Tensor, residual: &Tensor) -> Result<(Tensor, Tensor)> {
+        match self {
+            Self::LayerNorm(layer) => layer.forward_with_residual(x, residual),
+            Self::RmsNorm(layer) => layer.forward_with_residual(x, residual),
+            Self::DynamicTanh(layer) => layer.forward_with_residual(x, residual),
+            Self::Derf(layer) => layer.forward_with_residual(x, residual),
+        }
+    }
 }
 
 impl Module for Norm {

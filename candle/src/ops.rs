@@ -77,6 +77,67 @@ pub fn rms_norm(x: &Tensor, affine: Affine<'_>, eps: f64, channels: Channels) ->
     Call { eps: Some(eps), ..Call::new(Op::RmsNorm, affine) }.run(x, channels)
 }
 
+/// [`dynamic_tanh`] of sum = x + residual: y and the sum, which goes on to the next layer.
+///
+/// Where nothing asks for gradients both come from one pass. An op of candle's graph has one output: there candle adds, and
+/// the gradients of x and of the residual are those of the graph.
+///
+/// # Errors
+/// As [`dynamic_tanh`], and the shape or the dtype of the residual is another than that of x.
+pub fn add_dynamic_tanh(
+    x: &Tensor,
+    residual: &Tensor,
+    alpha: &Tensor,
+    affine: Affine<'_>,
+    channels: Channels,
+) -> Result<(Tensor, Tensor)> {
+    Call { scalars: &[alpha], ..Call::new(Op::Dyt, affine) }.run_added(x, residual, channels)
+}
+
+/// [`derf`] of sum = x + residual, as [`add_dynamic_tanh`] has it.
+///
+/// # Errors
+/// As [`add_dynamic_tanh`].
+pub fn add_derf(
+    x: &Tensor,
+    residual: &Tensor,
+    alpha: &Tensor,
+    shift: &Tensor,
+    affine: Affine<'_>,
+    channels: Channels,
+) -> Result<(Tensor, Tensor)> {
+    Call { scalars: &[alpha, shift], ..Call::new(Op::Derf, affine) }.run_added(x, residual, channels)
+}
+
+/// [`layer_norm`] of sum = x + residual, as [`add_dynamic_tanh`] has it.
+///
+/// # Errors
+/// As [`add_dynamic_tanh`].
+pub fn add_layer_norm(
+    x: &Tensor,
+    residual: &Tensor,
+    affine: Affine<'_>,
+    eps: f64,
+    std: Std,
+    channels: Channels,
+) -> Result<(Tensor, Tensor)> {
+    Call { std, eps: Some(eps), ..Call::new(Op::LayerNorm, affine) }.run_added(x, residual, channels)
+}
+
+/// [`rms_norm`] of sum = x + residual, as [`add_dynamic_tanh`] has it.
+///
+/// # Errors
+/// As [`add_dynamic_tanh`].
+pub fn add_rms_norm(
+    x: &Tensor,
+    residual: &Tensor,
+    affine: Affine<'_>,
+    eps: f64,
+    channels: Channels,
+) -> Result<(Tensor, Tensor)> {
+    Call { eps: Some(eps), ..Call::new(Op::RmsNorm, affine) }.run_added(x, residual, channels)
+}
+
 /// An op with its parameters.
 #[derive(Clone, Copy)]
 struct Call<'a> {
@@ -108,11 +169,47 @@ impl<'a> Call<'a> {
         self.along(&x.contiguous()?, axis)
     }
 
+    /// y and the sum of x and the residual.
+    fn run_added(&self, x: &Tensor, residual: &Tensor, channels: Channels) -> Result<(Tensor, Tensor)> {
+        if (x.shape(), x.dtype()) != (residual.shape(), residual.dtype()) {
+            let [x, residual] = [x, residual].map(|t| format!("{:?} {:?}", t.dtype(), t.shape()));
+            bail!("{}: the residual is {residual}, and x is {x}", self.op);
+        }
+        if self.tensors().chain([x, residual]).any(Tensor::track_op) {
+            let sum = (x + residual)?;
+            return Ok((self.run(&sum, channels)?, sum));
+        }
+        let (x, residual) = (x.contiguous()?, residual.contiguous()?);
+        let axis = channels.axis(x.rank())?;
+        let ready = self.ready(&x, axis, false)?;
+        let (y, sum) = direct(&ready, &x, Some(&residual))?;
+        match sum {
+            Some(sum) => Ok((y, sum)),
+            None => bail!("{}: no sum was made", self.op),
+        }
+    }
+
     /// On a contiguous tensor.
     fn along(&self, x: &Tensor, axis: usize) -> Result<Tensor> {
         let tracked = self.tensors().chain([x]).any(Tensor::track_op);
         // alpha, shift and beta travel together, as f32, through a graph.
         let joined = tracked && !self.scalars.is_empty() && self.affine.bias.is_some();
+        let ready = self.ready(x, axis, joined)?;
+        if !tracked {
+            return Ok(direct(&ready, x, None)?.0);
+        }
+        let Ready { problem, scalars, gamma, beta } = ready;
+        let parts: Vec<_> = scalars.iter().chain(beta.as_ref()).collect();
+        let rest = match parts[..] {
+            [] => None,
+            [one] => Some(one.clone()),
+            _ => Some(Tensor::cat(&parts, 0)?),
+        };
+        Fused::apply(problem, x, gamma.as_ref(), rest.as_ref(), beta.is_some())
+    }
+
+    /// The parameters for a contiguous x; `joined` are f32.
+    fn ready(&self, x: &Tensor, axis: usize, joined: bool) -> Result<Ready> {
         let affine = || [self.affine.weight, self.affine.bias].into_iter().flatten();
         let same = affine().all(|p| p.dtype() == x.dtype());
         let dtype = if same && !joined { x.dtype() } else { DType::F32 };
@@ -123,17 +220,7 @@ impl<'a> Call<'a> {
         if scalars.iter().any(|s| s.elem_count() != 1) {
             bail!("{}: alpha and shift have one element each", self.op);
         }
-        let problem = self.problem(x, axis, dtype)?;
-        if !tracked {
-            return direct(&problem, x, &scalars, gamma.as_ref(), beta.as_ref());
-        }
-        let parts: Vec<_> = scalars.iter().chain(beta.as_ref()).collect();
-        let rest = match parts[..] {
-            [] => None,
-            [one] => Some(one.clone()),
-            _ => Some(Tensor::cat(&parts, 0)?),
-        };
-        Fused::apply(problem, x, gamma.as_ref(), rest.as_ref(), beta.is_some())
+        Ok(Ready { problem: self.problem(x, axis, dtype)?, scalars, gamma, beta })
     }
 
     fn tensors(&self) -> impl Iterator<Item = &'a Tensor> {
@@ -168,26 +255,31 @@ fn moved(rank: usize, from: usize, to: usize) -> Vec<usize> {
     order
 }
 
-/// The forward where nothing asks for gradients: every tensor is read where it lies.
-fn direct(
-    problem: &Problem,
-    x: &Tensor,
-    scalars: &[Tensor],
-    gamma: Option<&Tensor>,
-    beta: Option<&Tensor>,
-) -> Result<Tensor> {
+/// A problem and its parameters, as the kernels take them.
+struct Ready {
+    problem: Problem,
+    scalars: Vec<Tensor>,
+    gamma: Option<Tensor>,
+    beta: Option<Tensor>,
+}
+
+/// The forward where nothing asks for gradients: every tensor is read where it lies. y, and the sum with a residual.
+fn direct(ready: &Ready, x: &Tensor, residual: Option<&Tensor>) -> Result<(Tensor, Option<Tensor>)> {
+    let Ready { problem, scalars, gamma, beta } = ready;
     let (storage, layout) = x.storage_and_layout();
     let place = Source::of(&storage)?.place()?;
-    let held = [scalars.first(), scalars.get(1), gamma, beta].map(|t| t.map(Tensor::storage_and_layout));
+    let read = [scalars.first(), scalars.get(1), gamma.as_ref(), beta.as_ref(), residual];
+    let held = read.map(|t| t.map(Tensor::storage_and_layout));
     let mut guards = Guards::default();
-    let mut views = [None; 4];
+    let mut views = [None; 5];
     for (view, held) in views.iter_mut().zip(&held) {
         if let Some((storage, layout)) = held {
             *view = Some(Source::of(storage)?.view(layout, &place, &mut guards)?);
         }
     }
-    let [alpha, shift, gamma, beta] = views;
+    let [alpha, shift, gamma, beta, residual] = views;
     let view = Source::of(&storage)?.view(layout, &place, &mut guards)?;
-    let (y, _) = call::forward(problem, &place, view, &Parameters { alpha, shift, gamma, beta }, false)?;
-    Ok(tensor(y, x.shape()))
+    let parameters = Parameters { alpha, shift, gamma, beta };
+    let written = call::forward(problem, &place, (view, residual), &parameters, false)?;
+    Ok((tensor(written.y, x.shape()), written.sum.map(|sum| tensor(sum, x.shape()))))
 }

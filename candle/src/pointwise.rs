@@ -64,6 +64,13 @@ impl DynamicTanh {
     pub const fn alpha(&self) -> &Tensor {
         &self.alpha
     }
+    /// y of sum = x + residual, and the sum, which goes on to the next layer.
+    ///
+    /// # Errors
+    /// As [`ops::add_dynamic_tanh`].
+    pub fn forward_with_residual(&self, x: &Tensor, residual: &Tensor) -> Result<(Tensor, Tensor)> {
+        ops::add_dynamic_tanh(x, residual, &self.alpha, self.affine(), self.channels)
+    }
 }
 
 impl Module for DynamicTanh {
@@ -118,6 +125,13 @@ impl Derf {
     #[must_use]
     pub const fn shift(&self) -> &Tensor {
         &self.shift
+    }
+    /// y of sum = x + residual, and the sum, which goes on to the next layer.
+    ///
+    /// # Errors
+    /// As [`ops::add_derf`].
+    pub fn forward_with_residual(&self, x: &Tensor, residual: &Tensor) -> Result<(Tensor, Tensor)> {
+        ops::add_derf(x, residual, &self.alpha, &self.shift, self.affine(), self.channels)
     }
 }
 

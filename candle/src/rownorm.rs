@@ -95,12 +95,26 @@ impl LayerNorm {
     pub const fn remove_mean(&self) -> bool {
         self.remove_mean
     }
+    /// y of sum = x + residual, and the sum, which goes on to the next layer.
+    ///
+    /// # Errors
+    /// As [`ops::add_layer_norm`].
+    pub fn forward_with_residual(&self, x: &Tensor, residual: &Tensor) -> Result<(Tensor, Tensor)> {
+        if self.remove_mean {
+            ops::add_layer_norm(x, residual, self.affine(), self.eps, self.std, self.channels)
+        } else {
+            ops::add_rms_norm(x, residual, self.affine(), self.eps, self.channels)
+        }
+    }
+    fn affine(&self) -> Affine<'_> {
+        let offset = self.gamma.offset() as f32;
+        Affine { weight: Some(&self.weight), bias: self.bias.as_ref(), offset }
+    }
 }
 
 impl Module for LayerNorm {
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let offset = self.gamma.offset() as f32;
-        let affine = Affine { weight: Some(&self.weight), bias: self.bias.as_ref(), offset };
+        let affine = self.affine();
         if self.remove_mean {
             ops::layer_norm(x, affine, self.eps, self.std, self.channels)
         } else {
@@ -202,6 +216,13 @@ impl RmsNorm {
     /// As [`ops::rms_norm`].
     pub fn forward_diff(&self, x: &Tensor) -> Result<Tensor> {
         self.forward(x)
+    }
+    /// y of sum = x + residual, and the sum, which goes on to the next layer.
+    ///
+    /// # Errors
+    /// As [`ops::add_rms_norm`].
+    pub fn forward_with_residual(&self, x: &Tensor, residual: &Tensor) -> Result<(Tensor, Tensor)> {
+        self.0.forward_with_residual(x, residual)
     }
 }
 

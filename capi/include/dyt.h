@@ -137,12 +137,16 @@ typedef struct dyt_forward_args {
     const void *gamma;
     // cols of param_dtype; NULL means 0.
     const void *beta;
-    // The output. May be x itself.
+    // The output. May be x or residual itself.
     void *y;
     // LayerNorm: the mean of each row, or NULL.
     void *mean;
     // LayerNorm and RMSNorm: rstd of each row, or NULL.
     void *rstd;
+    // What is added to x before the op, or NULL. As x in type, shape and strides.
+    const void *residual;
+    // With residual: x + residual as it is stored, to which the op is applied. May be x or residual itself, and is not y.
+    void *sum;
 } dyt_forward_args;
 
 // The buffers of a backward. NULL where absent: a gradient that is not asked for is not written.
@@ -155,7 +159,7 @@ typedef struct dyt_backward_args {
     uint32_t reserved;
     // The gradient of y.
     const void *dy;
-    // The input of the forward.
+    // The input of the forward; its sum where it had a residual.
     const void *x;
     // DyT and Derf: the factor.
     const void *alpha;
@@ -167,7 +171,7 @@ typedef struct dyt_backward_args {
     const void *mean;
     // LayerNorm and RMSNorm: rstd that the forward wrote, or NULL.
     const void *rstd;
-    // The gradient of x, or NULL. May be dy itself.
+    // The gradient of x, or NULL. May be dy or dsum itself.
     void *dx;
     // DyT and Derf: one f32, or NULL.
     void *dalpha;
@@ -177,6 +181,9 @@ typedef struct dyt_backward_args {
     void *dgamma;
     // cols f32, or NULL.
     void *dbeta;
+    // What is added to dx before it is rounded, the gradient of the forward's sum, or NULL. As dx in type, shape and
+    // strides.
+    const void *dsum;
 } dyt_backward_args;
 
 #ifdef __cplusplus
@@ -196,8 +203,8 @@ int dyt_workspace_size(const struct dyt_device *device,
 // Runs a forward: y, and the statistics that are asked for. Nothing is allocated or kept.
 //
 // Every pointer is one into the device's memory: on the CPU any host pointer that is aligned for its elements, on CUDA
-// any device pointer, on wgpu a handle of dyt_alloc, at whose beginning the argument begins. y may be x itself; no
-// other overlap is allowed. workspace has at least the bytes of dyt_workspace_size, and may be NULL if those are 0. On
+// any device pointer, on wgpu a handle of dyt_alloc, at whose beginning the argument begins. y may be x or residual
+// itself, and so may sum, where y is another; no other overlap is allowed. workspace has at least the bytes of dyt_workspace_size, and may be NULL if those are 0. On
 // the CPU the call has done its work when it returns, and stream is ignored. On a GPU it has enqueued it; on CUDA
 // stream is a CUstream, NULL for the device's own, and on wgpu it is NULL. On failure no output has been written.
 //
@@ -213,7 +220,7 @@ int dyt_forward(const struct dyt_device *device,
 
 // Runs a backward: the gradients that are asked for. Nothing is allocated or kept.
 //
-// dx may be dy itself; no other overlap is allowed. The rest is as dyt_forward has it. alpha and shift are read when
+// dx may be dy or dsum itself; no other overlap is allowed. The rest is as dyt_forward has it. alpha and shift are read when
 // the work is done, and never on the host of a GPU.
 //
 // # Safety

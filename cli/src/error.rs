@@ -55,13 +55,13 @@ pub(crate) enum CliError {
         /// The elements of the tensor.
         actual: u64,
     },
-    /// dy is not of the type and the shape of x.
-    #[error("{}: {} {}, and x is {} {}", .path.display(), .dy.0, .dy.1, .x.0, .x.1)]
-    Gradient {
-        /// The file of dy.
+    /// dy, the residual or dsum is not of the type and the shape of x.
+    #[error("{}: {} {}, and x is {} {}", .path.display(), .other.0, .other.1, .x.0, .x.1)]
+    Unlike {
+        /// Its file.
         path: PathBuf,
-        /// Type and shape of dy.
-        dy: (DType, String),
+        /// Its type and shape.
+        other: (DType, String),
         /// Type and shape of x.
         x: (DType, String),
     },

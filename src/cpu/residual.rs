@@ -2,7 +2,7 @@
 //! first-level cache. The op reads what it would read after an addition of its own, so that every bit is the same.
 
 use super::choices::{STAGE_BYTES, STAGE_ROWS};
-use super::lanes::{Kernel, LINE, Register};
+use super::lanes::{Kernel, LINE, Lanes, Register};
 use super::launch::Launch;
 use super::plan::Range;
 use super::rows::{At, Columns, Rows};
@@ -188,5 +188,43 @@ impl<T: Stored> Add<T> {
         }
         let sum = self.x.load::<R, WHOLE>(row, at) + self.residual.load::<R, WHOLE>(row, at);
         self.to.store::<R, WHOLE, false>(row, at, sum);
+    }
+}
+
+/// Adds dsum to dx of some columns of `N` rows, which are not rounded yet. Apart from the kernels, so that those of calls
+/// without dsum keep their registers.
+#[cold]
+#[inline(never)]
+pub(crate) fn join<R: Register, T: Stored, const N: usize, const WHOLE: bool>(
+    dsum: Rows<T>,
+    row: usize,
+    at: At,
+    ahead: usize,
+    dx: &mut [Lanes<R>; N],
+) {
+    // SAFETY: kernels alone call this, which run on a processor that has the level.
+    unsafe { R::run(Join::<R, T, N, WHOLE> { dsum, row, at, ahead, dx }) }
+}
+
+struct Join<'a, R, T, const N: usize, const WHOLE: bool> {
+    dsum: Rows<T>,
+    row: usize,
+    at: At,
+    /// How many rows further on the same columns are asked for; none if 0.
+    ahead: usize,
+    dx: &'a mut [Lanes<R>; N],
+}
+
+impl<L: Register, T: Stored, const N: usize, const WHOLE: bool> Kernel for Join<'_, L, T, N, WHOLE> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<R: Register>(self) {
+        for r in 0..N {
+            if self.ahead > 0 {
+                self.dsum.prefetch::<L, WHOLE>(self.row + r + self.ahead, self.at);
+            }
+            self.dx[r] = self.dx[r] + self.dsum.load::<L, WHOLE>(self.row + r, self.at);
+        }
     }
 }

@@ -6,5 +6,6 @@ mod convert;
 mod cuda;
 mod gradients;
 mod modules;
+mod residual;
 #[cfg(feature = "serde")]
 mod serde;

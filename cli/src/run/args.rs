@@ -19,7 +19,7 @@ whole tensor in memory, which --memory has to allow.
 
 FILE.safetensors:NAME is the tensor of that name in the file. As --output it replaces that tensor or adds it; the
 other tensors and the metadata stay as they are. To read a file with only one tensor, no name is needed. Any other
-output that exists, and a --gradients file that exists, is overwritten only with --force.
+output that exists, and a --sum or --gradients file that exists, is overwritten only with --force.
 
 The last dimension of the input is the columns and all others are rows; with --channels-first the first is the
 rows and the second the columns. The output has the type and the shape of the input.")]
@@ -36,12 +36,21 @@ pub(crate) struct RunArgs {
     /// Where y goes, or dx with --dy: a new file, or with :NAME one tensor of a .safetensors file
     #[arg(long, value_name = "FILE[:NAME]")]
     pub(super) output: Reference,
-    /// Overwrite --output without :NAME and --gradients where they exist
+    /// Overwrite --output and --sum without :NAME and --gradients where they exist
     #[arg(long)]
     pub(super) force: bool,
+    /// What is added to x before the op, as x in type and shape
+    #[arg(long, value_name = "FILE[:NAME]", requires = "sum", conflicts_with = "dy")]
+    pub(super) residual: Option<Reference>,
+    /// Where x + residual goes: a new file, or with :NAME one tensor of a .safetensors file
+    #[arg(long, value_name = "FILE[:NAME]", requires = "residual")]
+    pub(super) sum: Option<Reference>,
     /// Run the backward: the gradient of y, as x in type and shape
     #[arg(long, value_name = "FILE[:NAME]")]
     pub(super) dy: Option<Reference>,
+    /// With --dy: what is added to dx, the gradient of x + residual, which is --input
+    #[arg(long, value_name = "FILE[:NAME]", requires = "dy")]
+    pub(super) dsum: Option<Reference>,
     /// With --dy: a new .safetensors file for dalpha, dshift, dgamma and dbeta, otherwise printed
     #[arg(long, value_name = "FILE", requires = "dy")]
     pub(super) gradients: Option<Reference>,
@@ -119,15 +128,23 @@ impl RunArgs {
     }
 
     fn check_files(&self) -> Result<(), CliError> {
-        for reference in [Some(&self.input), Some(&self.output), self.dy.as_ref()].into_iter().flatten() {
+        let others = [&self.dy, &self.residual, &self.sum, &self.dsum].map(Option::as_ref);
+        for reference in [Some(&self.input), Some(&self.output)].into_iter().chain(others).flatten() {
             Format::of(&reference.path)?;
         }
-        match self.output.name.as_deref() {
-            Some("") => return Err(CliError::Usage("--output has no name after the colon".to_owned())),
-            Some(METADATA) => {
-                return Err(CliError::Usage(format!("{METADATA} is no tensor of a .safetensors file")));
+        for (written, argument) in [(Some(&self.output), "--output"), (self.sum.as_ref(), "--sum")] {
+            match written.and_then(|reference| reference.name.as_deref()) {
+                Some("") => return Err(CliError::Usage(format!("{argument} has no name after the colon"))),
+                Some(METADATA) => {
+                    return Err(CliError::Usage(format!("{METADATA} is no tensor of a .safetensors file")));
+                }
+                _ => {}
             }
-            _ => {}
+        }
+        // Only the file that is written last would be left.
+        let same = |other: &Reference| target_of(&other.path) == target_of(&self.output.path);
+        if self.sum.as_ref().is_some_and(same) {
+            return Err(CliError::Usage("--sum and --output are the same file".to_owned()));
         }
         if let Some(gradients) = &self.gradients {
             if Format::of(&gradients.path)? != Format::Safetensors || gradients.name.is_some() {
@@ -138,8 +155,7 @@ impl RunArgs {
                 let text = format!("{} has gradients of parameters only with --gamma or --beta", self.op);
                 return Err(CliError::Usage(text));
             }
-            // Only the file that is written last would be left.
-            if target_of(&gradients.path) == target_of(&self.output.path) {
+            if same(gradients) {
                 return Err(CliError::Usage("--gradients and --output are the same file".to_owned()));
             }
         }

@@ -24,28 +24,41 @@ const TEMPLATE: &str = "{bar:40} {binary_bytes}/{binary_total_bytes} {binary_byt
 pub(crate) fn run(args: &RunArgs) -> Result<(), CliError> {
     args.check()?;
     let x = Source::open(&args.input()?)?;
-    let dy = args.dy.as_ref().map(|reference| open_dy(reference, &x)).transpose()?;
-    let mut notes: Vec<_> = [Some(&x), dy.as_ref()].into_iter().flatten().filter_map(Source::note).collect();
+    let like_x =
+        |reference: Option<&Reference>| reference.map(|reference| open_like(reference, &x)).transpose();
+    let dy = like_x(args.dy.as_ref())?;
+    // What is added: to x in the forward, to dx in the backward.
+    let added = like_x(args.residual.as_ref().or(args.dsum.as_ref()))?;
+    let sources = || [Some(&x), dy.as_ref(), added.as_ref()].into_iter().flatten();
+    let mut notes: Vec<_> = sources().filter_map(Source::note).collect();
     let layout = Layout::of(x.path(), x.shape(), args.channels_first)?;
     let mut job = job(args, layout, x.dtype(), &mut notes)?;
-    job.block_rows = block_rows(args, &job, &x, dy.as_ref())?;
+    job.block_rows = block_rows(args, &job, &sources().collect::<Vec<_>>())?;
     job.problem(job.block_rows)?;
     interrupt::watch();
-    match x.dtype() {
-        DType::F32 => execute::<f32>(args, &job, x, dy, &notes),
-        DType::F16 => execute::<half::f16>(args, &job, x, dy, &notes),
-        DType::Bf16 => execute::<half::bf16>(args, &job, x, dy, &notes),
+    let sources = Sources { x, dy, added };
+    match job.dtype {
+        DType::F32 => execute::<f32>(args, &job, sources, &notes),
+        DType::F16 => execute::<half::f16>(args, &job, sources, &notes),
+        DType::Bf16 => execute::<half::bf16>(args, &job, sources, &notes),
     }
 }
 
-/// dy has to be as x is.
-fn open_dy(reference: &Reference, x: &Source) -> Result<Source, CliError> {
-    let dy = Source::open(reference)?;
-    if (dy.dtype(), dy.shape()) != (x.dtype(), x.shape()) {
+/// The tensors that are read.
+struct Sources {
+    x: Source,
+    dy: Option<Source>,
+    added: Option<Source>,
+}
+
+/// A tensor that has to be as x is.
+fn open_like(reference: &Reference, x: &Source) -> Result<Source, CliError> {
+    let other = Source::open(reference)?;
+    if (other.dtype(), other.shape()) != (x.dtype(), x.shape()) {
         let describe = |source: &Source| (source.dtype(), Shape(source.shape()).to_string());
-        return Err(CliError::Gradient { path: dy.path().clone(), dy: describe(&dy), x: describe(x) });
+        return Err(CliError::Unlike { path: other.path().clone(), other: describe(&other), x: describe(x) });
     }
-    Ok(dy)
+    Ok(other)
 }
 
 /// The device and the parameters; notes on these are added to `notes`.
@@ -73,6 +86,7 @@ fn job(args: &RunArgs, layout: Layout, dtype: DType, notes: &mut Vec<String>) ->
         std: args.std.into(),
         eps: args.eps,
         backward: args.dy.is_some(),
+        adds: args.residual.is_some() || args.dsum.is_some(),
         alpha,
         shift,
         gamma: columns(&args.gamma)?,
@@ -86,15 +100,14 @@ fn job(args: &RunArgs, layout: Layout, dtype: DType, notes: &mut Vec<String>) ->
 }
 
 /// How many rows are in memory at once, beside tensors that have to be there as a whole.
-fn block_rows(args: &RunArgs, job: &Job, x: &Source, dy: Option<&Source>) -> Result<usize, CliError> {
+fn block_rows(args: &RunArgs, job: &Job, sources: &[&Source]) -> Result<usize, CliError> {
     if let Some(rows) = args.block_rows {
         return Ok(job.layout.block(rows.get() as u64));
     }
     let allowed = args.memory.0;
-    let sources = || [Some(x), dy].into_iter().flatten();
-    let held = sources().map(Source::held).fold(0, u64::saturating_add);
+    let held = sources.iter().map(|source| source.held()).fold(0, u64::saturating_add);
     let rows = job.rows_in(allowed.saturating_sub(held));
-    match (rows, sources().find(|source| source.held() > 0)) {
+    match (rows, sources.iter().find(|source| source.held() > 0)) {
         (Err(CliError::Memory { needed, .. }), Some(source)) => {
             let (path, needed) = (source.path().clone(), needed.saturating_add(held));
             Err(CliError::FortranMemory { path, needed, allowed })
@@ -106,20 +119,23 @@ fn block_rows(args: &RunArgs, job: &Job, x: &Source, dy: Option<&Source>) -> Res
 fn execute<T: Element>(
     args: &RunArgs,
     job: &Job,
-    mut x: Source,
-    dy: Option<Source>,
+    Sources { mut x, dy, mut added }: Sources,
     notes: &[String],
 ) -> Result<(), CliError> {
     let bar = out::progress(job.layout.bytes(job.dtype), TEMPLATE);
     let beside = args.gradients.as_ref().map(|reference| begin_gradients(reference, job, args.force));
     let beside = beside.transpose()?;
-    let mut output = begin(args, job, x.shape(), &bar)?;
+    let shape = x.shape().to_vec();
+    let written = |reference: &Reference, name| begin(reference, name, args.force, job, &shape, &bar);
+    let mut output = written(&args.output, if job.backward { "dx" } else { "y" })?;
+    let mut sum = args.sum.as_ref().map(|reference| written(reference, "sum")).transpose()?;
     notes.iter().for_each(|note| out::note(note));
     let Some(mut dy) = dy else {
-        stream::forward::<T>(job, &mut x, &mut output, &bar)?;
-        return complete(&bar, vec![output]);
+        let adds = added.as_mut().zip(sum.as_mut());
+        stream::forward::<T>(job, &mut x, adds, &mut output, &bar)?;
+        return complete(&bar, sum.into_iter().chain([output]).collect());
     };
-    let gradients = stream::backward::<T>(job, &mut x, &mut dy, &mut output, &bar)?;
+    let gradients = stream::backward::<T>(job, (&mut x, &mut dy), added.as_mut(), &mut output, &bar)?;
     match beside {
         Some(mut beside) => {
             gradients.named().iter().try_for_each(|(_, values)| beside.write(values))?;
@@ -145,14 +161,18 @@ fn complete(bar: &ProgressBar, sinks: Vec<Sink>) -> Result<(), CliError> {
 }
 
 /// A tensor with a name goes into the file that there is; without, the file is the tensor.
-fn begin(args: &RunArgs, job: &Job, shape: &[u64], bar: &ProgressBar) -> Result<Sink, CliError> {
-    let (path, dtype) = (&args.output.path, job.dtype);
-    match &args.output.name {
+fn begin(
+    reference: &Reference,
+    name: &str,
+    force: bool,
+    job: &Job,
+    shape: &[u64],
+    bar: &ProgressBar,
+) -> Result<Sink, CliError> {
+    let (path, dtype) = (&reference.path, job.dtype);
+    match &reference.name {
         Some(name) => Sink::amend(path, &Entry { name, dtype, shape }, bar),
-        None => {
-            let name = if job.backward { "dx" } else { "y" };
-            Sink::tensors(path, &[Entry { name, dtype, shape }], args.force)
-        }
+        None => Sink::tensors(path, &[Entry { name, dtype, shape }], force),
     }
 }
 

@@ -17,6 +17,8 @@ pub(super) struct Job {
     pub(super) std: Std,
     pub(super) eps: Option<f32>,
     pub(super) backward: bool,
+    /// Whether there is a residual, or a dsum.
+    pub(super) adds: bool,
     pub(super) dtype: DType,
     pub(super) layout: Layout,
     pub(super) block_rows: usize,
@@ -45,7 +47,7 @@ impl Job {
         // In the backward, beside each parameter: its gradient of a block in f32 and that of all blocks in f64.
         let each = if self.backward { 4 + 4 + 8 } else { 4 };
         let parameters = (self.layout.cols as u64).saturating_mul(columns as u64 * each);
-        let tensors = if self.backward { 2 } else { 1 };
+        let tensors = 1 + u64::from(self.backward) + u64::from(self.adds);
         let row = (self.layout.row_len() as u64).saturating_mul(tensors * self.dtype.size() as u64);
         let needed = |rows: usize| -> Result<u64, CliError> {
             let workspace = match self.backward {
@@ -122,42 +124,52 @@ struct Block {
     dbeta: Vec<f32>,
 }
 
-/// From x to y, which overwrites x in memory.
+/// From x to y, which overwrites x in memory, as the sum overwrites the residual.
 pub(super) fn forward<T: Element>(
     job: &Job,
     x: &mut Source,
+    mut adds: Option<(&mut Source, &mut Sink)>,
     y: &mut Sink,
     bar: &ProgressBar,
 ) -> Result<(), CliError> {
     let row_len = job.layout.row_len();
-    let mut buffer = allocate::<T>(job.block_rows.saturating_mul(row_len))?;
+    let len = job.block_rows.saturating_mul(row_len);
+    let (mut buffer, mut sums) = (allocate::<T>(len)?, allocate::<T>(if job.adds { len } else { 0 })?);
     for rows in job.layout.blocks(job.block_rows) {
         interrupt::check()?;
         let block = &mut buffer[..rows * row_len];
         x.read(block)?;
         let mut arguments = Forward::in_place(&mut *block);
+        if let Some((residual, _)) = &mut adds {
+            residual.read(&mut sums[..rows * row_len])?;
+            arguments = arguments.residual_in_place(&mut sums[..rows * row_len]);
+        }
         arguments.alpha = job.op.is_pointwise().then_some((&job.alpha).into());
         arguments.shift = job.op.has_shift().then_some((&job.shift).into());
         arguments.gamma = job.gamma.as_ref().map(Into::into);
         arguments.beta = job.beta.as_ref().map(Into::into);
         staged::forward(&job.device, &job.problem(rows)?, arguments)?;
+        if let Some((_, sum)) = &mut adds {
+            sum.write(&sums[..rows * row_len])?;
+        }
         y.write(block)?;
         bar.inc(size_of_val(block) as u64);
     }
     Ok(())
 }
 
-/// From dy and x to dx, which overwrites dy in memory, and the gradients of the parameters.
+/// From x and dy to dx, which overwrites dy in memory, and the gradients of the parameters.
 pub(super) fn backward<T: Element>(
     job: &Job,
-    x: &mut Source,
-    dy: &mut Source,
+    (x, dy): (&mut Source, &mut Source),
+    mut dsum: Option<&mut Source>,
     dx: &mut Sink,
     bar: &ProgressBar,
 ) -> Result<Gradients, CliError> {
     let row_len = job.layout.row_len();
     let len = job.block_rows.saturating_mul(row_len);
     let (mut x_buffer, mut buffer) = (allocate::<T>(len)?, allocate::<T>(len)?);
+    let mut joins = allocate::<T>(if job.adds { len } else { 0 })?;
     let bytes = job.device.workspace_bytes(&job.problem(job.block_rows)?, Pass::Backward);
     let workspace = || job.device.zeros(DType::F32, bytes.div_ceil(DType::F32.size()));
     // A device with a memory of its own has copies of everything anyway.
@@ -171,7 +183,11 @@ pub(super) fn backward<T: Element>(
         let (x_block, block) = (&mut x_buffer[..rows * row_len], &mut buffer[..rows * row_len]);
         x.read(x_block)?;
         dy.read(block)?;
-        let arguments = Backward::of(&*x_block).in_place(&mut *block);
+        let mut arguments = Backward::of(&*x_block).in_place(&mut *block);
+        if let Some(dsum) = &mut dsum {
+            dsum.read(&mut joins[..rows * row_len])?;
+            arguments = arguments.dsum(&joins[..rows * row_len]);
+        }
         let arguments = with_parameters(arguments, job, &mut sums);
         let problem = job.problem(rows)?;
         match &mut workspace {

@@ -110,6 +110,29 @@ impl Layer {
 }
 
 #[test]
+fn dsum_joins_dx() -> Outcome {
+    let folder = Folder::new()?;
+    for op in Op::ALL {
+        let mut layer = Layer::new(op, DType::F32, 11, 37)?;
+        layer.run(&folder, &[])?;
+        let alone = Tensor::read_npy(&folder.read("dx.npy")?, &layer.x)?;
+        let dsum = Tensor::random(DType::F32, &[11, 37], 7);
+        let file = folder.write("dsum.npy", &dsum.npy())?;
+        layer.run(&folder, &["--dsum", &file, "--block-rows", "3"])?;
+        let dx = Tensor::read_npy(&folder.read("dx.npy")?, &layer.x)?;
+        let sums: Vec<f32> = alone.values.iter().zip(&dsum.values).map(|(a, b)| a + b).collect();
+        assert_eq!(dx.values, sums, "{op}");
+        for (expected, joins) in layer.backward.dx.iter_mut().zip(dsum.wide()) {
+            *expected += joins;
+        }
+        let near =
+            dx.values.iter().zip(&layer.backward.dx).all(|(got, dx)| (f64::from(*got) - dx).abs() < 1e-4);
+        assert!(near, "{op}");
+    }
+    Ok(())
+}
+
+#[test]
 fn every_op_and_dtype() -> Outcome {
     let folder = Folder::new()?;
     for op in Op::ALL {

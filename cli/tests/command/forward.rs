@@ -72,6 +72,30 @@ fn a_layer_of_a_checkpoint() -> Outcome {
 }
 
 #[test]
+fn a_residual_joins_x() -> Outcome {
+    let folder = Folder::new()?;
+    for dtype in DType::ALL {
+        let [x, residual] = [1, 2].map(|seed| Tensor::random(dtype, &[9, 33], seed));
+        let tensors = [("x", &x), ("r", &residual)];
+        let file = folder.write("in.safetensors", &safetensors(&tensors))?;
+        let [x_name, r_name, sum_name] = ["x", "r", "sum"].map(|name| format!("{file}:{name}"));
+        let output = folder.file("y.npy");
+        let arguments = ["run", "rms_norm", "--force", "--input", &x_name, "--residual", &r_name];
+        let written = ["--sum", &sum_name, "--output", &output, "--block-rows", "2"];
+        dyt(&[&arguments[..], &written].concat())?.succeeded();
+        let y = Tensor::read_npy(&folder.read("y.npy")?, &x)?;
+        let sum = Tensor::read_safetensors(&folder.read("in.safetensors")?, "sum")?;
+        let problem = Problem::new(Op::RmsNorm, 9, 33).dtype(dtype).build()?;
+        let (wide, added) = (x.wide(), residual.wide());
+        let inputs = reference::Inputs { residual: Some(&added), ..reference::Inputs::new(&wide) };
+        let forward = reference::forward(&problem, &inputs)?;
+        assert_eq!(sum.wide(), forward.sum);
+        assert_close("y", &y.values, &forward.y, &y_bounds(&problem, &inputs, &forward));
+    }
+    Ok(())
+}
+
+#[test]
 fn an_offset_joins_gamma() -> Outcome {
     let folder = Folder::new()?;
     let (x, gamma) = (Tensor::random(DType::Bf16, &[6, 40], 9), Tensor::random(DType::Bf16, &[40], 10));

@@ -40,7 +40,7 @@ impl Bench {
 #[test]
 fn arguments_that_do_not_fit_together() -> Outcome {
     let bench = Bench::new()?;
-    let gradients = bench.folder.file("g.npy");
+    let (gradients, written) = (bench.folder.file("g.npy"), bench.folder.file("y.npy"));
     for (more, part) in [
         (&["--alpha", "1"][..], "layer_norm has no --alpha"),
         (&["--shift", "1"], "layer_norm has no --shift"),
@@ -52,6 +52,11 @@ fn arguments_that_do_not_fit_together() -> Outcome {
         (&["--memory", "1M", "--block-rows", "1"], "--block-rows"),
         (&["--block-rows", "0"], "--block-rows"),
         (&["--gradients", "g.safetensors"], "--dy"),
+        (&["--residual", "r.npy"], "--sum"),
+        (&["--sum", "s.npy"], "--residual"),
+        (&["--dsum", "d.npy"], "--dy"),
+        (&["--residual", "r.npy", "--sum", "s.npy", "--dy", "dy.npy"], "--dy"),
+        (&["--residual", "r.npy", "--sum", &written], "--sum and --output are the same file"),
         (&["--device", "abacus"], "abacus"),
         (&["--dy", "dy.txt"], ".safetensors"),
         (&["--dy", "dy.npy", "--gradients", &gradients], "--gradients takes a .safetensors file"),

@@ -9,6 +9,7 @@ use crate::cpu::choices::{self, GROUP, STAGE_ROWS, Work, side_by_side};
 use crate::cpu::lanes::{Arithmetic, Kernel, Lanes, Register, quiet};
 use crate::cpu::param::{Param, Sources, Values, with_form};
 use crate::cpu::plan::Range;
+use crate::cpu::residual::join;
 use crate::cpu::rows::{At, Columns, Rows};
 use crate::cpu::stage::{Lines, Output, Stage};
 use crate::cpu::stored::Stored;
@@ -368,12 +369,10 @@ impl<T: Stored, const CENTER: bool> Write<T, CENTER> {
             product = dy.mul_add(x_hat, product);
         }
         if let Some(dsum) = self.dsum {
-            for r in 0..N {
-                if PAST {
-                    dsum.prefetch::<R, WHOLE>(row + r + self.ahead, at);
-                }
-                dx[r] = dx[r] + dsum.load::<R, WHOLE>(row + r, at);
-            }
+            // A copy, so that dx itself stays in registers.
+            let mut joined = dx;
+            join::<R, T, N, WHOLE>(dsum, row, at, if PAST { self.ahead } else { 0 }, &mut joined);
+            dx = joined;
         }
         // After all loads: rows that lie a multiple of 4096 bytes apart would make loads wait for stores.
         for r in 0..N {

@@ -10,6 +10,7 @@ use crate::cpu::lanes::{Arithmetic, Kernel, Lanes, Register};
 use crate::cpu::math::Curve;
 use crate::cpu::param::{Sources, Values, with_form};
 use crate::cpu::plan::Tile;
+use crate::cpu::residual::join;
 use crate::cpu::rows::{At, Columns, Rows};
 use crate::cpu::stage::{Lines, Stage};
 use crate::cpu::stored::Stored;
@@ -193,12 +194,10 @@ impl<T: Stored, C: Curve> Block<'_, T, C> {
             }
         }
         if let Some(dsum) = self.dsum {
-            for r in 0..N {
-                if PAST {
-                    dsum.prefetch::<R, WHOLE>(row + r + self.ahead, at);
-                }
-                dx[r] = dx[r] + dsum.load::<R, WHOLE>(row + r, at);
-            }
+            // A copy, so that dx itself stays in registers.
+            let mut joined = dx;
+            join::<R, T, N, WHOLE>(dsum, row, at, if PAST { self.ahead } else { 0 }, &mut joined);
+            dx = joined;
         }
         // After all loads: rows that lie a multiple of 4096 bytes apart would make loads wait for stores.
         for r in 0..N {

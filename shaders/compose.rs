@@ -276,7 +276,9 @@ impl Kernel {
 
     fn element(self, slot: Slot) -> &'static str {
         match slot {
-            Slot::X | Slot::Addend | Slot::Residual | Slot::Dsum | Slot::Dy | Slot::Out if self.wide => "vec4<u32>",
+            Slot::X | Slot::Addend | Slot::Residual | Slot::Dsum | Slot::Dy | Slot::Out if self.wide => {
+                "vec4<u32>"
+            }
             Slot::Out if narrow(self.dtype) => "atomic<u32>",
             Slot::X if narrow(self.dtype) && self.sums() => "atomic<u32>",
             Slot::X | Slot::Addend | Slot::Residual | Slot::Dsum | Slot::Dy | Slot::Out => "u32",

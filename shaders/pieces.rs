@@ -79,7 +79,11 @@ impl Kernel {
             (false, false, _) => vec![piece!("lib/block_dx.wgsl")],
             (true, false, _) => vec![piece!("lib/dsum.wgsl"), piece!("lib/block_dx_dsum.wgsl")],
             (true, true, wide) => {
-                let row = if wide { piece!("lib/row_vector_dsum.wgsl") } else { piece!("lib/row_element_dsum.wgsl") };
+                let row = if wide {
+                    piece!("lib/row_vector_dsum.wgsl")
+                } else {
+                    piece!("lib/row_element_dsum.wgsl")
+                };
                 vec![piece!("lib/dsum.wgsl"), row, piece!("lib/row_dx_dsum.wgsl")]
             }
         }

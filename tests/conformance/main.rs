@@ -4,6 +4,8 @@
 //! They are one process because they share the devices: what a software driver compiles takes most of the time.
 #![cfg(not(miri))]
 
+#[cfg(feature = "wgpu")]
+mod added;
 #[path = "../common/mod.rs"]
 mod common;
 #[cfg(feature = "wgpu")]

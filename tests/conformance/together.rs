@@ -3,7 +3,8 @@
 use dyt::wgpu::WgpuKernels;
 use dyt::wgpu::wgpu::{Buffer as Memory, CommandEncoder};
 use dyt::{
-    Backend, Backward, Buffer, DType, Device, Element, Error, Forward, Pass, Problem, Result, View, ViewMut,
+    Backend, Backward, Buffer, DType, Device, Dsum, Element, Error, Forward, Pass, Problem, Residual, Result,
+    View, ViewMut,
 };
 use dyt_conformance::Target;
 use half::{bf16, f16};
@@ -130,12 +131,21 @@ impl Target for Together {
         let mut all = self.arguments();
         let (x, alpha, shift) = (all.input(call.x)?, all.input(call.alpha)?, all.input(call.shift)?);
         let (gamma, beta) = (all.input(call.gamma)?, all.input(call.beta)?);
+        let (adds, residual) = match call.residual {
+            Some(Residual::Apart(view)) => (true, all.input(Some(view))?),
+            Some(Residual::InSum) => (true, None),
+            None => (false, None),
+        };
+        let sum = all.output(call.sum)?;
         let y = all.output(Some(call.y))?;
         let (mean, rstd) = (all.output(call.mean)?, all.output(call.rstd)?);
         self.run(all, |at, encoder| {
             let y = at.write(y)?.ok_or_else(|| failed("a forward has a y".to_owned()))?;
             let mut call = Forward::in_place(y);
             call.x = at.read(x)?;
+            call.residual =
+                adds.then(|| Ok(at.read(residual)?.map_or(Residual::InSum, Residual::Apart))).transpose()?;
+            call.sum = at.write(sum)?;
             call.alpha = at.read(alpha)?;
             call.shift = at.read(shift)?;
             call.gamma = at.read(gamma)?;
@@ -149,6 +159,11 @@ impl Target for Together {
     fn backward_with(&self, problem: &Problem, call: Backward<'_>, workspace: ViewMut<'_>) -> Result<()> {
         let mut all = self.arguments();
         let (dy, x) = (all.input(call.dy)?, all.input(Some(call.x))?);
+        let (adds, dsum) = match call.dsum {
+            Some(Dsum::Apart(view)) => (true, all.input(Some(view))?),
+            Some(Dsum::InDx) => (true, None),
+            None => (false, None),
+        };
         let (alpha, shift, gamma) = (all.input(call.alpha)?, all.input(call.shift)?, all.input(call.gamma)?);
         let (mean, rstd) = (all.input(call.mean)?, all.input(call.rstd)?);
         let (dx, dalpha, dshift) = (all.output(call.dx)?, all.output(call.dalpha)?, all.output(call.dshift)?);
@@ -160,6 +175,7 @@ impl Target for Together {
             // dy only stands for the field that in-place calls leave open.
             let mut call = Backward::of(x).dy(x);
             call.dy = at.read(dy)?;
+            call.dsum = adds.then(|| Ok(at.read(dsum)?.map_or(Dsum::InDx, Dsum::Apart))).transpose()?;
             call.alpha = at.read(alpha)?;
             call.shift = at.read(shift)?;
             call.gamma = at.read(gamma)?;

@@ -51,10 +51,14 @@ fn without_subgroups(kernels: &WgpuKernels) -> Result<WgpuKernels, Box<dyn std::
     Ok(kernels)
 }
 
-/// Runs the cases whose turn it is: with every argument in a buffer of its own, then with all in one.
+/// Runs the cases whose turn it is: with every argument in a buffer of its own, then with all in one. A residual and a
+/// dsum take the variants of one buffer.
 fn run(kernels: &WgpuKernels, cases: &[Case]) -> Outcome {
     assert_all_pass(&run_all(&[Device::from_wgpu(kernels)], cases)?);
-    assert_all_pass(&run_all(&[Together::new(kernels)?], cases)?);
+    let together = [Together::new(kernels)?];
+    assert_all_pass(&run_all(&together, cases)?);
+    let with_residual: Vec<_> = cases.iter().map(|case| case.residual(true)).collect();
+    assert_all_pass(&run_all(&together, &with_residual)?);
     Ok(())
 }
 
@@ -84,8 +88,10 @@ fn every_variant_of_every_kernel_passes() -> Outcome {
         if kernels.subgroups() {
             let without = without_subgroups(kernels)?;
             run(&without, &taken(list(&[], &LONG, false)?))?;
-            // Rows of a whole workgroup, added up by its memory: kernels of short rows, in another geometry.
+            // Rows of a whole workgroup, added up by its memory: kernels of short rows, in another geometry. Their in-place
+            // forms differ in what is read, which short rows cover.
             let rows = taken(list(&[], &OF_A_WORKGROUP, false)?);
+            let rows: Vec<_> = rows.into_iter().map(|case| case.in_place(false)).collect();
             assert_all_pass(&run_all(&[Device::from_wgpu(&without)], &rows)?);
             check(&name, &without);
         }

@@ -35,6 +35,14 @@ fn every_kernel_is_valid() {
     assert!(mistake.is_none(), "{}", mistake.unwrap_or_default());
 }
 
+/// WebGPU's default limit.
+#[test]
+fn no_kernel_has_more_than_eight_storage_buffers() {
+    for kernel in Kernel::all() {
+        assert!(kernel.declared().len() <= 8, "{kernel:?}");
+    }
+}
+
 #[test]
 fn a_line_of_a_kernel_is_traced_to_its_piece() {
     for kernel in Kernel::all() {

@@ -7,10 +7,10 @@ _Static_assert(offsetof(dyt_problem, accumulate) == 20 && offsetof(dyt_problem, 
 _Static_assert(offsetof(dyt_problem, rows) == 32 && offsetof(dyt_problem, inner) == 56, "dyt_problem");
 _Static_assert(offsetof(dyt_problem, gamma_offset) == 64, "dyt_problem");
 _Static_assert(offsetof(dyt_forward_args, x) == 8, "dyt_forward_args");
-_Static_assert(sizeof(dyt_forward_args) == 8 + 8 * sizeof(void *), "dyt_forward_args");
+_Static_assert(sizeof(dyt_forward_args) == 8 + 10 * sizeof(void *), "dyt_forward_args");
 _Static_assert(offsetof(dyt_forward_args, y) == 8 + 5 * sizeof(void *), "dyt_forward_args");
 _Static_assert(offsetof(dyt_backward_args, dx) == 8 + 7 * sizeof(void *), "dyt_backward_args");
-_Static_assert(sizeof(dyt_backward_args) == 8 + 12 * sizeof(void *), "dyt_backward_args");
+_Static_assert(sizeof(dyt_backward_args) == 8 + 13 * sizeof(void *), "dyt_backward_args");
 _Static_assert(DYT_OK == 0 && DYT_UNSUPPORTED == 2 && DYT_INTERNAL == 6, "dyt_status");
 _Static_assert(DYT_BF16 == 2 && DYT_OP_RMS_NORM == 3 && DYT_STD_UNBIASED == 1 && DYT_BACKWARD == 1, "enums");
 

@@ -1,13 +1,16 @@
 //! A residual: sum = x + residual, rounded as it is stored, for a portion of the tensor that the op then finds in the
 //! first-level cache. The op reads what it would read after an addition of its own, so that every bit is the same.
+//!
+//! And dsum, which joins dx behind the op: kernels leave dx in f32 where [`Join`] reads it.
 
 use super::choices::{STAGE_BYTES, STAGE_ROWS};
-use super::lanes::{Kernel, LINE, Lanes, Register};
+use super::lanes::{Kernel, LINE, Lanes, MAX_LANES, Register};
 use super::launch::Launch;
 use super::plan::Range;
 use super::rows::{At, Columns, Rows};
-use super::stage::Stage;
+use super::stage::{Output, Stage};
 use super::stored::Stored;
+use super::tile::Slots;
 use crate::ops::ForwardPtrs;
 
 /// The tensors of the addition.
@@ -131,13 +134,9 @@ impl<T: Stored> Residual<T> {
         let (x, residual) = (self.x.from(rows.begin), self.residual.from(rows.begin));
         let ahead = if self.memory { ahead } else { 0 };
         let columns = Columns { overlap: false, ..columns };
+        let past = self.past.then(|| self.sum.from(rows.begin));
         // SAFETY: the processor has this level.
-        unsafe { R::run(Add { x, residual, to, n, columns, ahead }) }
-        if self.past {
-            for r in 0..n {
-                self.sum.stream::<R>(rows.begin + r, columns, to.from(r));
-            }
-        }
+        unsafe { R::run(Add { x, residual, to, past, n, columns, ahead }) }
         to
     }
 }
@@ -157,6 +156,8 @@ struct Add<T> {
     x: Rows<T>,
     residual: Rows<T>,
     to: Rows<T>,
+    /// Where what `to` has goes past the cache.
+    past: Option<Rows<T>>,
     n: usize,
     columns: Columns,
     /// How many rows further on the same columns are asked for; none if 0.
@@ -175,6 +176,9 @@ impl<T: Stored> Kernel for Add<T> {
             for at in self.columns.ragged::<R>() {
                 self.vector::<R, false>(row, at);
             }
+            if let Some(past) = self.past {
+                past.stream::<R>(row, self.columns, self.to.from(row));
+            }
         }
     }
 }
@@ -191,40 +195,105 @@ impl<T: Stored> Add<T> {
     }
 }
 
-/// Adds dsum to dx of some columns of `N` rows, which are not rounded yet. Apart from the kernels, so that those of calls
-/// without dsum keep their registers.
-#[cold]
-#[inline(never)]
-pub(crate) fn join<R: Register, T: Stored, const N: usize, const WHOLE: bool>(
+/// Values of dx in f32 from one row of the stage to the next.
+const WIDE_ROW: usize = STAGE_BYTES / size_of::<f32>();
+
+/// dsum joins dx.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Joins<T> {
     dsum: Rows<T>,
-    row: usize,
-    at: At,
-    ahead: usize,
-    dx: &mut [Lanes<R>; N],
-) {
-    // SAFETY: kernels alone call this, which run on a processor that has the level.
-    unsafe { R::run(Join::<R, T, N, WHOLE> { dsum, row, at, ahead, dx }) }
+    dx: Rows<T>,
 }
 
-struct Join<'a, R, T, const N: usize, const WHOLE: bool> {
-    dsum: Rows<T>,
-    row: usize,
-    at: At,
-    /// How many rows further on the same columns are asked for; none if 0.
-    ahead: usize,
-    dx: &'a mut [Lanes<R>; N],
+impl<T: Stored> Joins<T> {
+    /// Those of a call that has a dsum. dx is written as the output says, but for one that goes past the cache by way of the
+    /// stage, which holds dx in f32.
+    #[inline(always)]
+    pub(crate) fn new(dsum: Option<Rows<T>>, dx: Output<T>) -> Option<Self> {
+        Some(Self { dsum: dsum?, dx: dx.rows()? })
+    }
+
+    /// The columns that the stage has room for, of those that the op works on.
+    #[inline(always)]
+    pub(crate) fn columns(columns: Columns) -> Columns {
+        let end = columns.end.min(columns.begin + WIDE_ROW - 2 * MAX_LANES);
+        Columns { end, ..columns }
+    }
+
+    /// Writes dx of some rows, of which the first one of the stage is row `first` of the tensor.
+    #[inline(always)]
+    pub(crate) fn write<R: Register>(
+        &self,
+        first: usize,
+        rows: Range,
+        columns: Columns,
+        ahead: usize,
+        wide: Wide,
+    ) {
+        let (dsum, dx) = (self.dsum.from(first), self.dx.from(first));
+        // SAFETY: the processor has this level.
+        unsafe { R::run(Join { dsum, dx, wide, rows, columns, ahead }) }
+    }
 }
 
-impl<L: Register, T: Stored, const N: usize, const WHOLE: bool> Kernel for Join<'_, L, T, N, WHOLE> {
+/// dx in f32, in the order of the lanes: rows of the stage.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Wide(Slots);
+
+impl Wide {
+    /// In the stage, which the caller has until the last use.
+    #[inline(always)]
+    pub(crate) fn new(stage: &mut Stage) -> Self {
+        Self(stage.slots())
+    }
+
+    #[inline(always)]
+    fn row(self, row: usize) -> Slots {
+        self.0.shifted(row * WIDE_ROW)
+    }
+
+    #[inline(always)]
+    pub(crate) fn store<R: Register>(self, row: usize, at: At, v: Lanes<R>) {
+        self.row(row).store(at, v);
+    }
+}
+
+/// Adds dsum to some columns of some rows.
+struct Join<T> {
+    dsum: Rows<T>,
+    dx: Rows<T>,
+    wide: Wide,
+    rows: Range,
+    columns: Columns,
+    /// How many rows further on the same columns are asked for.
+    ahead: usize,
+}
+
+impl<T: Stored> Kernel for Join<T> {
     type Output = ();
 
     #[inline(always)]
     unsafe fn run<R: Register>(self) {
-        for r in 0..N {
-            if self.ahead > 0 {
-                self.dsum.prefetch::<L, WHOLE>(self.row + r + self.ahead, self.at);
+        for row in self.rows.begin..self.rows.end {
+            for at in self.columns.whole::<R>() {
+                self.vector::<R, true>(row, at);
             }
-            self.dx[r] = self.dx[r] + self.dsum.load::<L, WHOLE>(self.row + r, self.at);
+            for at in self.columns.ragged::<R>() {
+                self.vector::<R, false>(row, at);
+            }
+        }
+    }
+}
+
+impl<T: Stored> Join<T> {
+    #[inline(always)]
+    fn vector<R: Register, const WHOLE: bool>(&self, row: usize, at: At) {
+        self.dsum.prefetch::<R, WHOLE>(row + self.ahead, at);
+        let v = self.wide.row(row).load(at) + self.dsum.load::<R, WHOLE>(row, at);
+        if const { R::STREAMS } {
+            self.dx.store::<R, WHOLE, true>(row, at, v);
+        } else {
+            self.dx.store::<R, WHOLE, false>(row, at, v);
         }
     }
 }

@@ -9,7 +9,7 @@ use super::choices::{STAGE_BYTES, STAGE_ROWS};
 use super::lanes::{LINE, Lanes, Register};
 use super::rows::{Columns, Rows};
 use super::stored::Stored;
-use super::tile::BLOCK;
+use super::tile::{BLOCK, Slots};
 
 /// Whether a vector fills whole lines of the cache. Half-written ones of several rows would drive each other out of the few
 /// buffers that they wait in.
@@ -41,6 +41,13 @@ pub(crate) struct Stage(MaybeUninit<[u8; STAGE_ROWS * STAGE_BYTES]>);
 impl Stage {
     pub(crate) const fn new() -> Self {
         Self(MaybeUninit::uninit())
+    }
+
+    /// The room as values of f32, to be written before they are read. The caller has it until their last use.
+    #[inline(always)]
+    pub(crate) fn slots(&mut self) -> Slots {
+        // SAFETY: the caller has the room.
+        unsafe { Slots::new(self.0.as_mut_ptr().cast()) }
     }
 
     /// The room as rows of `stride` values, to be written before they are read. The caller has it until their last use.

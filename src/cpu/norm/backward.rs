@@ -9,7 +9,7 @@ use crate::cpu::choices::{self, GROUP, STAGE_ROWS, Work, side_by_side};
 use crate::cpu::lanes::{Arithmetic, Kernel, Lanes, Register, quiet};
 use crate::cpu::param::{Param, Sources, Values, with_form};
 use crate::cpu::plan::Range;
-use crate::cpu::residual::join;
+use crate::cpu::residual::{Joins, Wide};
 use crate::cpu::rows::{At, Columns, Rows};
 use crate::cpu::stage::{Lines, Output, Stage};
 use crate::cpu::stored::Stored;
@@ -132,7 +132,15 @@ impl<T: Stored, const CENTER: bool> Kernel for Backward<T, CENTER> {
         // Sums along a row begin at column 0 whatever the address; what is written begins at a boundary. Where the vectors
         // of the two passes differ, so do the tiles.
         let [read_tile, mut write_tile] = tiles.slots();
-        let first_block = dx.block::<R>(0, cols, sums.head, false);
+        let joins = Joins::new(self.arguments.dsum, dx);
+        let wide = joins.map(|_| Wide::new(&mut stage));
+        let block = |begin, head| {
+            let columns = Columns { overlap: false, ..dx.block::<R>(begin, cols, head, false) };
+            if joins.is_some() { Joins::<T>::columns(columns) } else { columns }
+        };
+        let first_block = block(0, sums.head);
+        // The form for memory leaves dx to dsum.
+        let past = stream || joins.is_some();
         let (one_read, one_write) = (cols <= BLOCK, first_block.end == cols);
         let same = one_read && one_write && first_block.head == 0;
         if same {
@@ -149,11 +157,11 @@ impl<T: Stored, const CENTER: bool> Kernel for Backward<T, CENTER> {
             let mut begin = 0;
             while begin < cols {
                 let head = if begin == 0 { sums.head } else { 0 };
-                let columns = Columns { overlap: false, ..dx.block::<R>(begin, cols, head, false) };
+                let columns = block(begin, head);
                 let fresh = !same && (fresh || !one_write);
                 // SAFETY: gamma has a value a column.
                 let params = unsafe {
-                    Sources::<T, 1>::new::<R>([gamma], [write_tile], columns, rows.len(), stream, fresh)
+                    Sources::<T, 1>::new::<R>([gamma], [write_tile], columns, rows.len(), past, fresh)
                 };
                 let mut begins = !begun;
                 for at in (0..n).step_by(STAGE_ROWS) {
@@ -165,13 +173,13 @@ impl<T: Stored, const CENTER: bool> Kernel for Backward<T, CENTER> {
                         x,
                         dy,
                         dx: target,
-                        dsum: self.arguments.dsum.map(|dsum| dsum.from(first + at)),
+                        wide,
                         sums,
                         zipped: self.sums.zipped,
                         ahead: group,
                     };
                     for rows in Ordinary::new(&found.strays[at..at + side]) {
-                        with_form!(params, stream, |values, PAST| write.rows::<R, _, PAST>(
+                        with_form!(params, past, |values, PAST| write.rows::<R, _, PAST>(
                             &found.parts,
                             at,
                             rows,
@@ -180,6 +188,10 @@ impl<T: Stored, const CENTER: bool> Kernel for Backward<T, CENTER> {
                             values
                         ));
                         begins = false;
+                        if let (Some(joins), Some(wide)) = (joins, wide) {
+                            joins.write::<R>(first + at, rows, columns, group, wide);
+                            continue;
+                        }
                         for r in rows.begin..rows.end {
                             dx.finish::<R>(first + at + r, r, columns, target);
                         }
@@ -280,7 +292,8 @@ pub(super) struct Write<T, const CENTER: bool> {
     pub(super) x: Rows<T>,
     pub(super) dy: Rows<T>,
     pub(super) dx: Rows<T>,
-    pub(super) dsum: Option<Rows<T>>,
+    /// Where dx stays in f32, if dsum joins it.
+    pub(super) wide: Option<Wide>,
     /// Of dy·x̂, and of dy.
     pub(super) sums: [Slots; 2],
     /// As [`Sums::zipped`].
@@ -326,6 +339,17 @@ impl<T: Stored, const CENTER: bool> Write<T, CENTER> {
         }
     }
 
+    /// Writes dx, or leaves it in f32 for dsum. Levels that stream have that in the form for memory alone.
+    #[inline(always)]
+    fn put<R: Register, const WHOLE: bool, const PAST: bool>(&self, row: usize, at: At, v: Lanes<R>) {
+        if const { PAST || !R::STREAMS } {
+            if let Some(wide) = self.wide {
+                return wide.store(row, at, v);
+            }
+        }
+        self.dx.store::<R, WHOLE, PAST>(row, at, v);
+    }
+
     #[inline(always)]
     fn block<R: Register, P: Stored, const N: usize, const WHOLE: bool, const PAST: bool>(
         &self,
@@ -368,15 +392,9 @@ impl<T: Stored, const CENTER: bool> Write<T, CENTER> {
             sum = sum + dy;
             product = dy.mul_add(x_hat, product);
         }
-        if let Some(dsum) = self.dsum {
-            // A copy, so that dx itself stays in registers.
-            let mut joined = dx;
-            join::<R, T, N, WHOLE>(dsum, row, at, if PAST { self.ahead } else { 0 }, &mut joined);
-            dx = joined;
-        }
         // After all loads: rows that lie a multiple of 4096 bytes apart would make loads wait for stores.
         for r in 0..N {
-            self.dx.store::<R, WHOLE, PAST>(row + r, at, dx[r]);
+            self.put::<R, WHOLE, PAST>(row + r, at, dx[r]);
         }
         if N == 1 && self.zipped {
             (product, sum) = (product.zip(), sum.zip());

@@ -53,7 +53,7 @@ impl<T: Stored, const CENTER: bool> Kernel for Forward<T, CENTER> {
     }
 }
 
-/// The backward of the first row.
+/// The backward of the first row, without a dsum.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Backward<T, const CENTER: bool> {
     pub(super) arguments: backward::Arguments<T>,
@@ -88,7 +88,7 @@ impl<T: Stored, const CENTER: bool> Kernel for Backward<T, CENTER> {
                 x,
                 dy,
                 dx: dx.target(0, columns, &mut stage),
-                dsum: self.arguments.dsum,
+                wide: None,
                 sums: [0, 1].map(|k| sums.block::<R>(k, columns)),
                 zipped: sums.zipped,
                 ahead: 0,

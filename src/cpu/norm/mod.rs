@@ -60,7 +60,7 @@ pub(super) fn backward<T: Stored, const CENTER: bool>(launch: Launch<'_, Backwar
     let grid = plan::norm_backward(problem);
     let memory = cpu.streams(wanted.tensors() * problem.elements() * size_of::<T>());
     let stream = inner == 1 && memory && !wanted.is_in_place();
-    let lone = problem.rows() == 1 && !stream;
+    let lone = problem.rows() == 1 && !stream && dsum.is_null();
     let gamma = Param::gamma(gamma, problem);
     // SAFETY: the arguments are checked; tasks work on disjoint rows.
     let dx = Output::new(unsafe { launch.rows::<T>(dx) }, !dx.is_null(), stream);

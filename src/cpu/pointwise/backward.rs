@@ -9,8 +9,8 @@ use crate::cpu::choices::{self, STAGE_ROWS};
 use crate::cpu::lanes::{Arithmetic, Kernel, Lanes, Register};
 use crate::cpu::math::Curve;
 use crate::cpu::param::{Sources, Values, with_form};
-use crate::cpu::plan::Tile;
-use crate::cpu::residual::join;
+use crate::cpu::plan::{Range, Tile};
+use crate::cpu::residual::{Joins, Wide};
 use crate::cpu::rows::{At, Columns, Rows};
 use crate::cpu::stage::{Lines, Stage};
 use crate::cpu::stored::Stored;
@@ -46,29 +46,41 @@ impl<T: Stored, C: Curve> Kernel for BackwardTile<T, C> {
         let curve = C::new::<R, f32>(alpha, shift);
         let (mut stage, mut tiles) = (Stage::new(), Tiles::<1>::new());
         let tiles = tiles.slots();
-        let one = dx.block::<R>(cols.begin, cols.end, first_head, false).end == cols.end;
+        let joins = Joins::new(dsum, dx);
+        let wide = joins.map(|_| Wide::new(&mut stage));
+        let block = |begin, head| {
+            let columns = Columns { overlap: false, ..dx.block::<R>(begin, cols.end, head, false) };
+            if joins.is_some() { Joins::<T>::columns(columns) } else { columns }
+        };
+        let one = block(cols.begin, first_head).end == cols.end;
+        // The form for memory leaves dx to dsum.
+        let past = stream || joins.is_some();
         for group in rows.parts(choices::pointwise_group(stream && !one, rows.len())) {
             let (mut begin, mut head) = (cols.begin, first_head);
             while begin < cols.end {
-                let columns = Columns { overlap: false, ..dx.block::<R>(begin, cols.end, head, false) };
+                let columns = block(begin, head);
                 // SAFETY: gamma has a value a column.
                 let params =
-                    unsafe { Sources::<T, 1>::new::<R>([gamma], tiles, columns, rows.len(), stream, true) };
+                    unsafe { Sources::<T, 1>::new::<R>([gamma], tiles, columns, rows.len(), past, true) };
                 let place = Place { in_place: sums.in_place(), zipped: sums.zipped, cols: sums.cols };
                 let sums = [0, 1, 2, 3].map(|k| sums.block::<R>(k, columns));
                 for part in group.parts(STAGE_ROWS) {
                     let target = dx.target(part.begin, columns, &mut stage);
                     let (x, dy) = (x.from(part.begin), dy.from(part.begin));
                     let ahead = if one { STAGE_ROWS } else { group.len() };
-                    let dsum = dsum.map(|dsum| dsum.from(part.begin));
-                    let block = Block { x, dy, dx: target, dsum, alpha, sums, place, curve: &curve, ahead };
+                    let block = Block { x, dy, dx: target, wide, alpha, sums, place, curve: &curve, ahead };
                     let begins = part.begin == rows.begin;
-                    with_form!(params, stream, |values, PAST| block.rows::<R, _, PAST>(
+                    with_form!(params, past, |values, PAST| block.rows::<R, _, PAST>(
                         part.len(),
                         columns,
                         begins,
                         values
                     ));
+                    if let (Some(joins), Some(wide)) = (joins, wide) {
+                        let rows = Range { begin: 0, end: part.len() };
+                        joins.write::<R>(part.begin, rows, columns, ahead, wide);
+                        continue;
+                    }
                     for r in 0..part.len() {
                         dx.finish::<R>(part.begin + r, r, columns, target);
                     }
@@ -99,7 +111,8 @@ struct Block<'a, T, C> {
     x: Rows<T>,
     dy: Rows<T>,
     dx: Rows<T>,
-    dsum: Option<Rows<T>>,
+    /// Where dx stays in f32, if dsum joins it.
+    wide: Option<Wide>,
     alpha: f32,
     /// Of dy·f, dy, dy·f′·x and, if u has a shift, dy·f′.
     sums: [Slots; 4],
@@ -193,15 +206,9 @@ impl<T: Stored, C: Curve> Block<'_, T, C> {
                 ];
             }
         }
-        if let Some(dsum) = self.dsum {
-            // A copy, so that dx itself stays in registers.
-            let mut joined = dx;
-            join::<R, T, N, WHOLE>(dsum, row, at, if PAST { self.ahead } else { 0 }, &mut joined);
-            dx = joined;
-        }
         // After all loads: rows that lie a multiple of 4096 bytes apart would make loads wait for stores.
         for r in 0..N {
-            self.dx.store::<R, WHOLE, PAST>(row + r, at, dx[r]);
+            self.put::<R, WHOLE, PAST>(row + r, at, dx[r]);
         }
         let at = At { slot: at.c - columns.begin, ..at };
         // Behind a ragged vector stand the sums of other columns, except at the end of the row.
@@ -220,6 +227,17 @@ impl<T: Stored, C: Curve> Block<'_, T, C> {
                 self.sums[k].store(at, terms[k]);
             }
         }
+    }
+
+    /// Writes dx, or leaves it in f32 for dsum. Levels that stream have that in the form for memory alone.
+    #[inline(always)]
+    fn put<R: Register, const WHOLE: bool, const PAST: bool>(&self, row: usize, at: At, v: Lanes<R>) {
+        if const { PAST || !R::STREAMS } {
+            if let Some(wide) = self.wide {
+                return wide.store(row, at, v);
+            }
+        }
+        self.dx.store::<R, WHOLE, PAST>(row, at, v);
     }
 
     /// f and f′ of each row, two rows at a time.

@@ -6,7 +6,6 @@ use crate::cpu::choices::STEPS;
 use crate::cpu::lanes::{Arithmetic, Kernel, Lanes, Register};
 use crate::cpu::math::Curve;
 use crate::cpu::plan::{Range, Tile};
-use crate::cpu::residual::join;
 use crate::cpu::rows::{At, Columns, Rows};
 use crate::cpu::stage::{Output, Stage};
 use crate::cpu::stored::Stored;
@@ -149,9 +148,7 @@ impl<R: Register, T: Stored, C: Curve> Run<'_, R, T, C> {
         if let Some(dx) = self.dx {
             let mut v = (dy * self.factor) * slope;
             if let Some(dsum) = self.dsum {
-                let mut joined = [v];
-                join::<R, T, 1, WHOLE>(dsum, 0, at, 0, &mut joined);
-                [v] = joined;
+                v = v + dsum.load::<R, WHOLE>(0, at);
             }
             dx.store::<R, WHOLE, false>(0, at, v);
         }

@@ -6,7 +6,6 @@ use crate::cpu::lanes::{Arithmetic, Kernel, Lanes, MAX_LANES, Register};
 use crate::cpu::norm::backward::{Arguments, Parts};
 use crate::cpu::norm::exact;
 use crate::cpu::plan::Range;
-use crate::cpu::residual::join;
 use crate::cpu::rows::At;
 use crate::cpu::stored::Stored;
 use crate::cpu::sum::Compensated;
@@ -182,9 +181,7 @@ impl<T: Stored, const CENTER: bool> Vectors for Backward<T, CENTER> {
                 if let Some(dx) = dx {
                     let mut v = (dy * gamma).mul_sub(fit.rstd, along);
                     if let Some(dsum) = dsum {
-                        let mut joined = [v];
-                        join::<R, T, 1, WHOLE>(dsum, c, at, 0, &mut joined);
-                        [v] = joined;
+                        v = v + dsum.load::<R, WHOLE>(c, at);
                     }
                     dx.store::<R, WHOLE, false>(c, at, v);
                 }

@@ -258,6 +258,21 @@ impl Wide {
     }
 }
 
+/// Writes dx, or leaves it in f32 for dsum. Levels that stream have that in the form for memory alone.
+#[inline(always)]
+pub(crate) fn put<R: Register, T: Stored, const WHOLE: bool, const PAST: bool>(
+    dx: Rows<T>,
+    wide: Option<Wide>,
+    row: usize,
+    at: At,
+    v: Lanes<R>,
+) {
+    match wide {
+        Some(wide) if const { PAST || !R::STREAMS } => wide.store(row, at, v),
+        _ => dx.store::<R, WHOLE, PAST>(row, at, v),
+    }
+}
+
 /// Adds dsum to some columns of some rows.
 struct Join<T> {
     dsum: Rows<T>,

@@ -241,9 +241,10 @@ impl Parts {
             for i in 0..n {
                 expected[i] = (i + 1) as f32;
             }
-            // SAFETY: there are `n` values, and room for a vector.
+            // SAFETY: there are `n` values.
             let part: Lanes<R> = unsafe { T::load_part(from.as_ptr(), n) };
             let mut got = vec![T::default(); lanes];
+            // SAFETY: there is room for a vector.
             unsafe { T::store(got.as_mut_ptr(), part) };
             assert_eq!(got.into_iter().map(T::widen).collect::<Vec<_>>(), expected, "{n} values");
         }

@@ -9,7 +9,7 @@ use crate::cpu::choices::{self, GROUP, STAGE_ROWS, Work, side_by_side};
 use crate::cpu::lanes::{Arithmetic, Kernel, Lanes, Register, quiet};
 use crate::cpu::param::{Param, Sources, Values, with_form};
 use crate::cpu::plan::Range;
-use crate::cpu::residual::{Joins, Wide};
+use crate::cpu::residual::{Joins, Wide, put};
 use crate::cpu::rows::{At, Columns, Rows};
 use crate::cpu::stage::{Lines, Output, Stage};
 use crate::cpu::stored::Stored;
@@ -339,17 +339,6 @@ impl<T: Stored, const CENTER: bool> Write<T, CENTER> {
         }
     }
 
-    /// Writes dx, or leaves it in f32 for dsum. Levels that stream have that in the form for memory alone.
-    #[inline(always)]
-    fn put<R: Register, const WHOLE: bool, const PAST: bool>(&self, row: usize, at: At, v: Lanes<R>) {
-        if const { PAST || !R::STREAMS } {
-            if let Some(wide) = self.wide {
-                return wide.store(row, at, v);
-            }
-        }
-        self.dx.store::<R, WHOLE, PAST>(row, at, v);
-    }
-
     #[inline(always)]
     fn block<R: Register, P: Stored, const N: usize, const WHOLE: bool, const PAST: bool>(
         &self,
@@ -394,7 +383,7 @@ impl<T: Stored, const CENTER: bool> Write<T, CENTER> {
         }
         // After all loads: rows that lie a multiple of 4096 bytes apart would make loads wait for stores.
         for r in 0..N {
-            self.put::<R, WHOLE, PAST>(row + r, at, dx[r]);
+            put::<R, T, WHOLE, PAST>(self.dx, self.wide, row + r, at, dx[r]);
         }
         if N == 1 && self.zipped {
             (product, sum) = (product.zip(), sum.zip());

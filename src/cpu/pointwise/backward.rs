@@ -10,7 +10,7 @@ use crate::cpu::lanes::{Arithmetic, Kernel, Lanes, Register};
 use crate::cpu::math::Curve;
 use crate::cpu::param::{Sources, Values, with_form};
 use crate::cpu::plan::{Range, Tile};
-use crate::cpu::residual::{Joins, Wide};
+use crate::cpu::residual::{Joins, Wide, put};
 use crate::cpu::rows::{At, Columns, Rows};
 use crate::cpu::stage::{Lines, Stage};
 use crate::cpu::stored::Stored;
@@ -208,7 +208,7 @@ impl<T: Stored, C: Curve> Block<'_, T, C> {
         }
         // After all loads: rows that lie a multiple of 4096 bytes apart would make loads wait for stores.
         for r in 0..N {
-            self.put::<R, WHOLE, PAST>(row + r, at, dx[r]);
+            put::<R, T, WHOLE, PAST>(self.dx, self.wide, row + r, at, dx[r]);
         }
         let at = At { slot: at.c - columns.begin, ..at };
         // Behind a ragged vector stand the sums of other columns, except at the end of the row.
@@ -227,17 +227,6 @@ impl<T: Stored, C: Curve> Block<'_, T, C> {
                 self.sums[k].store(at, terms[k]);
             }
         }
-    }
-
-    /// Writes dx, or leaves it in f32 for dsum. Levels that stream have that in the form for memory alone.
-    #[inline(always)]
-    fn put<R: Register, const WHOLE: bool, const PAST: bool>(&self, row: usize, at: At, v: Lanes<R>) {
-        if const { PAST || !R::STREAMS } {
-            if let Some(wide) = self.wide {
-                return wide.store(row, at, v);
-            }
-        }
-        self.dx.store::<R, WHOLE, PAST>(row, at, v);
     }
 
     /// f and f′ of each row, two rows at a time.

@@ -14,7 +14,7 @@ use criterion::{
     BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main, measurement::WallTime,
 };
 use dyt::{Device, Op, Pass};
-use dyt_measure::{Baseline, Contender, Point, Workload, grid::grid, moved_bytes};
+use dyt_measure::{Baseline, Contender, Point, Workload, grid::grid};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
 fn ops(criterion: &mut Criterion) {
@@ -33,12 +33,11 @@ fn ops(criterion: &mut Criterion) {
                 if threads > 1 && (!point.takes_threads() || device.level().is_none()) {
                     continue;
                 }
-                let Point { rows, cols, dtype } = point;
+                let Point { rows, cols, dtype, .. } = point;
                 let plural = if threads == 1 { "" } else { "s" };
                 let name = format!("{pass} {rows}x{cols} {dtype}, {threads} thread{plural}");
                 let mut group = criterion.benchmark_group(name);
-                let problem = point.problem(Op::Dyt).expect("the grid has valid problems");
-                group.throughput(Throughput::Bytes(moved_bytes(&problem, pass) as u64));
+                group.throughput(Throughput::Bytes(point.moved_bytes(pass) as u64));
                 let make = || Workload::new(&device, point).expect("the machine has memory for the grid");
                 group_of(&mut group, &device, (pass, pool), &mut workload, make);
                 group.finish();

@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use dyt::{DType, Op, Problem, Result};
+use dyt::{DType, Op, Pass, Problem, Result};
 
 /// Elements from which the library takes more than one thread: smaller problems have nothing to gain from a pool.
 /// Follows the private constant of the same name in the library's src/cpu/plan.rs.
@@ -40,13 +40,21 @@ pub struct Point {
     pub cols: usize,
     /// Storage type of every tensor and of gamma and beta.
     pub dtype: DType,
+    /// Whether the forward adds a residual and writes the sum, and the backward adds dsum.
+    pub residual: bool,
 }
 
 impl Point {
-    /// A point of the grid, or one of the caller's own.
+    /// A point of the grid, or one of the caller's own, without a residual.
     #[must_use]
     pub const fn new(rows: usize, cols: usize, dtype: DType) -> Self {
-        Self { rows, cols, dtype }
+        Self { rows, cols, dtype, residual: false }
+    }
+
+    /// The same, with a residual or without.
+    #[must_use]
+    pub const fn with_residual(self, residual: bool) -> Self {
+        Self { residual, ..self }
     }
 
     /// The problem of `op` at this point.
@@ -63,6 +71,23 @@ impl Point {
         self.rows.saturating_mul(self.cols)
     }
 
+    /// Tensors that a pass must move between the processor and its memory, each once. Forward: x and y, and with a residual
+    /// that and the sum. Backward: dy, x and dx, and dsum.
+    #[must_use]
+    pub const fn tensors(self, pass: Pass) -> usize {
+        match (pass, self.residual) {
+            (Pass::Forward, false) => 2,
+            (Pass::Backward, false) => 3,
+            (Pass::Forward | Pass::Backward, true) => 4,
+        }
+    }
+
+    /// The bytes of these tensors. Parameters and statistics are not counted.
+    #[must_use]
+    pub const fn moved_bytes(self, pass: Pass) -> usize {
+        self.tensors(pass) * self.elements() * self.dtype.size()
+    }
+
     /// Whether more than one thread can make a difference.
     #[must_use]
     pub const fn takes_threads(self) -> bool {
@@ -72,7 +97,8 @@ impl Point {
 
 impl fmt::Display for Point {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&format!("{}×{} {}", self.rows, self.cols, self.dtype))
+        let residual = if self.residual { " with residual" } else { "" };
+        f.pad(&format!("{}×{} {}{residual}", self.rows, self.cols, self.dtype))
     }
 }
 
@@ -131,9 +157,18 @@ mod tests {
     }
 
     #[test]
+    fn moved_bytes_are_those_of_the_table() {
+        let bytes = |point: Point| Pass::ALL.map(|pass| point.moved_bytes(pass));
+        let (f32s, bf16s) = (Point::new(10, 100, DType::F32), Point::new(10, 100, DType::Bf16));
+        assert_eq!((bytes(f32s), bytes(bf16s)), ([8000, 12_000], [4000, 6000]));
+        assert_eq!(bytes(f32s.with_residual(true)), [16_000, 16_000]);
+    }
+
+    #[test]
     fn a_point_says_what_it_is() {
         let point = Point::new(64, 768, DType::Bf16);
         assert_eq!(format!("{point:>14}"), "   64×768 bf16");
+        assert_eq!(point.with_residual(true).to_string(), "64×768 bf16 with residual");
         assert!(!point.takes_threads() && Point::new(512, 768, DType::F32).takes_threads());
     }
 }

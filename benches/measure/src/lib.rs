@@ -9,4 +9,4 @@ mod workload;
 
 pub use copy::Baseline;
 pub use grid::Point;
-pub use workload::{Contender, Workload, moved_bytes, tensors};
+pub use workload::{Contender, Workload};

@@ -11,28 +11,21 @@ use crate::{Baseline, Point};
 /// The same random values in every run.
 const SEED: u64 = 20_250_313;
 
-/// Bytes that a pass must move between the processor and its memory: each tensor once, parameters and statistics not
-/// counted. Forward: x and y. Backward: dy, x and dx.
-#[must_use]
-pub const fn moved_bytes(problem: &Problem, pass: Pass) -> usize {
-    tensors(pass) * problem.elements() * problem.dtype().size()
-}
-
-/// Tensors that a pass must move.
-#[must_use]
-pub const fn tensors(pass: Pass) -> usize {
-    match pass {
-        Pass::Forward => 2,
-        Pass::Backward => 3,
-    }
-}
-
 /// The tensors that every op of one shape and dtype can share: x, dy, and one output for y and dx.
 #[derive(Debug)]
 struct Tensors {
     x: Buffer,
     dy: Buffer,
     out: Buffer,
+    added: Option<Added>,
+}
+
+/// The tensors of an addition.
+#[derive(Debug)]
+struct Added {
+    /// The residual of a forward, dsum of a backward.
+    term: Buffer,
+    sum: Buffer,
 }
 
 /// The host memory of [`Tensors`], for the baselines.
@@ -44,15 +37,16 @@ pub(crate) struct HostBytes<'a> {
 }
 
 impl Tensors {
-    /// Allocates for `problem`'s dtype and span, and fills x and dy with random values.
-    fn new(device: &Device, problem: &Problem, seed: u64) -> Result<Self> {
-        let (dtype, len) = (problem.dtype(), problem.span());
+    /// Allocates for the point, and fills the inputs with random values.
+    fn new(device: &Device, point: Point, seed: u64) -> Result<Self> {
+        let (dtype, len) = (point.dtype, point.elements());
         let mut random = Random::new(seed);
-        let x = filled(device, dtype, len, || activation(&mut random))?;
-        let dy = filled(device, dtype, len, || activation(&mut random))?;
+        let mut values = || filled(device, dtype, len, || activation(&mut random));
+        let (x, dy) = (values()?, values()?);
         // Written, not only allocated: a page's first touch is not to be timed.
-        let out = filled(device, dtype, len, || 1.0)?;
-        Ok(Self { x, dy, out })
+        let ones = || filled(device, dtype, len, || 1.0);
+        let added = if point.residual { Some(Added { term: values()?, sum: ones()? }) } else { None };
+        Ok(Self { x, dy, out: ones()?, added })
     }
 
     /// The bytes of the three tensors, if the device's memory is the host's.
@@ -106,7 +100,10 @@ impl Layer {
 
     /// From x to the output, with every parameter; the norms save their statistics, as in training.
     fn forward(&mut self, tensors: &mut Tensors) -> Result<()> {
-        let call = Forward::new(&tensors.x, &mut tensors.out).gamma(&self.gamma).beta(&self.beta);
+        let mut call = Forward::new(&tensors.x, &mut tensors.out).gamma(&self.gamma).beta(&self.beta);
+        if let Some(added) = &mut tensors.added {
+            call = call.residual(&added.term).sum(&mut added.sum);
+        }
         let call = match self.problem.op() {
             Op::Dyt => call.alpha(&self.alpha),
             Op::Derf => call.alpha(&self.alpha).shift(&self.shift),
@@ -118,12 +115,15 @@ impl Layer {
 
     /// From dy and x to the output as dx, with every gradient; the norms take the statistics that were saved.
     fn backward(&mut self, tensors: &mut Tensors) -> Result<()> {
-        let call = Backward::of(&tensors.x)
+        let mut call = Backward::of(&tensors.x)
             .dy(&tensors.dy)
             .gamma(&self.gamma)
             .dx(&mut tensors.out)
             .dgamma(&mut self.dgamma)
             .dbeta(&mut self.dbeta);
+        if let Some(added) = &tensors.added {
+            call = call.dsum(&added.term);
+        }
         let call = match self.problem.op() {
             Op::Dyt => call.alpha(&self.alpha).dalpha(&mut self.dalpha),
             Op::Derf => {
@@ -169,7 +169,7 @@ impl Workload {
     /// # Errors
     /// [`dyt::Error::OutOfMemory`].
     pub fn new(device: &Device, point: Point) -> Result<Self> {
-        let mut tensors = Tensors::new(device, &point.problem(Op::Dyt)?, SEED)?;
+        let mut tensors = Tensors::new(device, point, SEED)?;
         let mut layers = Vec::new();
         for op in Op::ALL {
             let mut layer = Layer::new(device, point.problem(op)?, SEED)?;
@@ -267,8 +267,9 @@ mod tests {
 
     #[test]
     fn every_op_runs_both_passes_in_every_dtype() -> Result<()> {
-        for dtype in DType::ALL {
-            let mut workload = Workload::new(&device()?, Point::new(5, 37, dtype))?;
+        for (dtype, residual) in DType::ALL.into_iter().flat_map(|dtype| [(dtype, false), (dtype, true)]) {
+            let point = Point::new(5, 37, dtype).with_residual(residual);
+            let mut workload = Workload::new(&device()?, point)?;
             for (op, pass) in Op::ALL.into_iter().flat_map(|op| Pass::ALL.map(|pass| (op, pass))) {
                 let mut host = workload.tensors.host_bytes().expect("the CPU's memory is the host's");
                 host.out.fill(0);
@@ -277,6 +278,10 @@ mod tests {
                 let written = |value: &[u8]| value.iter().any(|byte| *byte != 0);
                 assert!(host.out.chunks(dtype.size()).any(written), "{op} {pass} {dtype}");
             }
+            let Some(Added { sum, .. }) = workload.tensors.added else { continue };
+            // What no forward has written is 1 everywhere.
+            let sum = bytes(&sum).expect("the CPU's memory is the host's");
+            assert_ne!(sum[..dtype.size()], sum[dtype.size()..2 * dtype.size()], "{dtype}");
         }
         Ok(())
     }
@@ -324,14 +329,5 @@ mod tests {
         let variance = values.iter().map(|v| v * v).sum::<f64>() / 1e5;
         assert!(mean.abs() < 0.02 && (variance - 1.0).abs() < 0.02, "{mean} {variance}");
         assert!(values.iter().all(|v| *v != 0.0) && values[0] != values[1]);
-    }
-
-    #[test]
-    fn moved_bytes_are_those_of_the_table() -> Result<()> {
-        let f32s = Point::new(10, 100, DType::F32).problem(Op::Dyt)?;
-        let bf16s = Point::new(10, 100, DType::Bf16).problem(Op::Dyt)?;
-        assert_eq!([moved_bytes(&f32s, Pass::Forward), moved_bytes(&f32s, Pass::Backward)], [8000, 12_000]);
-        assert_eq!([moved_bytes(&bf16s, Pass::Forward), moved_bytes(&bf16s, Pass::Backward)], [4000, 6000]);
-        Ok(())
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use dyt::{Device, Op, Pass, Result};
 use dyt_measure::interleave::{Budget, interleave};
-use dyt_measure::{Baseline, Contender, Point, Workload, moved_bytes};
+use dyt_measure::{Baseline, Contender, Point, Workload};
 use rayon::ThreadPool;
 
 use super::record::{Cell, Place};
@@ -33,8 +33,6 @@ pub(crate) fn measure(
         })?;
         let Some(samples) = samples else { return Ok(None) };
         let name = device.name();
-        // Equal for all ops.
-        let problem = point.problem(Op::Dyt)?;
         Ok(Some(Pass::ALL.map(|pass| {
             let numbered = || contenders.iter().enumerate();
             let baselines: Vec<(Baseline, usize)> = numbered()
@@ -49,8 +47,8 @@ pub(crate) fn measure(
                     Contender::Baseline(_) | Contender::Op(..) => None,
                 })
                 .collect();
-            let (threads, bytes) = (pool.current_num_threads(), moved_bytes(&problem, pass));
-            Cell::new(Place { device: &name, threads, point, pass, bytes }, &samples, &baselines, &ops)
+            let place = Place { device: &name, threads: pool.current_num_threads(), point, pass };
+            Cell::new(place, &samples, &baselines, &ops)
         })))
     })
 }

@@ -34,6 +34,9 @@ pub(crate) struct BenchArgs {
     /// Only some shapes, in less than a minute.
     #[arg(long)]
     quick: bool,
+    /// Add a residual in the forward, whose sum is written, and dsum in the backward.
+    #[arg(long)]
+    residual: bool,
     /// Where to write median and quartiles of every time.
     #[arg(long, value_name = "FILE", default_value = "dyt-bench.json")]
     json: PathBuf,
@@ -70,12 +73,12 @@ pub(crate) fn run(args: &BenchArgs) -> Result<(), CliError> {
         drop(Sink::create(path, b"")?);
     }
     let begin = Instant::now();
-    let plan = Plan::new(args.quick, &args.shape, &args.dtype);
+    let plan = Plan::new(args.quick, args.residual, &args.shape, &args.dtype);
     let targets = targets(&args.device)?;
     let mut record = Record {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         date: machine::now(),
-        mode: plan.mode.to_owned(),
+        mode: plan.mode.clone(),
         machine: Machine::read(),
         devices: Vec::new(),
         cells: Vec::new(),
@@ -259,7 +262,7 @@ mod tests {
     #[test]
     fn small_points_are_measured_on_one_thread_alone() -> Result<(), CliError> {
         let target = Target { device: Device::cpu(dyt::Level::Portable)?, in_full: true };
-        let plan = Plan::new(true, &[], &[]);
+        let plan = Plan::new(true, false, &[], &[]);
         let pools = [pool(1)?, pool(2)?];
         let steps = steps(&target, &pools, &plan);
         let small = plan.in_full.iter().filter(|point| !point.takes_threads()).count();

@@ -10,8 +10,8 @@ use dyt_measure::{Point, grid};
 /// How a run is to be.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
-    /// `quick`, `full` or `selection`.
-    pub(crate) mode: &'static str,
+    /// `quick`, `full` or `selection`; with a residual it says so.
+    pub(crate) mode: String,
     /// Points of the devices that are measured in full.
     pub(crate) in_full: Vec<Point>,
     /// Points of the other CPU levels, on one thread.
@@ -58,7 +58,7 @@ impl Plan {
     }
 
     /// The grid or its quick part; only the shapes and dtypes that are named, if any are.
-    pub(crate) fn new(quick: bool, shapes: &[Shape], dtypes: &[DType]) -> Self {
+    pub(crate) fn new(quick: bool, residual: bool, shapes: &[Shape], dtypes: &[DType]) -> Self {
         let selected = !(shapes.is_empty() && dtypes.is_empty());
         let whole = if quick { grid::quick() } else { grid::grid() };
         let in_full = if selected { select(&whole, shapes, dtypes) } else { whole };
@@ -67,11 +67,13 @@ impl Plan {
             (false, true) => "quick",
             (false, false) => "full",
         };
+        let points =
+            |points: Vec<Point>| points.into_iter().map(|point| point.with_residual(residual)).collect();
         Self {
-            mode,
-            in_full,
+            mode: if residual { format!("{mode} with residual") } else { mode.to_owned() },
+            in_full: points(in_full),
             // Whoever names shapes or dtypes is not after an overview.
-            in_short: if selected { Vec::new() } else { grid::short() },
+            in_short: if selected { Vec::new() } else { points(grid::short()) },
             budget: if quick { QUICK } else { FULL },
             deadline: quick.then_some(QUICK_DEADLINE),
         }
@@ -123,11 +125,11 @@ mod tests {
 
     #[test]
     fn without_names_the_grid_is_measured() {
-        let full = Plan::new(false, &[], &[]);
-        assert_eq!((full.mode, full.in_full.clone(), full.deadline), ("full", grid::grid(), None));
+        let full = Plan::new(false, false, &[], &[]);
+        assert_eq!((full.mode.as_str(), full.in_full.clone(), full.deadline), ("full", grid::grid(), None));
         assert!(!full.in_short.is_empty());
-        let quick = Plan::new(true, &[], &[]);
-        assert_eq!((quick.mode, quick.in_full.clone()), ("quick", grid::quick()));
+        let quick = Plan::new(true, false, &[], &[]);
+        assert_eq!((quick.mode.as_str(), quick.in_full.clone()), ("quick", grid::quick()));
         assert_eq!(full.left(Duration::from_secs(1_000_000)), Duration::MAX);
         assert_eq!(quick.left(Duration::from_secs(10)), Duration::from_secs(40));
         assert_eq!(quick.left(Duration::from_secs(51)), Duration::ZERO);
@@ -136,11 +138,14 @@ mod tests {
     #[test]
     fn names_select() {
         let shape = Shape { rows: 7, cols: 9 };
-        let plan = Plan::new(false, &[shape], &[]);
+        let plan = Plan::new(false, false, &[shape], &[]);
         let expected = [Point::new(7, 9, DType::F32), Point::new(7, 9, DType::Bf16)];
-        assert_eq!((plan.mode, plan.in_full.as_slice()), ("selection", expected.as_slice()));
+        assert_eq!((plan.mode.as_str(), plan.in_full.as_slice()), ("selection", expected.as_slice()));
         assert!(plan.in_short.is_empty());
-        let plan = Plan::new(true, &[], &[DType::F16]);
+        let plan = Plan::new(true, true, &[], &[]);
+        assert_eq!(plan.mode, "quick with residual");
+        assert!(plan.in_full.iter().chain(&plan.in_short).all(|point| point.residual));
+        let plan = Plan::new(true, false, &[], &[DType::F16]);
         assert_eq!(plan.in_full.len(), grid::QUICK_SHAPES.len());
         assert!(plan.in_full.iter().all(|point| point.dtype == DType::F16));
     }

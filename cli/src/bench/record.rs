@@ -2,7 +2,7 @@
 
 use dyt::{DType, Op, Pass};
 use dyt_measure::interleave::{Samples, Summary, steady_rounds};
-use dyt_measure::{Baseline, Point, tensors};
+use dyt_measure::{Baseline, Point};
 use serde::Serialize;
 
 use super::machine::Machine;
@@ -14,7 +14,7 @@ pub(crate) struct Record {
     pub(crate) version: String,
     /// When the run began, in UTC.
     pub(crate) date: String,
-    /// `quick`, `full` or `selection`.
+    /// `quick`, `full` or `selection`; with a residual it says so.
     pub(crate) mode: String,
     /// What it ran on.
     pub(crate) machine: Machine,
@@ -109,8 +109,14 @@ pub(crate) struct Place<'a> {
     pub(crate) point: Point,
     /// The pass.
     pub(crate) pass: Pass,
-    /// Bytes that it must move.
-    pub(crate) bytes: usize,
+}
+
+impl Place<'_> {
+    /// The bytes of the pass as a part of those that a baseline moves: a copy that stands beside a backward is counted as if
+    /// it moved three tensors at its pace.
+    fn share(&self, baseline: Baseline) -> f64 {
+        self.point.tensors(self.pass) as f64 / baseline.tensors() as f64
+    }
 }
 
 impl Cell {
@@ -121,10 +127,10 @@ impl Cell {
         baselines: &[(Baseline, usize)],
         ops: &[(Op, usize)],
     ) -> Self {
-        let bytes = place.bytes as u64;
+        let bytes = place.point.moved_bytes(place.pass) as u64;
         let everything = vec![true; samples.rounds()];
         let median = |(baseline, contender): (Baseline, usize)| {
-            samples.summary(contender, &everything).median * share(baseline, place.pass)
+            samples.summary(contender, &everything).median * place.share(baseline)
         };
         let fastest = baselines.iter().min_by(|a, b| median(**a).total_cmp(&median(**b))).map(|(_, c)| *c);
         let steady = fastest.and_then(|contender| steady_rounds(samples.of(contender)));
@@ -133,7 +139,7 @@ impl Cell {
         let timing =
             |name: &str, contender, scale| Timing::new(name, samples.summary(contender, kept), bytes, scale);
         let baselines: Vec<Timing> =
-            baselines.iter().map(|(b, c)| timing(b.name(), *c, share(*b, place.pass))).collect();
+            baselines.iter().map(|(b, c)| timing(b.name(), *c, place.share(*b))).collect();
         let ops: Vec<Timing> = ops.iter().map(|(op, c)| timing(op.name(), *c, 1.0)).collect();
         let best = baselines.iter().map(|b| b.ns).fold(f64::INFINITY, f64::min);
         let layer_norm = ops.iter().find(|t| t.name == Op::LayerNorm.name()).map_or(f64::NAN, |t| t.ns);
@@ -179,12 +185,6 @@ impl Cell {
     pub(crate) fn shape(&self) -> String {
         format!("{}×{}", self.rows, self.cols)
     }
-}
-
-/// The bytes of a pass as a part of those that a baseline moves: a copy that stands beside a backward is counted as if
-/// it moved three tensors at its pace.
-fn share(baseline: Baseline, pass: Pass) -> f64 {
-    tensors(pass) as f64 / baseline.tensors() as f64
 }
 
 impl Timing {
@@ -266,9 +266,7 @@ pub(crate) mod tests {
             Pass::Backward => (Baseline::Triad, Baseline::NtTriad),
         };
         let ops: Vec<(Op, usize)> = Op::ALL.into_iter().zip(2..).collect();
-        let tensors = if pass == Pass::Forward { 2 } else { 3 };
-        let bytes = tensors * point.elements() * point.dtype.size();
-        let place = Place { device, threads, point, pass, bytes };
+        let place = Place { device, threads, point, pass };
         Cell::new(place, &samples, &[(plain, 0), (streaming, 1)], &ops)
     }
 
@@ -311,9 +309,13 @@ pub(crate) mod tests {
 
     #[test]
     fn a_copy_beside_a_backward_counts_as_three_tensors() {
-        assert_eq!(share(Baseline::DeviceCopy, Pass::Backward), 1.5);
-        assert_eq!(share(Baseline::DeviceCopy, Pass::Forward), 1.0);
-        assert_eq!(share(Baseline::NtTriad, Pass::Backward), 1.0);
+        let point = Point::new(64, 768, DType::F32);
+        let share =
+            |point, pass, baseline| Place { device: "cpu:avx512", threads: 1, point, pass }.share(baseline);
+        assert_eq!(share(point, Pass::Backward, Baseline::DeviceCopy), 1.5);
+        assert_eq!(share(point, Pass::Forward, Baseline::DeviceCopy), 1.0);
+        assert_eq!(share(point, Pass::Backward, Baseline::NtTriad), 1.0);
+        assert_eq!(share(point.with_residual(true), Pass::Forward, Baseline::NtCopy), 2.0);
         let samples = Summary { median: 4.0, lower: 2.0, upper: 6.0 };
         let timing = Timing::new("device_copy", samples, 12, 1.5);
         assert_eq!((timing.ns, timing.lower_ns, timing.upper_ns, timing.gb_s), (6.0, 3.0, 9.0, 2.0));

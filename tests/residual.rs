@@ -185,7 +185,7 @@ fn and_so_it_is_past_the_caches() -> Result<()> {
             for storage in [Storage::ALL[0], Storage::ALL[Storage::ALL.len() - 1]] {
                 let problem = builder.storage(storage).build()?;
                 let (inputs, residual) = (Inputs::new(&problem, 3), Inputs::new(&problem, 4).x);
-                for offsets in [[0; 4], [0, 1, 0, 3]] {
+                for offsets in [[0; 4], [0, 1, 3, 2]] {
                     same(&problem, &inputs, &residual, offsets, "large")?;
                 }
             }

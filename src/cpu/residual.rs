@@ -68,8 +68,7 @@ impl<T: Stored> Residual<T> {
         if !self.past {
             return columns;
         }
-        let end = columns.end.min(columns.begin + STAGE_BYTES / size_of::<T>());
-        Columns { end, overlap: false, ..columns }
+        Columns { overlap: false, ..within(columns, STAGE_BYTES / size_of::<T>()) }
     }
 
     /// Whether the tensors are in memory.
@@ -139,6 +138,14 @@ impl<T: Stored> Residual<T> {
         unsafe { R::run(Add { x, residual, to, past, n, columns, ahead }) }
         to
     }
+}
+
+/// As many columns as the room of `values` has, a multiple of lines behind the head: the next block begins at a boundary of the
+/// output, too.
+#[inline(always)]
+fn within(columns: Columns, values: usize) -> Columns {
+    let most = if columns.head == 0 { values } else { values - MAX_LANES };
+    Columns { end: columns.end.min(columns.begin + columns.head + most), ..columns }
 }
 
 /// Values from the begin of a row in the stage to that of the next one.
@@ -216,8 +223,8 @@ impl<T: Stored> Joins<T> {
     /// The columns that the stage has room for, of those that the op works on.
     #[inline(always)]
     pub(crate) fn columns(columns: Columns) -> Columns {
-        let end = columns.end.min(columns.begin + WIDE_ROW - 2 * MAX_LANES);
-        Columns { end, ..columns }
+        // A ragged vector takes as much room as a whole one.
+        within(columns, WIDE_ROW - MAX_LANES)
     }
 
     /// Writes dx of some rows, of which the first one of the stage is row `first` of the tensor.

@@ -64,6 +64,8 @@ fn results(cpu: &Cpu, problem: &Problem, offset: usize) -> Vec<Vec<u8>> {
     let alpha = if pointwise { &raw const alpha } else { null_mut() };
     let shift = if problem.op().has_shift() { &raw const shift } else { null_mut() };
     let (mut dalpha, mut dshift) = (0.0_f32, 0.0_f32);
+    let (mut residual, mut sum, mut dsum) = (tensor(8), tensor(9), tensor(10));
+    let (mut summed, mut joined) = (tensor(11), tensor(12));
     // A workspace comes as it is: nothing is made of what it holds.
     let mut workspace = Buffer::new(DType::F32, cpu.workspace_bytes(problem) / 4, 0, 8);
     for value in workspace.bytes.chunks_exact_mut(4) {
@@ -96,14 +98,21 @@ fn results(cpu: &Cpu, problem: &Problem, offset: usize) -> Vec<Vec<u8>> {
         dgamma: dgamma.pointer(),
         dbeta: dbeta.pointer(),
     };
+    let with_residual =
+        ForwardPtrs { residual: residual.pointer(), sum: sum.pointer(), y: summed.pointer(), ..forward };
+    let with_dsum = BackwardPtrs { dsum: dsum.pointer(), dx: joined.pointer(), ..backward };
     // SAFETY: every tensor has the problem's span, every line its columns, and the workspace its size.
     let (flags, ()) = modes::with_mxcsr(USUAL, || unsafe {
         cpu.forward(problem, &forward);
         cpu.backward(problem, &backward, workspace.pointer());
+        cpu.forward(problem, &with_residual);
+        // The gradients of the parameters again, into the same buffers.
+        cpu.backward(problem, &with_dsum, workspace.pointer());
     });
     assert!(flags & INVALID == 0, "{:?} {problem:?}, {offset} behind a line's begin", cpu.level());
     let scalars = [dalpha, dshift].map(f32::to_ne_bytes).concat();
-    vec![y.result(), dx.result(), dgamma.result(), dbeta.result(), scalars]
+    let own = [sum.result(), summed.result(), joined.result()].concat();
+    vec![own, y.result(), dx.result(), dgamma.result(), dbeta.result(), scalars]
 }
 
 #[test]

@@ -153,7 +153,7 @@ impl<T: Stored, const CENTER: bool> Kernel for Backward<T, CENTER> {
             let n = group.min(rows.end - first);
             let fresh = first == rows.begin;
             // SAFETY: the rows exist, and the parameters have a value a column.
-            unsafe { self.parts::<R>(first, n, read_tile, fresh || !one_read, &mut found) };
+            unsafe { self.parts::<R>(first, n, (read_tile, fresh || !one_read, past), &mut found) };
             let mut begin = 0;
             while begin < cols {
                 let head = if begin == 0 { sums.head } else { 0 };
@@ -216,12 +216,19 @@ impl<T: Stored, const CENTER: bool> Kernel for Backward<T, CENTER> {
 }
 
 impl<T: Stored, const CENTER: bool> Backward<T, CENTER> {
-    /// What dx of `n` rows from `first` on is made of.
+    /// What dx of `n` rows from `first` on is made of. The tile of gamma is filled if it is fresh, for the form that writes dx
+    /// too: `past` is whether that is the one for memory.
     ///
     /// # Safety
     /// The processor has this level; the rows exist, with saved statistics if they are not null.
     #[inline(always)]
-    unsafe fn parts<R: Register>(&self, first: usize, n: usize, tile: Slots, fresh: bool, group: &mut Group) {
+    unsafe fn parts<R: Register>(
+        &self,
+        first: usize,
+        n: usize,
+        (tile, fresh, past): (Slots, bool, bool),
+        group: &mut Group,
+    ) {
         let Arguments { x, dy, gamma, rstd, norm, cols, .. } = self.arguments;
         // SAFETY: the caller's promise.
         unsafe { self.means::<R>(first, n, &mut group.m) };
@@ -230,9 +237,8 @@ impl<T: Stored, const CENTER: bool> Backward<T, CENTER> {
         while begin < cols {
             let columns = Columns::plain(begin, cols.min(begin + BLOCK));
             // SAFETY: gamma has a value a column.
-            let params = unsafe {
-                Sources::<T, 1>::new::<R>([gamma], [tile], columns, self.rows.len(), self.stream, fresh)
-            };
+            let params =
+                unsafe { Sources::<T, 1>::new::<R>([gamma], [tile], columns, self.rows.len(), past, fresh) };
             side_by_side!(const { choices::rows::<R, T>(Work::Projections) }, n, |row, SIDE| {
                 let (x, dy) = (x.from(first + row), dy.from(first + row));
                 let mut m = [0.0; SIDE];

@@ -17,7 +17,7 @@ pub(crate) struct Truth {
     case: Case,
     /// What the op is applied to: x, or x + residual as it is stored.
     x: Vec<f64>,
-    /// What is lost of the sum where a subnormal x or residual is taken for 0; nothing without a residual.
+    /// What is lost of the sum where a subnormal x or residual, or their sum in f32, is taken for 0; nothing without a residual.
     parts_lost: Vec<f64>,
     dsum: Option<Vec<f64>>,
     dy: Vec<f64>,
@@ -40,9 +40,10 @@ fn widen(values: &[f32]) -> Vec<f64> {
 
 /// The subnormal ones of the two terms of each sum, and an ulp of the sum, which may then be rounded to its neighbour.
 fn parts_lost(dtype: DType, x: &[f64], residual: &[f64]) -> Vec<f64> {
+    let flushed = |value: f64| if tolerance::is_subnormal(value) { value.abs() } else { 0.0 };
     let lost = |(x, residual): (&f64, &f64)| {
-        let terms = [*x, *residual].map(|term| if tolerance::is_subnormal(term) { term.abs() } else { 0.0 });
-        let lost = terms[0] + terms[1];
+        // The sum itself is lost before a 16-bit type would round it up to a normal number.
+        let lost = (flushed(*x) + flushed(*residual)).max(flushed(x + residual));
         if lost > 0.0 { lost + tolerance::storage_ulp(dtype, x + residual) } else { 0.0 }
     };
     x.iter().zip(residual).map(lost).collect()

@@ -66,8 +66,6 @@ struct NormForward {
     u64 inner;
     float eps;
     u32 unbiased;
-    float least_squares;
-    float inverse_cols;
     u64 cached;
     u32 dtype;
     u32 param_f32;
@@ -90,8 +88,6 @@ struct NormBackward {
     u64 inner;
     float eps;
     u32 unbiased;
-    float least_squares;
-    float inverse_cols;
     u32 cached;
     u32 steps;
     u32 dtype;

@@ -31,13 +31,9 @@ DYT_DEVICE bool has(u32 there, int i) { return (there >> i & 1) != 0; }
 template <class A, int COUNT>
 struct Kept {
     typename A::Block block[COUNT];
-    DYT_METHOD void load(const A& access, const typename A::Element* row, const Share<A, COUNT>& share, u32 there) {
+    DYT_METHOD void load(const typename A::Element* row, const Share<A, COUNT>& share, u32 there) {
 #pragma unroll
-        for (int i = 0; i < COUNT; ++i) block[i] = has(there, i) ? access.load(row + share.at(i)) : A::zero();
-    }
-    DYT_METHOD void multiply(float factor) {
-#pragma unroll
-        for (int i = 0; i < COUNT; ++i) A::multiply(block[i], factor);
+        for (int i = 0; i < COUNT; ++i) block[i] = has(there, i) ? A::load(row + share.at(i)) : A::zero();
     }
 };
 
@@ -83,14 +79,16 @@ private:
 
 // The origin: the first value of the row, and the mean of what the others differ from it, so that the mean of equal
 // values is exact.
-template <class A, int COUNT>
-DYT_DEVICE float origin_of(const Moments& moments, const Kept<A, COUNT>& kept, float first, u32 there, u32& turn) {
+template <class A, int COUNT, class T>
+DYT_DEVICE float origin_of(const Moments& moments, T type, const A& access, const Kept<A, COUNT>& kept,
+                           const typename A::Element* row, u32 there, bool live, u32& turn) {
+    const float first = live ? type.widen(*row) : 0.0f;
     float sum[1] = {0.0f};
 #pragma unroll
     for (int i = 0; i < COUNT; ++i) {
         if (!has(there, i)) continue;
         float x[A::WIDTH];
-        A::unpack(kept.block[i], x);
+        access.unpack(kept.block[i], x);
         float part = 0.0f;
 #pragma unroll
         for (int k = 0; k < A::WIDTH; ++k) part += x[k] - first;
@@ -100,49 +98,9 @@ DYT_DEVICE float origin_of(const Moments& moments, const Kept<A, COUNT>& kept, f
     return first + moments.average(sum[0]);
 }
 
-// The deviations of a row from an origin near its mean, and what of them a forward needs.
-template <int COUNT, int N>
-struct Deviations {
-    float d[COUNT][N];
-    float m;
-    // The mean of the deviations.
-    float c;
-    float squares;
-};
-
-template <class Op, class A, int COUNT, int N>
-DYT_DEVICE void deviate(Deviations<COUNT, N>& of, const Moments& moments, const Kept<A, COUNT>& kept, float first,
-                        u32 there, u32& turn) {
-    of.m = Op::CENTER ? origin_of(moments, kept, first, there, turn) : 0.0f;
-    float sums[2] = {0.0f, 0.0f};
-#pragma unroll
-    for (int i = 0; i < COUNT; ++i) {
-        A::unpack(kept.block[i], of.d[i]);
-        if (!has(there, i)) continue;
-        float square = 0.0f, sum = 0.0f;
-#pragma unroll
-        for (int k = 0; k < N; ++k) {
-            if (Op::CENTER) of.d[i][k] -= of.m;
-            square = math::fma_rn(of.d[i][k], of.d[i][k], square);
-            sum += of.d[i][k];
-        }
-        sums[0] += square;
-        sums[1] += sum;
-    }
-    if (Op::CENTER) {
-        row_sums<2>(sums, turn);
-    } else {
-        float squares[1] = {sums[0]};
-        row_sums<1>(squares, turn);
-        sums[0] = squares[0];
-    }
-    of.squares = sums[0];
-    of.c = Op::CENTER ? moments.average(sums[1]) : 0.0f;
-}
-
 template <class Op, bool VECTOR, class T>
 DYT_DEVICE void norm_forward(const NormForward& a, T type) {
-    typedef RowAccess<T, VECTOR> A;
+    typedef Access<T, VECTOR> A;
     typedef typename T::Element Element;
     constexpr int N = A::WIDTH, COUNT = 4;
     const A access(type);
@@ -156,39 +114,44 @@ DYT_DEVICE void norm_forward(const NormForward& a, T type) {
         // A row that is not there has no blocks, but takes part in the sums.
         const bool live = row < a.rows;
         const u32 there = live ? share.there : 0;
-        const u64 offset = row * a.row_stride;
-        const Element* x = static_cast<const Element*>(a.x) + offset;
+        const Element* x = static_cast<const Element*>(a.x) + row * a.row_stride;
         Kept<A, COUNT> kept;
+        #pragma unroll
+        for (int i = 0; i < COUNT; ++i) kept.block[i] = has(there, i) ? A::load(share.template in<T>(x, i)) : A::zero();
+        const float m = Op::CENTER ? origin_of(moments, type, access, kept, x, there, live, turn) : 0.0f;
+        // The deviations, unpacked once.
+        float d[COUNT][N];
+        float sums[2] = {0.0f, 0.0f};
 #pragma unroll
-        for (int i = 0; i < COUNT; ++i)
-            kept.block[i] = has(there, i) ? access.load(share.template in<T>(x, i)) : A::zero();
-        float first = Op::CENTER && live ? type.widen(*x) : 0.0f;
-        Deviations<COUNT, N> of_row;
-        float scale = 1.0f;
-        const auto deviate_row = [&]() { deviate<Op>(of_row, moments, kept, first, there, turn); };
-        if constexpr (T::WIDE) {
-#pragma unroll 1
-            for (u32 tries = 0;; ++tries) {
-                deviate_row();
-                // Where rows share a warp, all of them are tried again; those that need not stay as they are.
-                if (!any(strays(of_row.squares, a.least_squares)) || tries == TRIES) break;
-                scale = next_scale(tries, scale, of_row.squares, 0.0f, a.least_squares, of_row.m);
-                // From memory, which no thread has written to yet: registers hold deviations instead of x.
-                const Element* again = static_cast<const Element*>(a.x) + offset + opaque(0);
-                kept.load(access, again, share, there);
-                kept.multiply(scale);
-                first = Op::CENTER && live ? type.widen(*again) * scale : 0.0f;
+        for (int i = 0; i < COUNT; ++i) {
+            access.unpack(kept.block[i], d[i]);
+            if (!has(there, i)) continue;
+            float square = 0.0f, sum = 0.0f;
+#pragma unroll
+            for (int k = 0; k < N; ++k) {
+                if (Op::CENTER) d[i][k] -= m;
+                square = math::fma_rn(d[i][k], d[i][k], square);
+                sum += d[i][k];
             }
-        } else {
-            deviate_row();
+            sums[0] += square;
+            sums[1] += sum;
         }
-        const float c = of_row.c, rstd = moments.rstd(moments.variance(of_row.squares, c), scale);
+        if (Op::CENTER) {
+            row_sums<2>(sums, turn);
+        } else {
+            float squares[1] = {sums[0]};
+            row_sums<1>(squares, turn);
+            sums[0] = squares[0];
+            sums[1] = 0.0f;
+        }
+        const float c = Op::CENTER ? moments.average(sums[1]) : 0.0f;
+        const float rstd = moments.rstd(moments.variance(sums[0], c));
         const Affine affine = {0.0f, rstd, -(c * rstd)};
         if (live && threadIdx.x == 0) {
-            if (Op::CENTER && a.mean != nullptr) a.mean[row] = (of_row.m + c) * inverse_power(scale);
-            if (a.rstd != nullptr) a.rstd[row] = rstd * scale;
+            if (Op::CENTER && a.mean != nullptr) a.mean[row] = m + c;
+            if (a.rstd != nullptr) a.rstd[row] = rstd;
         }
-        Element* y = static_cast<Element*>(a.y) + offset;
+        Element* y = static_cast<Element*>(a.y) + row * a.row_stride;
         const auto write = [&](auto p) {
 #pragma unroll
             for (int i = 0; i < COUNT; ++i) {
@@ -199,8 +162,8 @@ DYT_DEVICE void norm_forward(const NormForward& a, T type) {
                 terms(p, a.beta, column, beta);
 #pragma unroll
                 for (int k = 0; k < N; ++k)
-                    of_row.d[i][k] = math::fma_rn(affine.template x_hat<Op>(of_row.d[i][k]), gamma[k], beta[k]);
-                access.store(share.template in<T>(y, i), of_row.d[i]);
+                    d[i][k] = math::fma_rn(affine.template x_hat<Op>(d[i][k]), gamma[k], beta[k]);
+                access.store(share.template in<T>(y, i), d[i]);
             }
         };
         // What fits into registers, by trial on every architecture.
@@ -243,23 +206,13 @@ DYT_DEVICE void store_columns(const float (&sums)[COUNT][N], float* out, u64 col
     }
 }
 
-// Multiplies what the thread has just stored.
-template <class A>
-DYT_DEVICE void multiply_stored(const A& access, typename A::Element* p, float factor) {
-    float v[A::WIDTH];
-    access.unpack(access.load(p), v);
-    multiply(v, factor);
-    access.store(p, v);
-}
-
 template <class Op, bool VECTOR, class T, class P>
 DYT_DEVICE void norm_backward(const NormBackward& a, T type, P p) {
-    typedef RowAccess<T, VECTOR> A;
+    typedef Access<T, VECTOR> A;
     typedef typename T::Element Element;
     constexpr int N = A::WIDTH, COUNT = VECTOR ? 16 / N : 4;
     const A access(type);
     const Moments moments = Moments::of(a);
-    const auto range = RangeOf<Op, T>::of(a.least_squares);
     const Share<A, COUNT> share = Share<A, COUNT>::of(a.cols);
     const bool reads_x = a.dx != nullptr || a.dgamma != nullptr;
     float dgamma[COUNT][N], dbeta[COUNT][N];
@@ -295,56 +248,27 @@ DYT_DEVICE void norm_backward(const NormBackward& a, T type, P p) {
             const u64 later = begin + step;
             ahead.fetch(dy + later, x + later, share, i + 1 < live_turns ? share.there : 0, reads_x);
         } else {
-            of_dy.load(access, dy + begin, share, there);
-            of_x.load(access, x + begin, share, reads_x ? there : 0);
+            of_dy.load(dy + begin, share, there);
+            of_x.load(x + begin, share, reads_x ? there : 0);
         }
         Slope slope = {{0.0f, 0.0f, 0.0f}, 0.0f, 0.0f};
-        float scale = 1.0f;
-        // The same for all rows of a block, so that they go the same way; a row that needs no scale has 1.
-        u32 tries = 0;
         if (reads_x) {
-            const bool searches = Op::CENTER && a.mean == nullptr;
-            float m = saved.mean;
-            float sums[4];
-            const auto gather = [&]() {
-                if (searches) m = origin_of(moments, of_x, live ? type.widen(x[begin]) * scale : 0.0f, there, turn);
-                fill(sums, 0.0f);
+            float m = 0.0f;
+            if (Op::CENTER)
+                m = a.mean == nullptr ? origin_of(moments, type, access, of_x, x + begin, there, live, turn)
+                                      : saved.mean;
+            float sums[4] = {0.0f, 0.0f, 0.0f, 0.0f};
 #pragma unroll
-                for (int i = 0; i < COUNT; ++i) {
-                    if (!has(there, i)) continue;
-                    float x_part[N], dy_part[N], gamma[N];
-                    access.unpack(of_x.block[i], x_part);
-                    access.unpack(of_dy.block[i], dy_part);
-                    factors(p, a.gamma, share.at(i), gamma);
-                    add_terms<Op, N>(sums, x_part, dy_part, gamma, m);
-                }
-                return all_row_sums<Op>(sums, turn, range);
-            };
-            if constexpr (T::WIDE) {
-#pragma unroll 1
-                while (gather()) {
-                    // Opaque, so that ordinary rows do not look at it.
-                    if (opaque(tries) == TRIES) break;
-                    // Rows that share the block with one that strays are tried again too, as they are.
-                    const float next = next_scale(tries, scale, sums[SQUARES], sums[PRODUCTS], a.least_squares, m);
-                    const float factor = next * inverse_power(scale);
-                    scale = next;
-                    of_x.multiply(factor);
-                    m *= factor;
-                    ++tries;
-                }
-            } else {
-                gather();
+            for (int i = 0; i < COUNT; ++i) {
+                if (!has(there, i)) continue;
+                float x_part[N], dy_part[N], gamma[N];
+                access.unpack(of_x.block[i], x_part);
+                access.unpack(of_dy.block[i], dy_part);
+                factors(p, a.gamma, share.at(i), gamma);
+                add_terms<Op, N>(sums, x_part, dy_part, gamma, m);
             }
-            if (tries == 0) {
-                slope = slope_of<Op>(moments, 1.0f, m, a.rstd != nullptr, saved.rstd, sums);
-            } else {
-                // The saved rstd of a row that has a scale may be beyond f32.
-                slope = slope_of<Op>(moments, scale, m, a.rstd != nullptr && scale == 1.0f, saved.rstd, sums);
-                const float factor = output_scale(scale) * inverse_power(scale);
-                slope.multiply(factor);
-                of_x.multiply(factor);
-            }
+            all_row_sums<Op>(sums, turn);
+            slope = slope_of<Op>(moments, m, a.rstd != nullptr, saved.rstd, sums);
         }
 #pragma unroll
         for (int i = 0; i < COUNT; ++i) {
@@ -361,14 +285,6 @@ DYT_DEVICE void norm_backward(const NormBackward& a, T type, P p) {
                 dy_part[k] = slope.template dx<Op>(dy_part[k] * gamma[k], x_hat);
             }
             if (a.dx != nullptr) access.store(static_cast<Element*>(a.dx) + begin + share.at(i), dy_part);
-        }
-        if (tries > 0 && a.dx != nullptr) {
-#pragma unroll 1
-            for (int i = 0; i < COUNT; ++i) {
-                if (!has(there, i)) continue;
-                Element* dx = static_cast<Element*>(a.dx) + begin + share.at(i);
-                multiply_stored(access, dx, output_scale(scale));
-            }
         }
     }
     // Nothing is under way any more, and the place of the copies is free for the exchange.

@@ -7,26 +7,37 @@ namespace dyt {
 // first pass; a block is read by the thread that put it there, so that no barrier is needed.
 template <class A>
 struct LongRow {
-    A access;
     const typename A::Element* row;
     Raw* cache;
     u64 cached;
-    // Elements are not kept.
-    static constexpr bool KEEPS = A::WIDTH > 1;
     DYT_METHOD typename A::Block first(u64 at) const {
-        const typename A::Block block = access.load(row + at * A::WIDTH);
-        if constexpr (KEEPS) {
-            if (at < cached) cache[at] = block;
-        }
+        const typename A::Block block = A::load(row + at * A::WIDTH);
+        keep(at, block);
         return block;
     }
     DYT_METHOD typename A::Block again(u64 at) const {
-        if constexpr (KEEPS) {
-            if (at < cached) return cache[at];
+        typename A::Block block;
+        if (at < cached) {
+            take(at, block);
+        } else {
+            block = A::load(row + at * A::WIDTH);
         }
-        return access.load(row + at * A::WIDTH);
+        return block;
     }
-    DYT_METHOD typename A::Block get(u64 at, bool seen) const { return KEEPS && seen ? again(at) : first(at); }
+    DYT_METHOD typename A::Block get(u64 at, bool seen) const { return seen ? again(at) : first(at); }
+
+private:
+    DYT_METHOD void keep(u64 at, const Raw& block) const {
+        if (at < cached) cache[at] = block;
+    }
+    DYT_METHOD void take(u64 at, Raw& block) const { block = cache[at]; }
+    // Elements are not kept.
+    template <class Element>
+    DYT_METHOD void keep(u64, const Element&) const {}
+    template <class Element>
+    DYT_METHOD void take(u64 at, Element& block) const {
+        block = A::load(row + at);
+    }
 };
 
 // Blocks of a long row that a thread adds up before the sum is folded.
@@ -35,20 +46,11 @@ struct Tile {
     static constexpr int COUNT = A::WIDTH == 8 ? 2 : 4;
 };
 
-// Multiplies blocks of a row that strays by its scale, which all threads of a row share; other rows do not.
-template <class T, class A, int COUNT>
-DYT_DEVICE void multiply_tile(typename A::Block (&block)[COUNT], float scale) {
-    if constexpr (T::WIDE) {
-        if (scale == 1.0f) return;
-#pragma unroll
-        for (int i = 0; i < COUNT; ++i) A::multiply(block[i], scale);
-    }
-}
-
 template <class T, class A>
-DYT_DEVICE float long_origin(const Moments& moments, T type, const LongRow<A>& x, u64 blocks, float scale, u32& turn) {
+DYT_DEVICE float long_origin(const Moments& moments, T type, const A& access, const LongRow<A>& x, u64 blocks,
+                             bool seen, u32& turn) {
     constexpr int COUNT = Tile<A>::COUNT;
-    const float first = type.widen(*x.row) * scale;
+    const float first = type.widen(*x.row);
     Sum total[1];
     total[0].clear();
 #pragma unroll 1
@@ -58,14 +60,13 @@ DYT_DEVICE float long_origin(const Moments& moments, T type, const LongRow<A>& x
 #pragma unroll
         for (int i = 0; i < COUNT; ++i) {
             const u64 at = tile + i * blockDim.x + threadIdx.x;
-            block[i] = at < blocks ? x.first(at) : A::zero();
+            block[i] = at < blocks ? x.get(at, seen) : A::zero();
         }
-        multiply_tile<T, A>(block, scale);
 #pragma unroll
         for (int i = 0; i < COUNT; ++i) {
             if (tile + i * blockDim.x + threadIdx.x >= blocks) continue;
             float v[A::WIDTH];
-            A::unpack(block[i], v);
+            access.unpack(block[i], v);
 #pragma unroll
             for (int k = 0; k < A::WIDTH; ++k) part[0] += v[k] - first;
         }
@@ -76,45 +77,9 @@ DYT_DEVICE float long_origin(const Moments& moments, T type, const LongRow<A>& x
     return first + moments.average(sum[0]);
 }
 
-// The sums of d^2 and of d about m of a row times `scale`.
-template <class Op, class T, class A>
-DYT_DEVICE void long_deviations(float (&sums)[2], const LongRow<A>& x, u64 blocks, float scale, float m, u32& turn) {
-    constexpr int N = A::WIDTH, COUNT = Tile<A>::COUNT;
-    Sum totals[2];
-    totals[0].clear();
-    totals[1].clear();
-#pragma unroll 1
-    for (u64 tile = 0; tile < blocks; tile += static_cast<u64>(COUNT) * blockDim.x) {
-        float part[2] = {0.0f, 0.0f};
-        typename A::Block block[COUNT];
-#pragma unroll
-        for (int i = 0; i < COUNT; ++i) {
-            const u64 at = tile + i * blockDim.x + threadIdx.x;
-            block[i] = at < blocks ? x.get(at, Op::CENTER) : A::zero();
-        }
-        multiply_tile<T, A>(block, scale);
-#pragma unroll
-        for (int i = 0; i < COUNT; ++i) {
-            if (tile + i * blockDim.x + threadIdx.x >= blocks) continue;
-            float d[N];
-            A::unpack(block[i], d);
-#pragma unroll
-            for (int k = 0; k < N; ++k) {
-                if (Op::CENTER) d[k] -= m;
-                part[0] = math::fma_rn(d[k], d[k], part[0]);
-                part[1] += d[k];
-            }
-        }
-        fold_into(totals, part);
-    }
-    sums[0] = totals[0].value();
-    sums[1] = totals[1].value();
-    row_sums<2>(sums, turn);
-}
-
 template <class Op, bool VECTOR, class T>
 DYT_DEVICE void norm_forward_long(const NormForward& a, T type) {
-    typedef RowAccess<T, VECTOR> A;
+    typedef Access<T, VECTOR> A;
     typedef typename T::Element Element;
     constexpr int N = A::WIDTH, COUNT = Tile<A>::COUNT;
     const A access(type);
@@ -124,28 +89,42 @@ DYT_DEVICE void norm_forward_long(const NormForward& a, T type) {
     Raw* cache = reinterpret_cast<Raw*>(shared_memory() + blockDim.x);
 #pragma unroll 1
     for (u64 row = blockIdx.x; row < a.rows; row += gridDim.x) {
-        const LongRow<A> x = {access, static_cast<const Element*>(a.x) + row * a.row_stride, cache, a.cached};
-        float sums[2], m = 0.0f, scale = 1.0f;
-        const auto gather = [&](float factor) {
-            if (Op::CENTER) m = long_origin(moments, type, x, blocks, factor, turn);
-            long_deviations<Op, T>(sums, x, blocks, factor, m, turn);
-        };
-        if constexpr (T::WIDE) {
+        const LongRow<A> x = {static_cast<const Element*>(a.x) + row * a.row_stride, cache, a.cached};
+        const float m = Op::CENTER ? long_origin(moments, type, access, x, blocks, false, turn) : 0.0f;
+        Sum totals[2];
+        totals[0].clear();
+        totals[1].clear();
 #pragma unroll 1
-            for (u32 tries = 0;; ++tries) {
-                gather(scale);
-                if (!any(strays(sums[0], a.least_squares)) || opaque(tries) == TRIES) break;
-                scale = next_scale(tries, scale, sums[0], 0.0f, a.least_squares, m);
+        for (u64 tile = 0; tile < blocks; tile += static_cast<u64>(COUNT) * blockDim.x) {
+            float part[2] = {0.0f, 0.0f};
+            typename A::Block block[COUNT];
+#pragma unroll
+            for (int i = 0; i < COUNT; ++i) {
+                const u64 at = tile + i * blockDim.x + threadIdx.x;
+                block[i] = at < blocks ? x.get(at, Op::CENTER) : A::zero();
             }
-        } else {
-            gather(1.0f);
+#pragma unroll
+            for (int i = 0; i < COUNT; ++i) {
+                if (tile + i * blockDim.x + threadIdx.x >= blocks) continue;
+                float d[N];
+                access.unpack(block[i], d);
+#pragma unroll
+                for (int k = 0; k < N; ++k) {
+                    if (Op::CENTER) d[k] -= m;
+                    part[0] = math::fma_rn(d[k], d[k], part[0]);
+                    part[1] += d[k];
+                }
+            }
+            fold_into(totals, part);
         }
+        float sums[2] = {totals[0].value(), totals[1].value()};
+        row_sums<2>(sums, turn);
         const float c = Op::CENTER ? moments.average(sums[1]) : 0.0f;
-        const float rstd = moments.rstd(moments.variance(sums[0], c), scale);
+        const float rstd = moments.rstd(moments.variance(sums[0], c));
         const Affine affine = {m, rstd, -(c * rstd)};
         if (threadIdx.x == 0) {
-            if (Op::CENTER && a.mean != nullptr) a.mean[row] = (m + c) * inverse_power(scale);
-            if (a.rstd != nullptr) a.rstd[row] = rstd * scale;
+            if (Op::CENTER && a.mean != nullptr) a.mean[row] = m + c;
+            if (a.rstd != nullptr) a.rstd[row] = rstd;
         }
         // In place this overwrites x, of which every thread reads its own blocks; the first value was read before the
         // last barrier.
@@ -159,7 +138,6 @@ DYT_DEVICE void norm_forward_long(const NormForward& a, T type) {
                     const u64 at = tile + i * blockDim.x + threadIdx.x;
                     block[i] = at < blocks ? x.again(at) : A::zero();
                 }
-                multiply_tile<T, A>(block, scale);
 #pragma unroll
                 for (int i = 0; i < COUNT; ++i) {
                     const u64 at = tile + i * blockDim.x + threadIdx.x;
@@ -192,49 +170,11 @@ DYT_DEVICE bool wants(u32 wanted, u32 bit, const void* p) {
     return T::NARROW ? (wanted & bit) != 0 : p != nullptr;
 }
 
-// What all_row_sums gives of a row times `scale`; `seen` says whether there was a pass over x before.
-template <class Op, class T, class A>
-DYT_DEVICE bool long_terms(float (&sums)[4], const NormBackward& a, T type, const LongRow<A>& x, const LongRow<A>& dy, u64 blocks,
-                           bool seen, float scale, float m, u32& turn) {
-    constexpr int N = A::WIDTH, COUNT = Tile<A>::COUNT;
-    Sum totals[4];
-#pragma unroll
-    for (int k = 0; k < 4; ++k) totals[k].clear();
-    with_few_factors(type, a, [&](auto p) {
-#pragma unroll 1
-        for (u64 tile = 0; tile < blocks; tile += static_cast<u64>(COUNT) * blockDim.x) {
-            float part[4] = {0.0f, 0.0f, 0.0f, 0.0f};
-            typename A::Block of_x[COUNT], of_dy[COUNT];
-#pragma unroll
-            for (int i = 0; i < COUNT; ++i) {
-                const u64 at = tile + i * blockDim.x + threadIdx.x;
-                of_x[i] = at < blocks ? x.get(at, seen) : A::zero();
-                of_dy[i] = at < blocks ? dy.first(at) : A::zero();
-            }
-            multiply_tile<T, A>(of_x, scale);
-#pragma unroll
-            for (int i = 0; i < COUNT; ++i) {
-                const u64 at = tile + i * blockDim.x + threadIdx.x;
-                if (at >= blocks) continue;
-                float x_part[N], dy_part[N], gamma[N];
-                A::unpack(of_x[i], x_part);
-                A::unpack(of_dy[i], dy_part);
-                factors(p, a.gamma, at * N, gamma);
-                add_terms<Op, N>(part, x_part, dy_part, gamma, m);
-            }
-            fold_into(totals, part);
-        }
-    });
-#pragma unroll
-    for (int k = 0; k < 4; ++k) sums[k] = totals[k].value();
-    return all_row_sums<Op>(sums, turn, RangeOf<Op, T>::of(a.least_squares));
-}
-
 template <class Op, bool VECTOR, class T>
 DYT_DEVICE void norm_backward_long(const NormBackward& a, T type) {
-    typedef RowAccess<T, VECTOR> A;
+    typedef Access<T, VECTOR> A;
     typedef typename T::Element Element;
-    constexpr int N = A::WIDTH;
+    constexpr int N = A::WIDTH, COUNT = Tile<A>::COUNT;
     const A access(type);
     const Moments moments = Moments::of(a);
     const u64 blocks = a.cols / N;
@@ -248,40 +188,50 @@ DYT_DEVICE void norm_backward_long(const NormBackward& a, T type) {
 #pragma unroll 1
     for (u64 row = begin; row < least(a.rows, begin + a.steps); ++row) {
         const u64 offset = row * a.row_stride;
-        const LongRow<A> x = {access, static_cast<const Element*>(a.x) + offset, cache, a.cached};
-        const LongRow<A> dy = {access, static_cast<const Element*>(a.dy) + offset, cache + a.cached, a.cached};
+        const LongRow<A> x = {static_cast<const Element*>(a.x) + offset, cache, a.cached};
+        const LongRow<A> dy = {static_cast<const Element*>(a.dy) + offset, cache + a.cached, a.cached};
         Slope slope = {{0.0f, 0.0f, 0.0f}, 0.0f, 0.0f};
-        // Of x in the second pass; dx is that of the slope times it.
-        float scale = 1.0f;
         if (reads_x) {
-            const bool searches = Op::CENTER && a.mean == nullptr;
-            const Saved saved = Saved::load(Op::CENTER ? a.mean : nullptr, a.rstd, row, true);
-                float sums[4], m = saved.mean;
-            const auto gather = [&](float factor) {
-                if (searches) m = long_origin(moments, type, x, blocks, factor, turn);
-                return long_terms<Op>(sums, a, type, x, dy, blocks, searches, factor, m, turn);
-            };
-            if constexpr (T::WIDE) {
-                u32 tries = 0;
-                while (gather(scale)) {
-                    // Opaque, so that ordinary rows do not look at it.
-                    if (opaque(tries) == TRIES) break;
-                    const float next = next_scale(tries, scale, sums[SQUARES], sums[PRODUCTS], a.least_squares, m);
-                    m *= next * inverse_power(scale);
-                    scale = next;
-                    ++tries;
+            const bool search = Op::CENTER && a.mean == nullptr;
+            float m = 0.0f;
+            if (search) {
+                m = long_origin(moments, type, access, x, blocks, false, turn);
+            } else if (Op::CENTER) {
+                m = a.mean[row];
+            }
+            Sum totals[4];
+#pragma unroll
+            for (int k = 0; k < 4; ++k) totals[k].clear();
+            with_few_factors(type, a, [&](auto p) {
+#pragma unroll 1
+                for (u64 tile = 0; tile < blocks; tile += static_cast<u64>(COUNT) * blockDim.x) {
+                    float part[4] = {0.0f, 0.0f, 0.0f, 0.0f};
+                    typename A::Block of_x[COUNT], of_dy[COUNT];
+#pragma unroll
+                    for (int i = 0; i < COUNT; ++i) {
+                        const u64 at = tile + i * blockDim.x + threadIdx.x;
+                        of_x[i] = at < blocks ? x.get(at, search) : A::zero();
+                        of_dy[i] = at < blocks ? dy.first(at) : A::zero();
+                    }
+#pragma unroll
+                    for (int i = 0; i < COUNT; ++i) {
+                        const u64 at = tile + i * blockDim.x + threadIdx.x;
+                        if (at >= blocks) continue;
+                        float x_part[N], dy_part[N], gamma[N];
+                        access.unpack(of_x[i], x_part);
+                        access.unpack(of_dy[i], dy_part);
+                        factors(p, a.gamma, at * N, gamma);
+                        add_terms<Op, N>(part, x_part, dy_part, gamma, m);
+                    }
+                    fold_into(totals, part);
                 }
-            } else {
-                gather(1.0f);
-            }
-            // The saved rstd of a row that has a scale may be beyond f32.
-            const bool keeps_rstd = a.rstd != nullptr && (!T::WIDE || scale == 1.0f);
-            slope = slope_of<Op>(moments, scale, m, keeps_rstd, saved.rstd, sums);
-            if (T::WIDE && scale != 1.0f) {
-                const float of_output = output_scale(scale);
-                slope.multiply(of_output * inverse_power(scale));
-                scale = of_output;
-            }
+            });
+            float sums[4];
+#pragma unroll
+            for (int k = 0; k < 4; ++k) sums[k] = totals[k].value();
+            all_row_sums<Op>(sums, turn);
+            const Saved saved = Saved::load(nullptr, a.rstd, row, true);
+            slope = slope_of<Op>(moments, m, a.rstd != nullptr, saved.rstd, sums);
         }
         // The first row begins the sums.
         const u32 added = row > begin ? wanted : 0;
@@ -290,7 +240,6 @@ DYT_DEVICE void norm_backward_long(const NormBackward& a, T type) {
             for (u64 at = threadIdx.x; at < blocks; at += blockDim.x) {
                 float x_part[N], dy_part[N], gamma[N], to_gamma[N], to_beta[N];
                 access.unpack(reads_x ? x.again(at) : A::zero(), x_part);
-                if (T::WIDE && scale != 1.0f) multiply(x_part, scale);
                 access.unpack(reads_x ? dy.again(at) : dy.first(at), dy_part);
                 factors(p, a.gamma, at * N, gamma);
                 fill(to_gamma, 0.0f);
@@ -306,7 +255,6 @@ DYT_DEVICE void norm_backward_long(const NormBackward& a, T type) {
                 }
                 if (wants<T>(wanted, DGAMMA, dgamma)) store_sums(dgamma + at * N, to_gamma, aligned_to_16(dgamma));
                 if (wants<T>(wanted, DBETA, dbeta)) store_sums(dbeta + at * N, to_beta, aligned_to_16(dbeta));
-                if (T::WIDE && scale != 1.0f) multiply(dy_part, scale);
                 if (wants<T>(wanted, DX, a.dx)) access.store(static_cast<Element*>(a.dx) + offset + at * N, dy_part);
             }
         });

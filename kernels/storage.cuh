@@ -85,14 +85,12 @@ DYT_DEVICE u32 narrow_f16_pair(float low, float high) {
 #endif
 
 // The storage types: the element in memory, how many make 16 bytes, conversions, and element `i` from `p` on. Kernels take
-// them as values, since a type that is chosen at run time has a state. f32 holds the square of every f16; of the types with
-// WIDE it does not.
+// them as values, since a type that is chosen at run time has a state.
 struct F32 {
     typedef float Element;
     static constexpr int WIDTH = 4;
     // Whether rounding to this type leaves fewer than 24 bits.
     static constexpr bool NARROW = false;
-    static constexpr bool WIDE = true;
     DYT_METHOD static float widen(Element e) { return e; }
     DYT_METHOD static float at(const void* p, u64 i) { return widen(static_cast<const Element*>(p)[i]); }
     DYT_METHOD static Element narrow(float v) { return v; }
@@ -109,7 +107,6 @@ struct F16 {
     typedef u16 Element;
     static constexpr int WIDTH = 8;
     static constexpr bool NARROW = true;
-    static constexpr bool WIDE = false;
     DYT_METHOD static float widen(Element e) { return widen_f16(e); }
     DYT_METHOD static float at(const void* p, u64 i) { return widen(static_cast<const Element*>(p)[i]); }
     DYT_METHOD static Element narrow(float v) { return narrow_f16(v); }
@@ -132,7 +129,6 @@ struct Bf16 {
     typedef u16 Element;
     static constexpr int WIDTH = 8;
     static constexpr bool NARROW = true;
-    static constexpr bool WIDE = true;
     DYT_METHOD static float widen(Element e) { return float_of(static_cast<u32>(e) << 16); }
     DYT_METHOD static float at(const void* p, u64 i) { return widen(static_cast<const Element*>(p)[i]); }
     DYT_METHOD static Element narrow(float v) { return narrow_bf16(v); }
@@ -156,7 +152,6 @@ struct Half {
     bool bf16;
     typedef u16 Element;
     static constexpr bool NARROW = true;
-    static constexpr bool WIDE = true;
     DYT_METHOD float widen(Element e) const { return bf16 ? Bf16::widen(e) : F16::widen(e); }
     DYT_METHOD Element narrow(float v) const { return bf16 ? Bf16::narrow(v) : F16::narrow(v); }
     DYT_METHOD float at(const void* p, u64 i) const { return widen(static_cast<const Element*>(p)[i]); }

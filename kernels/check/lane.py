@@ -56,18 +56,6 @@ class Lane:
         # Not cut to a word: the carry of x - 0 is 1.
         return (value ^ WORD) + 1 if sign == "-" else value ^ WORD
 
-    def real(self, operand):
-        """The value of an operand of floating point, or None; NaN is none that is known."""
-        if operand.kind == "other":
-            try:
-                return float(operand.index)
-            except ValueError:
-                return None
-        value = self.word(operand._replace(sign=""))
-        if value is None or math.isnan(float_of(value)):
-            return None
-        return -float_of(value) if operand.sign == "-" else float_of(value)
-
     def bits(self, operand):
         """What is known of a word."""
         kind, index, sign = operand
@@ -157,7 +145,7 @@ class Lane:
         if step.name in ("ST", "STG", "STS", "STL", "RED", "LDGSTS", "BAR", "BSSY", "BSYNC", "NOP", "DEPBAR"):
             return
         width = next((int(part) // 32 for part in ("64", "128") if part in step.parts), 1)
-        if step.parts & {"WIDE", "U64"} and step.name != "I2F":
+        if step.parts & {"WIDE", "U64"}:
             width = 2
         for operand in step.operands[:3]:
             if operand.kind in ("P", "UP"):
@@ -196,16 +184,6 @@ class Lane:
     def do_FLO(self, step):
         value = self.word(step.operands[-1])
         self.put(step.operands[0], None if value is None else (value.bit_length() - 1) & WORD)
-
-    def do_FSETP(self, step):
-        first, second, a, b, with_ = step.operands
-        values = None if "|" in step.text else (self.real(a), self.real(b))
-        result = None
-        if values is not None and None not in values:
-            how = next(name for name in COMPARE if {name, f"{name}U"} & step.parts)
-            result = COMPARE[how](*values)
-        self.put(first, combine(step.parts, result, self.truth(with_)))
-        self.put(second, combine(step.parts, None if result is None else not result, self.truth(with_)))
 
     def do_HFMA2(self, step):
         target, a, b, *rest = step.operands
@@ -379,11 +357,6 @@ class Lane:
             values = [signed(value) for value in values]
         self.put(target, None if values is None else (min if self.truth(least) else max)(values))
 
-    def do_VOTE(self, step):
-        # What holds for this lane is taken to hold for its warp. Kernels ask by a vote whether a row strays (norm.cuh), which
-        # ordinary rows do not.
-        found = self.truth(step.operands[1])
-        self.put(step.operands[0], False if found is None and "ANY" in step.parts else found)
-
     def do_VOTEU(self, step):
-        self.do_VOTE(step)
+        # What holds for this lane is taken to hold for its warp.
+        self.put(step.operands[0], self.truth(step.operands[1]))

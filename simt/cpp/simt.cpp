@@ -286,12 +286,6 @@ float shuffle_xor(std::uint32_t mask, float value, std::uint32_t apart) {
     return shuffle(mask, value, machine.running->index % 32 ^ apart);
 }
 
-int any(std::uint32_t mask, bool here) {
-    float lanes = here ? 1.0f : 0.0f;
-    for (std::uint32_t apart = 16; apart > 0; apart /= 2) lanes += shuffle_xor(mask, lanes, apart);
-    return lanes > 0.0f;
-}
-
 unsigned char* shared_memory() { return machine.shared; }
 
 void copy_async(void* target, const void* source) {

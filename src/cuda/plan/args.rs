@@ -121,10 +121,6 @@ pub struct NormForward {
     pub eps: f32,
     /// 1 for the unbiased form of LayerNorm, else 0.
     pub unbiased: u32,
-    /// The least sum of squares of a row that f32 holds well enough; 0 where eps outweighs what is lost.
-    pub least_squares: f32,
-    /// 1/cols.
-    pub inverse_cols: f32,
     /// Vectors of a long row that shared memory keeps.
     pub cached: u64,
     /// The storage type of the tensors: 0 for f32, 1 for f16, 2 for bf16.
@@ -159,10 +155,6 @@ pub struct NormBackward {
     pub eps: f32,
     /// 1 for the unbiased form of LayerNorm, else 0.
     pub unbiased: u32,
-    /// The least sum of squares of a row that f32 holds well enough; 0 where eps outweighs what is lost.
-    pub least_squares: f32,
-    /// 1/cols.
-    pub inverse_cols: f32,
     /// Vectors of a long row of x, and as many of dy, that shared memory keeps; of rows in registers 1 if the next row is
     /// fetched ahead.
     pub cached: u32,

@@ -48,17 +48,18 @@ private:
     T type;
 };
 
-// What turns sums into statistics.
+// What turns sums into statistics: numbers of the parameter, which take no registers.
 struct Moments {
-    float cols;
     // 1/cols. What is averaged are deviations, which are all 0 where a row's values are equal: no factor spoils that.
     float inverse;
+    // Bessel's correction, cols/(cols - 1).
+    float bessel;
     float eps;
     bool unbiased;
 
     template <class Args>
     DYT_METHOD static Moments of(const Args& a) {
-        return Moments{static_cast<float>(a.cols), a.inverse_cols, a.eps, a.unbiased != 0};
+        return Moments{a.inverse_cols, a.bessel, a.eps, a.unbiased != 0};
     }
 
     DYT_METHOD float average(float sum) const { return sum * inverse; }
@@ -70,7 +71,7 @@ struct Moments {
     }
 
     DYT_METHOD float unbiased_std(float variance) const {
-        return sqrt_rn(variance * div_rn(cols, cols - 1.0f));
+        return sqrt_rn(variance * bessel);
     }
 
     // Of a row that was multiplied by `scale`.
@@ -85,7 +86,7 @@ struct Moments {
     DYT_METHOD float projection(float dot, float variance, float rstd) const {
         if (!unbiased) return average(dot);
         const float std = unbiased_std(variance);
-        return std > 0.0f ? div_rn(dot, (cols - 1.0f) * (std * rstd)) : std;
+        return std > 0.0f ? div_rn(average(dot) * bessel, std * rstd) : std;
     }
 };
 

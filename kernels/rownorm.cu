@@ -113,6 +113,8 @@ struct Deviations {
 template <class Op, class A, int COUNT, int N>
 DYT_DEVICE void deviate(Deviations<COUNT, N>& of, const Moments& moments, const Kept<A, COUNT>& kept, float first,
                         u32 there, u32& turn) {
+    // After an even number of sums it is 0 in any case, which the compiler does not see.
+    if (Op::CENTER) turn = 0;
     of.m = Op::CENTER ? origin_of(moments, kept, first, there, turn) : 0.0f;
     float sums[2] = {0.0f, 0.0f};
 #pragma unroll
@@ -188,6 +190,15 @@ DYT_DEVICE void norm_forward(const NormForward& a, T type) {
             if (Op::CENTER && a.mean != nullptr) a.mean[row] = (of_row.m + c) * inverse_power(scale);
             if (a.rstd != nullptr) a.rstd[row] = rstd * scale;
         }
+        // Before the branches on the types of gamma and beta, so that rstd and the shift take no registers there; but where
+        // the compiler finds registers for them, and not for this. By trial, as below.
+        constexpr bool EARLY = Op::CENTER || !T::NARROW || !T::WIDE;
+        if constexpr (EARLY) {
+#pragma unroll
+            for (int i = 0; i < COUNT; ++i)
+#pragma unroll
+                for (int k = 0; k < N; ++k) of_row.d[i][k] = affine.template x_hat<Op>(of_row.d[i][k]);
+        }
         Element* y = static_cast<Element*>(a.y) + offset;
         const auto write = [&](auto p) {
 #pragma unroll
@@ -198,8 +209,10 @@ DYT_DEVICE void norm_forward(const NormForward& a, T type) {
                 factors(p, a.gamma, column, gamma);
                 terms(p, a.beta, column, beta);
 #pragma unroll
-                for (int k = 0; k < N; ++k)
-                    of_row.d[i][k] = math::fma_rn(affine.template x_hat<Op>(of_row.d[i][k]), gamma[k], beta[k]);
+                for (int k = 0; k < N; ++k) {
+                    const float x_hat = EARLY ? of_row.d[i][k] : affine.template x_hat<Op>(of_row.d[i][k]);
+                    of_row.d[i][k] = math::fma_rn(x_hat, gamma[k], beta[k]);
+                }
                 access.store(share.template in<T>(y, i), of_row.d[i]);
             }
         };

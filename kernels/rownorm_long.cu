@@ -37,16 +37,16 @@ struct Tile {
 
 // Multiplies blocks of a row that strays by its scale, which all threads of a row share; other rows do not.
 template <class T, class A, int COUNT>
-DYT_DEVICE void multiply_tile(typename A::Block (&block)[COUNT], float scale) {
+DYT_DEVICE void multiply_tile(typename A::Block (&block)[COUNT], u32 tries, float scale) {
     if constexpr (T::WIDE) {
-        if (scale == 1.0f) return;
+        if (tries == 0) return;
 #pragma unroll
         for (int i = 0; i < COUNT; ++i) A::multiply(block[i], scale);
     }
 }
 
 template <class T, class A>
-DYT_DEVICE float long_origin(const Moments& moments, T type, const LongRow<A>& x, u64 blocks, float scale, u32& turn) {
+DYT_DEVICE float long_origin(const Moments& moments, T type, const LongRow<A>& x, u64 blocks, u32 tries, float scale, u32& turn) {
     constexpr int COUNT = Tile<A>::COUNT;
     const float first = type.widen(*x.row) * scale;
     Sum total[1];
@@ -60,7 +60,7 @@ DYT_DEVICE float long_origin(const Moments& moments, T type, const LongRow<A>& x
             const u64 at = tile + i * blockDim.x + threadIdx.x;
             block[i] = at < blocks ? x.first(at) : A::zero();
         }
-        multiply_tile<T, A>(block, scale);
+        multiply_tile<T, A>(block, tries, scale);
 #pragma unroll
         for (int i = 0; i < COUNT; ++i) {
             if (tile + i * blockDim.x + threadIdx.x >= blocks) continue;
@@ -78,7 +78,8 @@ DYT_DEVICE float long_origin(const Moments& moments, T type, const LongRow<A>& x
 
 // The sums of d^2 and of d about m of a row times `scale`.
 template <class Op, class T, class A>
-DYT_DEVICE void long_deviations(float (&sums)[2], const LongRow<A>& x, u64 blocks, float scale, float m, u32& turn) {
+DYT_DEVICE void long_deviations(float (&sums)[2], const LongRow<A>& x, u64 blocks, u32 tries, float scale,
+                                float m, u32& turn) {
     constexpr int N = A::WIDTH, COUNT = Tile<A>::COUNT;
     Sum totals[2];
     totals[0].clear();
@@ -92,7 +93,7 @@ DYT_DEVICE void long_deviations(float (&sums)[2], const LongRow<A>& x, u64 block
             const u64 at = tile + i * blockDim.x + threadIdx.x;
             block[i] = at < blocks ? x.get(at, Op::CENTER) : A::zero();
         }
-        multiply_tile<T, A>(block, scale);
+        multiply_tile<T, A>(block, tries, scale);
 #pragma unroll
         for (int i = 0; i < COUNT; ++i) {
             if (tile + i * blockDim.x + threadIdx.x >= blocks) continue;
@@ -126,19 +127,20 @@ DYT_DEVICE void norm_forward_long(const NormForward& a, T type) {
     for (u64 row = blockIdx.x; row < a.rows; row += gridDim.x) {
         const LongRow<A> x = {access, static_cast<const Element*>(a.x) + row * a.row_stride, cache, a.cached};
         float sums[2], m = 0.0f, scale = 1.0f;
-        const auto gather = [&](float factor) {
-            if (Op::CENTER) m = long_origin(moments, type, x, blocks, factor, turn);
-            long_deviations<Op, T>(sums, x, blocks, factor, m, turn);
+        u32 tries = 0;
+        const auto gather = [&]() {
+            if (Op::CENTER) m = long_origin(moments, type, x, blocks, tries, scale, turn);
+            long_deviations<Op, T>(sums, x, blocks, tries, scale, m, turn);
         };
         if constexpr (T::WIDE) {
 #pragma unroll 1
-            for (u32 tries = 0;; ++tries) {
-                gather(scale);
+            for (;; ++tries) {
+                gather();
                 if (!any(strays(sums[0], a.least_squares)) || opaque(tries) == TRIES) break;
                 scale = next_scale(tries, scale, sums[0], 0.0f, a.least_squares, m);
             }
         } else {
-            gather(1.0f);
+            gather();
         }
         const float c = Op::CENTER ? moments.average(sums[1]) : 0.0f;
         const float rstd = moments.rstd(moments.variance(sums[0], c), scale);
@@ -159,7 +161,7 @@ DYT_DEVICE void norm_forward_long(const NormForward& a, T type) {
                     const u64 at = tile + i * blockDim.x + threadIdx.x;
                     block[i] = at < blocks ? x.again(at) : A::zero();
                 }
-                multiply_tile<T, A>(block, scale);
+                multiply_tile<T, A>(block, tries, scale);
 #pragma unroll
                 for (int i = 0; i < COUNT; ++i) {
                     const u64 at = tile + i * blockDim.x + threadIdx.x;
@@ -195,7 +197,7 @@ DYT_DEVICE bool wants(u32 wanted, u32 bit, const void* p) {
 // What all_row_sums gives of a row times `scale`; `seen` says whether there was a pass over x before.
 template <class Op, class T, class A>
 DYT_DEVICE bool long_terms(float (&sums)[4], const NormBackward& a, T type, const LongRow<A>& x, const LongRow<A>& dy, u64 blocks,
-                           bool seen, float scale, float m, u32& turn) {
+                           bool seen, u32 tries, float scale, float m, u32& turn) {
     constexpr int N = A::WIDTH, COUNT = Tile<A>::COUNT;
     Sum totals[4];
 #pragma unroll
@@ -211,7 +213,7 @@ DYT_DEVICE bool long_terms(float (&sums)[4], const NormBackward& a, T type, cons
                 of_x[i] = at < blocks ? x.get(at, seen) : A::zero();
                 of_dy[i] = at < blocks ? dy.first(at) : A::zero();
             }
-            multiply_tile<T, A>(of_x, scale);
+            multiply_tile<T, A>(of_x, tries, scale);
 #pragma unroll
             for (int i = 0; i < COUNT; ++i) {
                 const u64 at = tile + i * blockDim.x + threadIdx.x;
@@ -253,17 +255,17 @@ DYT_DEVICE void norm_backward_long(const NormBackward& a, T type) {
         Slope slope = {{0.0f, 0.0f, 0.0f}, 0.0f, 0.0f};
         // Of x in the second pass; dx is that of the slope times it.
         float scale = 1.0f;
+        u32 tries = 0;
         if (reads_x) {
             const bool searches = Op::CENTER && a.mean == nullptr;
             const Saved saved = Saved::load(Op::CENTER ? a.mean : nullptr, a.rstd, row, true);
-                float sums[4], m = saved.mean;
-            const auto gather = [&](float factor) {
-                if (searches) m = long_origin(moments, type, x, blocks, factor, turn);
-                return long_terms<Op>(sums, a, type, x, dy, blocks, searches, factor, m, turn);
+            float sums[4], m = saved.mean;
+            const auto gather = [&]() {
+                if (searches) m = long_origin(moments, type, x, blocks, tries, scale, turn);
+                return long_terms<Op>(sums, a, type, x, dy, blocks, searches, tries, scale, m, turn);
             };
             if constexpr (T::WIDE) {
-                u32 tries = 0;
-                while (gather(scale)) {
+                while (gather()) {
                     // Opaque, so that ordinary rows do not look at it.
                     if (opaque(tries) == TRIES) break;
                     const float next = next_scale(tries, scale, sums[SQUARES], sums[PRODUCTS], a.least_squares, m);
@@ -272,12 +274,13 @@ DYT_DEVICE void norm_backward_long(const NormBackward& a, T type) {
                     ++tries;
                 }
             } else {
-                gather(1.0f);
+                gather();
             }
-            // The saved rstd of a row that has a scale may be beyond f32.
-            const bool keeps_rstd = a.rstd != nullptr && (!T::WIDE || scale == 1.0f);
-            slope = slope_of<Op>(moments, scale, m, keeps_rstd, saved.rstd, sums);
-            if (T::WIDE && scale != 1.0f) {
+            if (tries == 0) {
+                slope = slope_of<Op>(moments, 1.0f, m, a.rstd != nullptr, saved.rstd, sums);
+            } else {
+                // The saved rstd of a row that has a scale may be beyond f32.
+                slope = slope_of<Op>(moments, scale, m, a.rstd != nullptr && scale == 1.0f, saved.rstd, sums);
                 const float of_output = output_scale(scale);
                 slope.multiply(of_output * inverse_power(scale));
                 scale = of_output;
@@ -290,7 +293,7 @@ DYT_DEVICE void norm_backward_long(const NormBackward& a, T type) {
             for (u64 at = threadIdx.x; at < blocks; at += blockDim.x) {
                 float x_part[N], dy_part[N], gamma[N], to_gamma[N], to_beta[N];
                 access.unpack(reads_x ? x.again(at) : A::zero(), x_part);
-                if (T::WIDE && scale != 1.0f) multiply(x_part, scale);
+                if (tries > 0) multiply(x_part, scale);
                 access.unpack(reads_x ? dy.again(at) : dy.first(at), dy_part);
                 factors(p, a.gamma, at * N, gamma);
                 fill(to_gamma, 0.0f);
@@ -306,7 +309,7 @@ DYT_DEVICE void norm_backward_long(const NormBackward& a, T type) {
                 }
                 if (wants<T>(wanted, DGAMMA, dgamma)) store_sums(dgamma + at * N, to_gamma, aligned_to_16(dgamma));
                 if (wants<T>(wanted, DBETA, dbeta)) store_sums(dbeta + at * N, to_beta, aligned_to_16(dbeta));
-                if (T::WIDE && scale != 1.0f) multiply(dy_part, scale);
+                if (tries > 0) multiply(dy_part, scale);
                 if (wants<T>(wanted, DX, a.dx)) access.store(static_cast<Element*>(a.dx) + offset + at * N, dy_part);
             }
         });

@@ -275,7 +275,10 @@ class Lane:
     def do_LDC(self, step):
         width = 2 if "64" in step.parts else 1
         target, source = step.operands[:2]
-        self.put(target, *(self.word(source, more) for more in range(width)))
+        # Bytes and halves of words.
+        mask = next((mask for part, mask in (("U8", 0xFF), ("U16", 0xFFFF)) if part in step.parts), WORD)
+        words = [self.word(source, more) for more in range(width)]
+        self.put(target, *(None if word is None else word & mask for word in words))
 
     def do_LEA(self, step):
         target, carries, rest = self.outputs(step)
@@ -331,6 +334,20 @@ class Lane:
         inputs = [self.truth(operand) for operand in (a, b, c)]
         for target, table in zip((first, second), tables):
             self.put(target, table_of(inputs, self.word(table)))
+
+    def do_PRMT(self, step):
+        target, low, selector, high = step.operands
+        values = self.words((low, selector, high))
+        if values is None or step.parts:
+            return self.put(target, None)
+        pair = ((values[0] & WORD) | (values[2] & WORD) << 32).to_bytes(8, "little")
+        result = 0
+        for place in range(4):
+            nibble = values[1] >> 4 * place & 15
+            byte = pair[nibble & 7]
+            # The highest bit asks for the sign of the byte, eight times.
+            result |= (0xFF * (byte >> 7) if nibble & 8 else byte) << 8 * place
+        self.put(target, result)
 
     def do_R2P(self, step):
         _, source, mask = step.operands

@@ -58,7 +58,8 @@ fn rows_of_equal_values_keep_their_rstd() -> Outcome {
     for [rows, cols, inner] in SHAPES {
         for (std, eps) in [(Std::Biased, 1e-36), (Std::Unbiased, 1e-13)] {
             for seed in [0, 8, 16] {
-                let problem = Problem::new(Op::LayerNorm, rows, cols).std(std).eps(eps).inner(inner).build()?;
+                let problem =
+                    Problem::new(Op::LayerNorm, rows, cols).std(std).eps(eps).inner(inner).build()?;
                 let statistics = [Statistics::Saved, Statistics::Recomputed][seed as usize / 8 % 2];
                 list.push(Case::new(problem, Values::EqualRows).statistics(statistics).seed(seed));
             }
@@ -142,7 +143,10 @@ fn products_may_overflow() -> Outcome {
                     );
                 }
                 for (found, right) in rstd.iter().zip(&forward.rstd) {
-                    assert!((f64::from(*found) / right - 1.0).abs() < 2e-6, "{problem:?}: {found:e}, not {right:e}");
+                    assert!(
+                        (f64::from(*found) / right - 1.0).abs() < 2e-6,
+                        "{problem:?}: {found:e}, not {right:e}"
+                    );
                 }
             }
         }

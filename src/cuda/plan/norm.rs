@@ -155,6 +155,7 @@ pub(super) fn forward(op: Norm, problem: &Problem, at: &ForwardAddresses, limits
     let tiling = Tiling::forward(problem, vectors);
     let cached = cached(problem, tiling.form, tiling.scratch(), 1, limits);
     let (storage, (gamma_offset, has_offset)) = (Storage::of(problem), offset(problem, at.gamma));
+    let cols = problem.cols() as f32;
     let args = NormForward {
         x: at.x,
         y: at.y,
@@ -169,8 +170,10 @@ pub(super) fn forward(op: Norm, problem: &Problem, at: &ForwardAddresses, limits
         eps: problem.eps(),
         unbiased: (problem.std() == Std::Unbiased).into(),
         least_squares: problem.least_squares(),
-        inverse_cols: 1.0 / problem.cols() as f32,
-        cached,
+        inverse_cols: 1.0 / cols,
+        bessel: cols / (cols - 1.0),
+        #[expect(clippy::cast_possible_truncation, reason = "bounded by shared memory")]
+        cached: cached as u32,
         dtype: storage.dtype,
         param_f32: storage.param_f32,
         gamma_offset,
@@ -202,6 +205,7 @@ pub(super) fn backward(
     }
     let (used, cached) = tiling.shared(problem, limits);
     let (storage, (gamma_offset, has_offset)) = (Storage::of(problem), offset(problem, at.gamma));
+    let cols = problem.cols() as f32;
     #[expect(clippy::cast_possible_truncation, reason = "bounded by the grid and by shared memory")]
     let args = NormBackward {
         dy: at.dy,
@@ -217,15 +221,16 @@ pub(super) fn backward(
         row_stride: problem.row_stride() as u64,
         inner: problem.inner() as u64,
         eps: problem.eps(),
-        unbiased: (problem.std() == Std::Unbiased).into(),
         least_squares: problem.least_squares(),
-        inverse_cols: 1.0 / problem.cols() as f32,
+        inverse_cols: 1.0 / cols,
+        bessel: cols / (cols - 1.0),
         steps: tiling.steps as u32,
         cached: cached as u32,
-        dtype: storage.dtype,
-        param_f32: storage.param_f32,
         gamma_offset,
-        has_offset,
+        unbiased: (problem.std() == Std::Unbiased).into(),
+        dtype: storage.dtype as u8,
+        param_f32: storage.param_f32 as u8,
+        has_offset: has_offset as u8,
     };
     let launch = Launch {
         entry: Entry::Norm { op, pass: Pass::Backward, form: tiling.form },

@@ -198,14 +198,9 @@ template <int K>
 struct Range {
     static constexpr bool ASKS = true;
     float least;
-    // The least of the sum that the lane has where row_sums has those of all rows in a warp.
-    float least_of_lane;
-    DYT_METHOD static Range of(float least) {
-        const u32 lanes = lanes_of(blockDim.x / 32), at = threadIdx.x % 32 / lanes;
-        const bool squares = blockDim.x > 32 && at % K == SQUARES && at < K * blockDim.y;
-        return Range{least, squares ? least : -float_of(0x7f7fffffu)};
-    }
-    DYT_METHOD bool excludes_lane(float sum) const { return !(sum >= least_of_lane && sum < float_of(0x7f800000u)); }
+    DYT_METHOD static Range of(float least) { return Range{least}; }
+    // Of the sum that stands at k.
+    DYT_METHOD bool excludes(u32 k, float sum) const { return k == SQUARES ? strays(sum, least) : !is_finite(sum); }
     DYT_METHOD bool excludes(float (&sums)[K]) const {
         return strays(sums[SQUARES], least) || !is_finite(sums[PRODUCTS]);
     }
@@ -215,7 +210,7 @@ struct Range {
 struct AnySums {
     static constexpr bool ASKS = false;
     DYT_METHOD static AnySums of(float) { return AnySums(); }
-    DYT_METHOD bool excludes_lane(float) const { return false; }
+    DYT_METHOD bool excludes(u32, float) const { return false; }
     template <int K>
     DYT_METHOD bool excludes(float (&)[K]) const {
         return false;
@@ -234,32 +229,34 @@ struct RangeOf<Op, T, false> : AnySums {};
 // whether the sums of a row are out of range: of any row of the warp, and where warps share rows, of the block.
 template <int K, class InRange>
 DYT_DEVICE bool row_sums(float (&values)[K], u32& turn, const InRange& range) {
+    bool excluded = false;
     if (blockDim.x <= 32) {
 #pragma unroll
         for (int k = 0; k < K; ++k) values[k] = lane_sum(values[k], blockDim.x);
-        return InRange::ASKS && any(range.excludes(values));
-    }
-    const u32 warps = blockDim.x / 32, lane = threadIdx.x % 32;
-    float* half = reinterpret_cast<float*>(shared_memory()) + turn * (4 * warps * blockDim.y);
-    float* scratch = half + threadIdx.y * warps * K;
-    turn ^= 1;
-    const float of_warp = Transposed<K>::sum(values);
-    if (lane % (32 / K) == 0) scratch[lane / (32 / K) * warps + threadIdx.x / 32] = of_warp;
-    __syncthreads();
-    // The warps' sums of each value next to one another, and the values of all rows in one warp if they fit, as they do
-    // where there are several rows.
-    const u32 lanes = lanes_of(warps);
-    if (K * lanes * blockDim.y <= 32) {
-        const u32 warp = lane % lanes, at = lane / lanes;
-        const float sum = lane_sum(warp < warps && at < K * blockDim.y ? half[at * warps + warp] : 0.0f, lanes);
-        const u32 first = threadIdx.y * K;
+    } else {
+        const u32 warps = blockDim.x / 32, lane = threadIdx.x % 32;
+        float* half = reinterpret_cast<float*>(shared_memory()) + turn * (4 * warps * blockDim.y);
+        float* scratch = half + threadIdx.y * warps * K;
+        turn ^= 1;
+        const float of_warp = Transposed<K>::sum(values);
+        if (lane % (32 / K) == 0) scratch[lane / (32 / K) * warps + threadIdx.x / 32] = of_warp;
+        __syncthreads();
+        // The warps' sums of each value next to one another, and the values of all rows in one warp if they fit, as they do
+        // where there are several rows.
+        const u32 lanes = 1u << (32 - __clz(static_cast<int>(warps - 1)));
+        if (K * lanes * blockDim.y <= 32) {
+            const u32 warp = lane % lanes, at = lane / lanes, count = K * blockDim.y;
+            const float sum = lane_sum(warp < warps && at < count ? half[at * warps + warp] : 0.0f, lanes);
+            const u32 first = threadIdx.y * K;
 #pragma unroll
-        for (int k = 0; k < K; ++k) values[k] = __shfl_sync(0xffffffffu, sum, (first + k) * lanes);
-        return InRange::ASKS && any(range.excludes_lane(sum));
-    }
+            for (int k = 0; k < K; ++k) values[k] = __shfl_sync(0xffffffffu, sum, (first + k) * lanes);
+            if (InRange::ASKS && blockDim.y > 1) excluded = at < count && range.excludes(at % K, sum);
+        } else {
 #pragma unroll
-    for (int k = 0; k < K; ++k) values[k] = lane_sum(lane < warps ? scratch[k * warps + lane] : 0.0f, 32);
-    return InRange::ASKS && any(range.excludes(values));
+            for (int k = 0; k < K; ++k) values[k] = lane_sum(lane < warps ? scratch[k * warps + lane] : 0.0f, 32);
+        }
+    }
+    return InRange::ASKS && any(excluded || range.excludes(values));
 }
 
 template <int K>

@@ -128,7 +128,8 @@ impl<T: Stored, const CENTER: bool> Kernel for Backward<T, CENTER> {
         let dx = dx.on_level::<R>(if self.heads { Lines::Headed } else { Lines::Plain });
         self.sums.head = if self.heads { dx.head::<R>() } else { 0 };
         let sums = self.sums;
-        let (mut stage, mut tiles) = (Stage::new(), Tiles::<2>::new());
+        let mut stage = Stage::new();
+        let mut tiles = Tiles::<2>::new();
         // Sums along a row begin at column 0 whatever the address; what is written begins at a boundary. Where the vectors
         // of the two passes differ, so do the tiles.
         let [read_tile, mut write_tile] = tiles.slots();

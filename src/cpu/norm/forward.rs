@@ -127,7 +127,8 @@ impl<T: Stored, const CENTER: bool> Kernel for Forward<T, CENTER> {
     unsafe fn run<R: Register>(self) {
         let Self { arguments: Arguments { x, residual, y, gamma, beta, cols, .. }, stream, rows } = self;
         let output = Output::new(y, true, stream).on_level::<R>(Lines::Paired);
-        let (mut stage, mut tiles) = (Stage::new(), Tiles::<2>::new());
+        let mut stage = Stage::new();
+        let mut tiles = Tiles::<2>::new();
         let tiles = tiles.slots();
         let mut found = Group { parts: [Parts::ZERO; GROUP], strays: [false; GROUP] };
         // With one block for each row the parameters are prepared once for all rows, and else for each group.

@@ -77,7 +77,8 @@ impl<T: Stored, const CENTER: bool> Kernel for Backward<T, CENTER> {
             // SAFETY: the row exists, and the sums have begun.
             return unsafe { self.arguments.exact::<R, CENTER>(&sums, 0) };
         }
-        let (mut stage, mut tiles) = (Stage::new(), Tiles::<1>::new());
+        let mut stage = Stage::new();
+        let mut tiles = Tiles::<1>::new();
         let tiles = tiles.slots();
         let (mut begin, mut head) = (0, sums.head);
         while begin < cols {

@@ -44,7 +44,8 @@ impl<T: Stored, C: Curve> Kernel for BackwardTile<T, C> {
         }
         // Those of f32: what the parameters' gradients are made of is f32 whatever the type.
         let curve = C::new::<R, f32>(alpha, shift);
-        let (mut stage, mut tiles) = (Stage::new(), Tiles::<1>::new());
+        let mut stage = Stage::new();
+        let mut tiles = Tiles::<1>::new();
         let tiles = tiles.slots();
         let joins = Joins::new(dsum, dx);
         let wide = joins.map(|_| Wide::new(&mut stage));

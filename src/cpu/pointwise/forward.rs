@@ -28,7 +28,8 @@ impl<T: Stored, C: Curve> Kernel for ForwardTile<T, C> {
         let Tile { rows, cols } = tile;
         let curve = C::new::<R, T>(alpha, shift);
         let output = Output::new(y, true, stream).on_level::<R>(Lines::Paired);
-        let (mut stage, mut tiles) = (Stage::new(), Tiles::<2>::new());
+        let mut stage = Stage::new();
+        let mut tiles = Tiles::<2>::new();
         let tiles = tiles.slots();
         let first_head = output.head::<R>();
         let block = |begin, head| {

@@ -9,7 +9,7 @@ use dyt::{DType, Result};
 use crate::cases::Case;
 use crate::inputs::Inputs;
 use crate::report::Output;
-use crate::tolerance::{self, Arithmetic, Expected, LARGEST};
+use crate::tolerance::{self, Arithmetic, Expected, LARGEST, SMALLEST_NORMAL};
 
 /// The f64 results of a case, and the inputs widened to f64.
 #[derive(Debug)]
@@ -42,8 +42,9 @@ fn widen(values: &[f32]) -> Vec<f64> {
 fn parts_lost(dtype: DType, x: &[f64], residual: &[f64]) -> Vec<f64> {
     let flushed = |value: f64| if tolerance::is_subnormal(value) { value.abs() } else { 0.0 };
     let lost = |(x, residual): (&f64, &f64)| {
-        // The sum itself is lost before a 16-bit type would round it up to a normal number.
-        let lost = (flushed(*x) + flushed(*residual)).max(flushed(x + residual));
+        let (terms, sum) = (flushed(*x) + flushed(*residual), (x + residual).abs());
+        // A sum that is subnormal in f32, or becomes so without its terms, is lost before a type of 16 bits would round it up.
+        let lost = if sum - terms < SMALLEST_NORMAL { terms.max(sum) } else { terms };
         if lost > 0.0 { lost + tolerance::storage_ulp(dtype, x + residual) } else { 0.0 }
     };
     x.iter().zip(residual).map(lost).collect()

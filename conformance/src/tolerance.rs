@@ -119,14 +119,14 @@ pub const fn is_subnormal(value: f64) -> bool {
 }
 
 /// The error of u that rounding alpha·x and shift apart costs, where the backend may do so: 2⁻²³·(|alpha·x| + |shift|);
-/// and all of alpha·x where it, or x, is subnormal and may be 0.
+/// and all of alpha·x where it is subnormal, or becomes so by what is lost of x, and may be 0.
 #[must_use]
-pub fn unfused(arithmetic: Arithmetic, op: Op, x: f64, alpha: f64, shift: f64) -> f64 {
+pub fn unfused(arithmetic: Arithmetic, op: Op, x: f64, lost_of_x: f64, alpha: f64, shift: f64) -> f64 {
     let scaled = alpha * x;
     let rounding =
         if arithmetic.unfused && op.has_shift() { ULP * (scaled.abs() + shift.abs()) } else { 0.0 };
-    let lost = arithmetic.lost(scaled).max(alpha.abs() * arithmetic.lost(x));
-    rounding + lost
+    let of_x = alpha.abs() * (arithmetic.lost(x) + lost_of_x);
+    rounding + arithmetic.or_zero(scaled, of_x)
 }
 
 /// One element of a pointwise op, forward and backward, as the reference has it.
@@ -168,7 +168,9 @@ pub fn pointwise_y(arithmetic: Arithmetic, dtype: DType, y: f64, at: &Pointwise)
         }
     };
     let lost = at.f.abs() * arithmetic.lost(at.gamma) + arithmetic.lost(at.beta);
-    Expected::Near { value: y, bound: bound + at.gamma.abs() * at.slope * at.unfused + lost }
+    // What is lost before may leave a subnormal y, which is lost too.
+    let bound = arithmetic.or_zero(y, bound + at.gamma.abs() * at.slope * at.unfused + lost);
+    Expected::Near { value: y, bound }
 }
 
 /// A y whose two terms f32 arithmetic reaches and adds exactly: their sum, less what of it may be flushed.

@@ -27,9 +27,10 @@ impl Truth {
                 arithmetic,
                 self.case.problem.op(),
                 self.x[at],
+                if arithmetic.flushes { self.parts_lost[at] } else { 0.0 },
                 self.alpha,
                 self.shift,
-            ) + if arithmetic.flushes { self.alpha.abs() * self.parts_lost[at] } else { 0.0 },
+            ),
         }
     }
 

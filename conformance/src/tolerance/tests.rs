@@ -224,15 +224,21 @@ fn a_backend_that_flushes_may_lose_a_subnormal() {
     let tiny = f64::from(f32::from_bits(77));
     assert!(accepts(rstd(wgpu, tiny), 0.0) && !accepts(rstd(CPU, tiny), 0.0));
     assert!(!accepts(rstd(wgpu, 1e-30), 0.0));
-    assert_eq!(unfused(wgpu, Op::Derf, -1.5, 2.0, 1.0), 4.0 * ULP);
-    assert_eq!(unfused(wgpu, Op::Dyt, -1.5, 2.0, 1.0), 0.0);
+    assert_eq!(unfused(wgpu, Op::Derf, -1.5, 0.0, 2.0, 1.0), 4.0 * ULP);
+    assert_eq!(unfused(wgpu, Op::Dyt, -1.5, 0.0, 2.0, 1.0), 0.0);
     // A subnormal x may count as 0 there, and nowhere else.
     let x = SMALLEST_NORMAL / 4.0;
-    assert_eq!(unfused(wgpu, Op::Dyt, x, 2.0, 0.0), 2.0 * x);
-    assert_eq!(unfused(CPU, Op::Dyt, x, 2.0, 0.0), 0.0);
+    assert_eq!(unfused(wgpu, Op::Dyt, x, 0.0, 2.0, 0.0), 2.0 * x);
+    assert_eq!(unfused(CPU, Op::Dyt, x, 0.0, 2.0, 0.0), 0.0);
+    // What is lost of x leaves a subnormal product, which is lost too; or a normal one.
+    assert_eq!(
+        unfused(wgpu, Op::Dyt, 1.5 * SMALLEST_NORMAL, 0.6 * SMALLEST_NORMAL, 1.0, 0.0),
+        1.5 * SMALLEST_NORMAL
+    );
+    assert_eq!(unfused(wgpu, Op::Dyt, 3.0 * SMALLEST_NORMAL, SMALLEST_NORMAL, 1.0, 0.0), SMALLEST_NORMAL);
     assert_eq!(CPU.underflow(SMALLEST_SUBNORMAL), SMALLEST_SUBNORMAL);
     assert_eq!(wgpu.underflow(SMALLEST_SUBNORMAL), 6.0 * SMALLEST_NORMAL);
-    assert_eq!(unfused(CPU, Op::Derf, -1.5, 2.0, 1.0), 0.0);
+    assert_eq!(unfused(CPU, Op::Derf, -1.5, 0.0, 2.0, 1.0), 0.0);
     // So may a subnormal dy, though every product that it is a part of is normal.
     let at = Pointwise { alpha: 1.1, gamma: 1.4, dy: 1.1e-38, u: 0.05, slope: 1.12, ..element() };
     let value = at.alpha * at.gamma * at.dy * at.slope;

@@ -50,7 +50,7 @@ static inline void *memory(size_t bytes) {
 }
 
 /* Whether the memory of the device under test is the host's. */
-static int on_host = 1;
+static int on_host = 1, on_cuda = 0;
 
 /* Opens the device that the command line names, or the CPU. */
 static inline dyt_device *open_device(int argc, char **argv) {
@@ -59,6 +59,7 @@ static inline dyt_device *open_device(int argc, char **argv) {
     OK(dyt_device_open(name, &device));
     if (device == NULL) exit(1);
     on_host = strncmp(name, "cpu", 3) == 0;
+    on_cuda = strncmp(name, "cuda", 4) == 0;
     return device;
 }
 

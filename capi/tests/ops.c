@@ -210,8 +210,8 @@ static void residual(const dyt_device *device, const Case *c) {
     a.gamma = c->gamma.there;
     if (pointwise(c)) a.alpha = c->alpha_there.there;
     if (c->p.op == DYT_OP_DERF) a.shift = c->shift_there.there;
-    if (!on_host) {
-        /* The kernels of GPUs do not take it yet. */
+    if (on_cuda) {
+        /* The kernels of CUDA do not take it yet. */
         REFUSED(DYT_UNSUPPORTED, "do not take residual", dyt_forward(device, &c->p, &a, NULL, 0, NULL));
     } else {
         OK(dyt_forward(device, &c->p, &a, NULL, 0, NULL));
@@ -262,7 +262,7 @@ static void joined(const dyt_device *device, const Case *c) {
     OK(dyt_backward(device, &c->p, &b, workspace, bytes, NULL));
     b.dx = dx.there;
     b.dsum = c->x.there;
-    if (!on_host) {
+    if (on_cuda) {
         REFUSED(DYT_UNSUPPORTED, "do not take dsum", dyt_backward(device, &c->p, &b, workspace, bytes, NULL));
     } else {
         OK(dyt_backward(device, &c->p, &b, workspace, bytes, NULL));

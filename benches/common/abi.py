@@ -28,14 +28,14 @@ def _args(*pointers):
 class ForwardArgs(c.Structure):
     """dyt_forward_args."""
 
-    _fields_ = _args("x", "alpha", "shift", "gamma", "beta", "y", "mean", "rstd")
+    _fields_ = _args("x", "alpha", "shift", "gamma", "beta", "y", "mean", "rstd", "residual", "sum")
 
 
 class BackwardArgs(c.Structure):
     """dyt_backward_args."""
 
     _fields_ = _args(
-        "dy", "x", "alpha", "shift", "gamma", "mean", "rstd", "dx", "dalpha", "dshift", "dgamma", "dbeta"
+        "dy", "x", "alpha", "shift", "gamma", "mean", "rstd", "dx", "dalpha", "dshift", "dgamma", "dbeta", "dsum"
     )
 
 

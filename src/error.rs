@@ -284,12 +284,51 @@ pub enum Error {
     #[error("inner is 0; it is 1 for channels-last data")]
     ZeroInner,
     /// Rows would overlap.
-    #[error("row_stride is {row_stride} elements, and a row takes {minimum}")]
+    #[error("row_stride of {argument} is {row_stride} elements, and a row takes {minimum}")]
     StrideTooSmall {
+        /// x, or y where it has strides of its own.
+        argument: Argument,
         /// The stride that was asked for, in elements.
         row_stride: usize,
-        /// The elements of one row: cols · inner.
+        /// The elements of one row, cols · inner; with heads those of a token, (heads − 1) · head_stride + cols.
         minimum: usize,
+    },
+    /// `heads` is 0.
+    #[error("heads is 0; it is 1 where a token is one row")]
+    ZeroHeads,
+    /// Heads belong to channels-last data.
+    #[error("{heads} heads beside inner {inner}; channels-first data has no heads")]
+    HeadsChannelsFirst {
+        /// The heads that were asked for.
+        heads: usize,
+        /// Run length of channels-first data.
+        inner: usize,
+    },
+    /// Heads would overlap.
+    #[error("head_stride of {argument} is {head_stride} elements, and a head takes {cols}")]
+    HeadsOverlap {
+        /// x, or y where it has strides of its own.
+        argument: Argument,
+        /// The stride that was asked for, in elements.
+        head_stride: usize,
+        /// The elements of a head.
+        cols: usize,
+    },
+    /// The rows are no multiple of those that share gamma and beta.
+    #[error("param_rows is {param_rows}, and does not divide {rows}, the rows with all heads")]
+    ParamRows {
+        /// The rows that were to share gamma and beta.
+        param_rows: usize,
+        /// Rows · heads.
+        rows: usize,
+    },
+    /// An output would take the place of an input that has other strides.
+    #[error("{output} cannot take the place of {input}, which has other strides")]
+    InPlaceStrides {
+        /// The output.
+        output: Argument,
+        /// The input.
+        input: Argument,
     },
     /// The tensor has more bytes than an address can tell apart.
     #[error(
@@ -381,13 +420,13 @@ pub enum Error {
         /// The argument that it needs.
         needed: Argument,
     },
-    /// The kernels of this backend do not take the argument yet.
-    #[error("the {backend} kernels of this version of dyt do not take {argument}")]
+    /// The kernels of this backend do not take an argument or an option yet.
+    #[error("the {backend} kernels of this version of dyt do not take {what}")]
     NotSupported {
         /// Whose kernels.
         backend: Backend,
-        /// The argument.
-        argument: Argument,
+        /// The argument or the option, by its name.
+        what: &'static str,
     },
     /// An output shares memory with another argument in a way that is not an allowed in-place form.
     #[error("{output} shares memory with {other}; {}", output.places())]

@@ -26,6 +26,7 @@ pub mod cuda;
 mod device;
 mod dtype;
 mod error;
+mod layout;
 mod ops;
 mod problem;
 #[cfg(feature = "reference")]

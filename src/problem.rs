@@ -2,7 +2,8 @@
 
 use core::fmt;
 
-use crate::{DType, Error, Result, Storage};
+use crate::layout::Layout;
+use crate::{Argument, DType, Error, Result, Storage};
 
 /// The op.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -114,6 +115,9 @@ impl fmt::Display for Pass {
 /// rows·row_stride elements: the gap behind the last row may be there or not. With 0 rows, y and dx are empty, and the
 /// gradients of parameters are 0.
 ///
+/// With heads each of the `rows` tokens has `heads` rows of cols. Row r of all rows·heads is head r % heads of token
+/// r / heads; its statistics have index r. y and dy may have strides of their own.
+///
 /// ```
 /// use dyt::{DType, Op, Problem};
 /// let problem = Problem::new(Op::LayerNorm, 512, 768).dtype(DType::Bf16).eps(1e-6).build()?;
@@ -128,7 +132,10 @@ pub struct Problem {
     rows: usize,
     cols: usize,
     inner: usize,
-    row_stride: usize,
+    layout: Layout,
+    y_layout: Layout,
+    /// Rows that share gamma and beta, if not all of them do.
+    param_rows: Option<usize>,
     eps: f32,
     gamma_offset: f32,
     accumulate: bool,
@@ -147,6 +154,9 @@ impl Problem {
             cols,
             inner: 1,
             row_stride: None,
+            heads: None,
+            y_strides: None,
+            param_rows: None,
             eps: None,
             gamma_offset: 0.0,
             accumulate: false,
@@ -178,7 +188,7 @@ impl Problem {
     pub const fn param_dtype(&self) -> DType {
         self.storage.param_dtype()
     }
-    /// Rows; N of channels-first data.
+    /// Rows; N of channels-first data; tokens where there are heads.
     #[must_use]
     pub const fn rows(&self) -> usize {
         self.rows
@@ -193,10 +203,64 @@ impl Problem {
     pub const fn inner(&self) -> usize {
         self.inner
     }
-    /// Distance of the beginnings of two rows, in elements.
+    /// Distance of the beginnings of two rows, or tokens, in elements.
     #[must_use]
     pub const fn row_stride(&self) -> usize {
-        self.row_stride
+        self.layout.row_stride
+    }
+    /// Rows of cols that each token has; 1 without heads.
+    #[must_use]
+    pub const fn heads(&self) -> usize {
+        self.layout.heads
+    }
+    /// Distance of the beginnings of two heads, in elements; the elements of a row without heads.
+    #[must_use]
+    pub const fn head_stride(&self) -> usize {
+        self.layout.head_stride
+    }
+    /// [`Self::row_stride`] of y and dy.
+    #[must_use]
+    pub const fn y_row_stride(&self) -> usize {
+        self.y_layout.row_stride
+    }
+    /// [`Self::head_stride`] of y and dy.
+    #[must_use]
+    pub const fn y_head_stride(&self) -> usize {
+        self.y_layout.head_stride
+    }
+    /// Rows with all heads: rows · heads.
+    #[must_use]
+    pub const fn total_rows(&self) -> usize {
+        self.layout.tokens * self.layout.heads
+    }
+    /// Neighbouring rows, counted with heads, that share gamma and beta.
+    #[must_use]
+    pub const fn param_rows(&self) -> usize {
+        match self.param_rows {
+            Some(rows) => rows,
+            None => self.total_rows(),
+        }
+    }
+    /// Rows of gamma and beta: rows · heads / param_rows, or 1 where all rows share them.
+    #[must_use]
+    pub const fn param_groups(&self) -> usize {
+        match self.param_rows {
+            Some(rows) => self.total_rows() / rows,
+            None => 1,
+        }
+    }
+    /// Length of gamma, beta, dgamma and dbeta: [`Self::param_groups`] · cols.
+    #[must_use]
+    pub const fn params(&self) -> usize {
+        self.param_groups() * self.cols
+    }
+    /// Where the elements of x, residual, sum, dsum and dx stand.
+    pub(crate) const fn layout(&self) -> Layout {
+        self.layout
+    }
+    /// Where those of y and dy stand.
+    pub(crate) const fn y_layout(&self) -> Layout {
+        self.y_layout
     }
     /// The constant that keeps rstd finite; unused by DyT and Derf.
     #[must_use]
@@ -222,20 +286,26 @@ impl Problem {
     pub const fn row_len(&self) -> usize {
         self.cols * self.inner
     }
-    /// Elements that are computed: rows · cols · inner.
+    /// Elements that are computed: rows · heads · cols · inner.
     #[must_use]
     pub const fn elements(&self) -> usize {
-        self.rows * self.row_len()
+        self.total_rows() * self.row_len()
     }
-    /// Length of `mean` and of `rstd`: rows · inner.
+    /// Length of `mean` and of `rstd`: rows · heads · inner.
     #[must_use]
     pub const fn statistics(&self) -> usize {
-        self.rows * self.inner
+        self.total_rows() * self.inner
     }
-    /// Elements from the first of x to the last: (rows − 1) · row_stride + cols · inner, or 0 without rows.
+    /// Elements from the first of x to the last: (rows − 1) · row_stride + (heads − 1) · head_stride + cols · inner, or 0
+    /// without rows.
     #[must_use]
     pub const fn span(&self) -> usize {
-        if self.rows == 0 { 0 } else { (self.rows - 1) * self.row_stride + self.row_len() }
+        self.layout.span()
+    }
+    /// The same of y and dy, by their strides.
+    #[must_use]
+    pub const fn y_span(&self) -> usize {
+        self.y_layout.span()
     }
 }
 
@@ -251,6 +321,11 @@ pub struct ProblemBuilder {
     cols: usize,
     inner: usize,
     row_stride: Option<usize>,
+    /// Their number and stride.
+    heads: Option<(usize, usize)>,
+    /// Of a token and of a head.
+    y_strides: Option<(usize, usize)>,
+    param_rows: Option<usize>,
     eps: Option<f32>,
     gamma_offset: f32,
     accumulate: bool,
@@ -267,9 +342,29 @@ impl ProblemBuilder {
         self.param_dtype = Some(param_dtype);
         self
     }
-    /// Distance of the beginnings of two rows, in elements; at least cols · inner, which is the default.
+    /// Distance of the beginnings of two rows, in elements; at least cols · inner, which is the default. With heads that of two
+    /// tokens, by default heads · head_stride.
     pub const fn row_stride(mut self, row_stride: usize) -> Self {
         self.row_stride = Some(row_stride);
+        self
+    }
+    /// Makes each of the `rows` tokens `heads` rows of cols, `head_stride` elements apart: the queries in a packed QKV have
+    /// rows = tokens, row_stride = 3·H·D, heads = H, cols = head_stride = D. For channels-last data.
+    pub const fn heads(mut self, heads: usize, head_stride: usize) -> Self {
+        self.heads = Some((heads, head_stride));
+        self
+    }
+    /// Gives y and dy strides of their own, in elements: from one row (with heads, one token) to the next, and from one head to
+    /// the next, which is not looked at without heads. By default they have those of x. dx has those of x.
+    pub const fn y_strides(mut self, row: usize, head: usize) -> Self {
+        self.y_strides = Some((row, head));
+        self
+    }
+    /// Makes gamma and beta change with the row: each `rows` neighbouring rows, counted with heads, share one row of them.
+    /// `rows` divides all rows. dgamma and dbeta are as gamma and beta. With the tokens of a sample it is AdaLN's modulation.
+    /// alpha and shift stay one value.
+    pub const fn param_rows(mut self, rows: usize) -> Self {
+        self.param_rows = Some(rows);
         self
     }
     /// Channels-first data `N × C × S`: sets S.
@@ -308,8 +403,8 @@ impl ProblemBuilder {
     /// Validates.
     ///
     /// # Errors
-    /// [`Error::ZeroCols`], [`Error::ZeroInner`], [`Error::SizeOverflow`], [`Error::StrideTooSmall`],
-    /// [`Error::InvalidEps`], [`Error::InvalidGammaOffset`], [`Error::UnbiasedSingleColumn`],
+    /// [`Error::ZeroCols`], [`Error::ZeroInner`], [`Error::ZeroHeads`], [`Error::HeadsChannelsFirst`],
+    /// [`Error::HeadsOverlap`], [`Error::SizeOverflow`], [`Error::StrideTooSmall`], [`Error::ParamRows`], [`Error::InvalidEps`], [`Error::InvalidGammaOffset`], [`Error::UnbiasedSingleColumn`],
     /// [`Error::UnbiasedNotLayerNorm`], [`Error::ParamDtype`].
     pub fn build(self) -> Result<Problem> {
         if self.cols == 0 {
@@ -318,7 +413,19 @@ impl ProblemBuilder {
         if self.inner == 0 {
             return Err(Error::ZeroInner);
         }
-        let row_stride = self.checked_stride()?;
+        let (heads, head_stride) = self.heads.unwrap_or((1, self.cols));
+        if heads == 0 {
+            return Err(Error::ZeroHeads);
+        }
+        if heads > 1 && self.inner > 1 {
+            return Err(Error::HeadsChannelsFirst { heads, inner: self.inner });
+        }
+        let layout = self.layout(Argument::X, self.row_stride, head_stride)?;
+        let y_layout = match self.y_strides {
+            Some((row_stride, head_stride)) => self.layout(Argument::Y, Some(row_stride), head_stride)?,
+            None => layout,
+        };
+        self.check_param_rows(layout.tokens * heads)?;
         let eps = self.eps.unwrap_or(match (self.op, self.std) {
             (Op::LayerNorm, Std::Biased) => 1e-5,
             (Op::LayerNorm, Std::Unbiased) | (Op::RmsNorm | Op::Dyt | Op::Derf, _) => 1e-6,
@@ -345,35 +452,55 @@ impl ProblemBuilder {
             rows: self.rows,
             cols: self.cols,
             inner: self.inner,
-            row_stride,
+            layout,
+            y_layout,
+            param_rows: self.param_rows,
             eps,
             gamma_offset: self.gamma_offset,
             accumulate: self.accumulate,
         })
     }
 
-    /// The row stride, after every product that the kernels form is known to fit an address.
-    fn checked_stride(&self) -> Result<usize> {
-        let overflow = Error::SizeOverflow {
+    /// The layout of a tensor, after every product that the kernels form is known to fit an address.
+    fn layout(&self, argument: Argument, row_stride: Option<usize>, head_stride: usize) -> Result<Layout> {
+        let overflow = || Error::SizeOverflow {
             rows: self.rows,
             cols: self.cols,
             inner: self.inner,
-            row_stride: self.row_stride.unwrap_or(0),
+            row_stride: row_stride.unwrap_or(0),
         };
-        let minimum = self.cols.checked_mul(self.inner).ok_or_else(|| overflow.clone())?;
-        let row_stride = self.row_stride.unwrap_or(minimum);
+        let heads = self.heads.map_or(1, |(heads, _)| heads);
+        let len = self.cols.checked_mul(self.inner).ok_or_else(overflow)?;
+        let head_stride = if heads == 1 { len } else { head_stride };
+        if head_stride < len {
+            return Err(Error::HeadsOverlap { argument, head_stride, cols: self.cols });
+        }
+        let packed = heads.checked_mul(head_stride).ok_or_else(overflow)?;
+        let (row_stride, minimum) = (row_stride.unwrap_or(packed), packed - head_stride + len);
         if row_stride < minimum {
-            return Err(Error::StrideTooSmall { row_stride, minimum });
+            return Err(Error::StrideTooSmall { argument, row_stride, minimum });
         }
         // f32 is the widest type that a buffer of this size may need: the statistics and the partial sums.
-        let bytes = self.rows.max(1).checked_mul(row_stride).and_then(|n| n.checked_mul(size_of::<f32>()));
-        let statistics = self.rows.checked_mul(self.inner).and_then(|n| n.checked_mul(size_of::<f32>()));
+        let bytes = |n: usize| n.checked_mul(size_of::<f32>());
+        let tensor = self.rows.max(1).checked_mul(row_stride).and_then(bytes);
+        let statistics = self.rows.checked_mul(heads).and_then(|n| n.checked_mul(self.inner)).and_then(bytes);
         // The workspace holds at most four sums for each element of a row and each chunk of rows.
-        let workspace = bytes.and_then(|n| n.checked_mul(4));
+        let workspace = tensor.and_then(|n| n.checked_mul(4));
         let limit = isize::MAX as usize;
         match (workspace, statistics) {
-            (Some(w), Some(s)) if w <= limit && s <= limit => Ok(row_stride),
-            _ => Err(overflow),
+            (Some(w), Some(s)) if w <= limit && s <= limit => {
+                Ok(Layout { tokens: self.rows, heads, row_stride, head_stride, len })
+            }
+            _ => Err(overflow()),
+        }
+    }
+
+    const fn check_param_rows(&self, rows: usize) -> Result<()> {
+        match self.param_rows {
+            Some(param_rows) if param_rows == 0 || !rows.is_multiple_of(param_rows) => {
+                Err(Error::ParamRows { param_rows, rows })
+            }
+            _ => Ok(()),
         }
     }
 }

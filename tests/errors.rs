@@ -36,8 +36,14 @@ fn zero_rows_are_no_error() -> Result<()> {
 #[test]
 fn stride_too_small() -> Result<()> {
     let stride = |row_stride| Problem::new(Op::RmsNorm, 3, 4).inner(5).row_stride(row_stride);
-    assert_eq!(refused(stride(19)), Error::StrideTooSmall { row_stride: 19, minimum: 20 });
-    assert_eq!(refused(stride(0)), Error::StrideTooSmall { row_stride: 0, minimum: 20 });
+    assert_eq!(
+        refused(stride(19)),
+        Error::StrideTooSmall { argument: Argument::X, row_stride: 19, minimum: 20 }
+    );
+    assert_eq!(
+        refused(stride(0)),
+        Error::StrideTooSmall { argument: Argument::X, row_stride: 0, minimum: 20 }
+    );
     assert_eq!(stride(20).build()?.row_stride(), 20);
     Ok(())
 }
@@ -304,7 +310,27 @@ fn errors_read_as_sentences() {
     for (error, text) in [
         (Error::ZeroCols, "cols is 0, and a row needs at least one element"),
         (Error::ZeroInner, "inner is 0; it is 1 for channels-last data"),
-        (Error::StrideTooSmall { row_stride: 3, minimum: 4 }, "row_stride is 3 elements, and a row takes 4"),
+        (
+            Error::StrideTooSmall { argument: x, row_stride: 3, minimum: 4 },
+            "row_stride of x is 3 elements, and a row takes 4",
+        ),
+        (Error::ZeroHeads, "heads is 0; it is 1 where a token is one row"),
+        (
+            Error::HeadsChannelsFirst { heads: 2, inner: 3 },
+            "2 heads beside inner 3; channels-first data has no heads",
+        ),
+        (
+            Error::HeadsOverlap { argument: Argument::Y, head_stride: 3, cols: 4 },
+            "head_stride of y is 3 elements, and a head takes 4",
+        ),
+        (
+            Error::ParamRows { param_rows: 4, rows: 6 },
+            "param_rows is 4, and does not divide 6, the rows with all heads",
+        ),
+        (
+            Error::InPlaceStrides { output: Argument::Dx, input: Argument::Dy },
+            "dx cannot take the place of dy, which has other strides",
+        ),
         (
             Error::SizeOverflow { rows: 1, cols: 2, inner: 3, row_stride: 4 },
             "rows 1 × row_stride 4 (cols 2 × inner 3) overflows the address space",
@@ -346,7 +372,7 @@ fn errors_read_as_sentences() {
             "residual is given, and sum is not",
         ),
         (
-            Error::NotSupported { backend: Backend::Wgpu, argument: Argument::Dsum },
+            Error::NotSupported { backend: Backend::Wgpu, what: "dsum" },
             "the wgpu kernels of this version of dyt do not take dsum",
         ),
         (Error::WorkspaceTooSmall { needed: 12, actual: 8 }, "the workspace has 8 bytes, and 12 are needed"),

@@ -115,7 +115,7 @@ fn check<T: Storage, P: Storage>(device: &Device, problem: &Problem) -> Result<(
     device.forward(problem, arguments)?;
     // f for 16 bits is off by a quarter of an ulp, which is at most half of one at gamma·f.
     let f = |place: Place| {
-        let off = T::HALF_ULP * (gamma64[place.column] * expected.f[place.at]).abs();
+        let off = T::HALF_ULP * (gamma64[place.param] * expected.f[place.at]).abs();
         if op.is_pointwise() { off } else { 0.0 }
     };
     close("y", problem, &y, &expected.y, 4.0, f);

@@ -51,7 +51,7 @@ impl Setup {
 
     fn loss(&self) -> Result<f64> {
         let y = reference::forward(&self.problem, &self.inputs())?.y;
-        Ok(reference::places(&self.problem).map(|place| self.weight[place.at] * y[place.at]).sum())
+        Ok(reference::places(&self.problem).map(|place| self.weight[place.y] * y[place.y]).sum())
     }
 
     /// dLoss/d(what `at` names), by the five-point rule.

@@ -1,5 +1,9 @@
 //! The one list of cases.
 
+mod arrangement;
+
+pub use arrangement::Arrangement;
+
 use core::fmt;
 use std::collections::HashMap;
 
@@ -166,6 +170,13 @@ impl Case {
         self
     }
 
+    /// Whether y and dy have strides of their own: they cannot be where x and dx are.
+    #[must_use]
+    pub fn has_y_strides(&self) -> bool {
+        let p = &self.problem;
+        (p.y_row_stride(), p.y_head_stride()) != (p.row_stride(), p.head_stride())
+    }
+
     /// Whether buffers begin at whole blocks of 16 bytes.
     #[must_use]
     pub const fn is_aligned(&self) -> bool {
@@ -201,8 +212,17 @@ impl fmt::Display for Case {
         if p.inner() > 1 {
             write!(f, "x{}", p.inner())?;
         }
-        if p.row_stride() != p.row_len() {
+        if p.heads() > 1 {
+            write!(f, " heads={}x{}", p.heads(), p.head_stride())?;
+        }
+        if p.row_stride() != p.heads() * p.head_stride() {
             write!(f, " stride={}", p.row_stride())?;
+        }
+        if self.has_y_strides() {
+            write!(f, " y-strides={},{}", p.y_row_stride(), p.y_head_stride())?;
+        }
+        if p.param_groups() != 1 {
+            write!(f, " param-rows={}", p.param_rows())?;
         }
         write!(f, " {} gradients={} statistics={}", self.values, self.gradients, self.statistics)?;
         let options = [
@@ -362,14 +382,12 @@ impl List {
         (rows, cols, inner, gap): Shape,
         with: impl Fn(Case) -> Case,
     ) {
+        let arrangement = Arrangement::TURNS[self.cases.len() % Arrangement::TURNS.len()];
         let (cols, accumulate) =
             (if std == Std::Unbiased { cols.max(2) } else { cols }, self.random.below(3) == 0);
-        let problem = Problem::new(op, rows, cols)
-            .std(std)
-            .storage(storage)
-            .inner(inner)
-            .row_stride(cols * inner + gap)
-            .accumulate(accumulate);
+        let problem = Problem::new(op, arrangement.tokens(rows, inner), cols);
+        let problem = problem.std(std).storage(storage).accumulate(accumulate);
+        let problem = arrangement.of(problem, (rows, cols, inner, gap));
         let problem = if self.random.below(16) == 0 { problem.eps(0.1) } else { problem };
         let problem = problem.gamma_offset(OFFSETS[self.cases.len() % OFFSETS.len()]);
         let residual = RESIDUALS[self.cases.len() % RESIDUALS.len()];

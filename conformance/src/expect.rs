@@ -106,7 +106,7 @@ impl Truth {
         let statistics = 0..self.case.problem.statistics();
         match output {
             Output::Y | Output::Sum | Output::Dx => places(&self.case.problem)
-                .map(|place| (place.at, self.element(arithmetic, output, place)))
+                .map(|place| (output.index(place), self.element(arithmetic, output, place)))
                 .collect(),
             Output::Mean => statistics.map(|i| (i, self.norm_mean(arithmetic, i))).collect(),
             Output::Rstd => statistics.map(|i| (i, self.norm_rstd(arithmetic, i))).collect(),
@@ -147,14 +147,14 @@ impl Truth {
         arithmetic.lost(self.x[at]) + parts
     }
 
-    /// What column `column` of f(u) or x̂ is multiplied by: gamma with its offset, which f32 has rounded, or 1.
-    fn gamma_at(&self, column: usize) -> f64 {
+    /// What f(u) or x̂ is multiplied by at index `param` of gamma: gamma with its offset, which f32 has rounded, or 1.
+    fn gamma_at(&self, param: usize) -> f64 {
         let offset = f64::from(self.case.problem.gamma_offset());
-        self.gamma.as_ref().map_or(1.0, |gamma| f64::from((gamma[column] + offset) as f32))
+        self.gamma.as_ref().map_or(1.0, |gamma| f64::from((gamma[param] + offset) as f32))
     }
 
-    fn beta_at(&self, column: usize) -> f64 {
-        self.beta.as_ref().map_or(0.0, |beta| beta[column])
+    fn beta_at(&self, param: usize) -> f64 {
+        self.beta.as_ref().map_or(0.0, |beta| beta[param])
     }
 
     /// A gradient of a parameter along the columns: the sums of the terms of each, added to what was there.
@@ -164,9 +164,9 @@ impl Truth {
         which: usize,
         term: fn(&Self, Arithmetic, Place) -> Term,
     ) -> Vec<(usize, Expected)> {
-        let mut sums = vec![Sum::default(); self.case.problem.cols()];
+        let mut sums = vec![Sum::default(); self.case.problem.params()];
         for place in places(&self.case.problem) {
-            sums[place.column].add(term(self, arithmetic, place));
+            sums[place.param].add(term(self, arithmetic, place));
         }
         let priors = &self.prior_columns[which];
         sums.iter().zip(priors).map(|(sum, &prior)| sum.expected(arithmetic, prior)).enumerate().collect()
@@ -187,7 +187,7 @@ impl Truth {
     }
 
     fn dbeta(&self, arithmetic: Arithmetic, place: Place) -> Term {
-        let value = self.dy[place.at];
+        let value = self.dy[place.y];
         let lost = arithmetic.lost(value);
         Term { value, magnitude: value.abs(), partial: value.abs(), lost, ..Term::default() }
     }

@@ -77,14 +77,59 @@ impl Layout {
     }
 }
 
+/// The rows of an argument, for the gaps between.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rows {
+    /// Elements of a row, and from one head to the next.
+    head: (usize, usize),
+    /// Elements from the first of a row or token to its last, and to the first of the next one.
+    row: (usize, usize),
+    tokens: usize,
+}
+
+impl Rows {
+    /// Those of x.
+    pub(crate) const fn of_x(problem: &Problem) -> Self {
+        Self::new(problem, problem.row_stride(), problem.head_stride())
+    }
+
+    /// Those of y.
+    pub(crate) const fn of_y(problem: &Problem) -> Self {
+        Self::new(problem, problem.y_row_stride(), problem.y_head_stride())
+    }
+
+    const fn new(problem: &Problem, row_stride: usize, head_stride: usize) -> Self {
+        let len = problem.row_len();
+        let extent = (problem.heads() - 1) * head_stride + len;
+        Self { head: (len, head_stride), row: (extent, row_stride), tokens: problem.rows() }
+    }
+
+    /// So many elements without a gap.
+    const fn vector(len: usize) -> Self {
+        let all = if len == 0 { 1 } else { len };
+        Self { head: (all, all), row: (all, all), tokens: 1 }
+    }
+
+    /// Elements, with the gap behind the last row if `closed`.
+    const fn elements(self, closed: bool) -> usize {
+        let (extent, stride) = self.row;
+        if closed || self.tokens == 0 { self.tokens * stride } else { (self.tokens - 1) * stride + extent }
+    }
+
+    /// Whether element `i` is in a gap.
+    const fn is_gap(self, i: usize) -> bool {
+        let at = i % self.row.1;
+        at >= self.row.0 || at % self.head.1 >= self.head.0
+    }
+}
+
 /// One argument in a buffer of the device.
 #[derive(Debug)]
 pub(crate) struct Slot {
     buffer: Buffer,
     layout: Layout,
     len: usize,
-    /// Elements of a row and the distance of rows, for the gaps between.
-    rows: (usize, usize),
+    rows: Rows,
 }
 
 impl Slot {
@@ -99,24 +144,21 @@ impl Slot {
         let guard = |n| core::iter::repeat_n(CANARY, n);
         let host = Host::new(dtype, guard(layout.lead).chain(values).chain(guard(layout.trail)));
         let buffer = target.upload(host.view())?;
-        Ok(Self { buffer, layout, len, rows: (len.max(1), len.max(1)) })
+        Ok(Self { buffer, layout, len, rows: Rows::vector(len) })
     }
 
-    /// A tensor of the problem, with `gap` in the gaps; behind the last row there is one if `closed`.
+    /// A tensor with `gap` in the gaps; behind the last row there is one if `closed`.
     pub(crate) fn tensor(
         target: &dyn Target,
         layout: Layout,
-        problem: &Problem,
+        dtype: DType,
+        rows: Rows,
         closed: bool,
         gap: f32,
         value: impl Fn(usize) -> f32,
     ) -> Result<Self> {
-        let (row, stride) = (problem.row_len(), problem.row_stride());
-        let len = if closed { problem.rows() * stride } else { problem.span() };
-        let values = (0..len).map(|i| if i % stride < row { value(i) } else { gap });
-        let mut slot = Self::vector(target, layout, problem.dtype(), values)?;
-        slot.rows = (row, stride);
-        Ok(slot)
+        let values = (0..rows.elements(closed)).map(|i| if rows.is_gap(i) { gap } else { value(i) });
+        Ok(Self { rows, ..Self::vector(target, layout, dtype, values)? })
     }
 
     pub(crate) fn view(&self) -> View<'_> {
@@ -143,7 +185,7 @@ pub(crate) struct Fetched {
     host: Host,
     lead: usize,
     len: usize,
-    rows: (usize, usize),
+    rows: Rows,
 }
 
 impl Fetched {
@@ -159,10 +201,8 @@ impl Fetched {
 
     /// The elements of the buffer that are none of the argument's: around it and between its rows.
     fn outside(&self) -> impl Iterator<Item = usize> {
-        let (row, stride) = self.rows;
         let around = (0..self.lead).chain(self.lead + self.len..self.host.len());
-        let gaps =
-            (0..self.len).step_by(stride).flat_map(move |begin| begin + row..(begin + stride).min(self.len));
+        let gaps = (0..self.len).filter(|i| self.rows.is_gap(*i));
         around.chain(gaps.map(|i| self.lead + i))
     }
 

@@ -4,8 +4,9 @@ use dyt::{DType, Op, Problem};
 
 use crate::cases::Case;
 use crate::data::{Random, Values, round_to};
+use crate::report::Output;
 
-/// What a case reads, each value exactly as it is stored. Tensors have `Problem::span` elements.
+/// What a case reads, each value exactly as it is stored. Tensors have `Problem::span` elements, dy `Problem::y_span`.
 #[derive(Clone, Debug)]
 pub(crate) struct Inputs {
     pub(crate) x: Vec<f32>,
@@ -28,16 +29,16 @@ impl Inputs {
         let mut random = Random::new(case.seed);
         let mut draw = Draw::new(case, &mut random);
         let mut x = draw.x(problem);
-        let dy = draw.dy(problem);
-        let columns = problem.cols();
-        let gamma = case.gamma.then(|| draw.columns(columns, Draw::gamma));
-        let beta = case.beta.then(|| draw.columns(columns, Draw::beta));
+        let dy = draw.gradient(problem, Output::Y);
+        let params = problem.params();
+        let gamma = case.gamma.then(|| draw.params(params, Draw::gamma));
+        let beta = case.beta.then(|| draw.params(params, Draw::beta));
         let residual = case.residual.then(|| draw.residual(problem, &mut x));
-        let dsum = case.residual.then(|| draw.dy(problem));
+        let dsum = case.residual.then(|| draw.gradient(problem, Output::Dx));
         let mut prior = |n: usize| (0..n).map(|_| draw.random.normal() as f32).collect::<Vec<_>>();
         Self {
             prior_sums: [prior(1)[0], prior(1)[0]],
-            prior_columns: [prior(columns), prior(columns)],
+            prior_columns: [prior(params), prior(params)],
             x,
             residual,
             dy,
@@ -196,8 +197,10 @@ impl<'a> Draw<'a> {
         }
     }
 
-    fn dy(&mut self, problem: &Problem) -> Vec<f32> {
-        let mut dy = vec![f32::NAN; problem.span()];
+    /// dy, which has the layout of y, or dsum, which has that of dx.
+    fn gradient(&mut self, problem: &Problem, layout: Output) -> Vec<f32> {
+        let span = if layout == Output::Y { problem.y_span() } else { problem.span() };
+        let mut dy = vec![f32::NAN; span];
         let reach = reach(self.dtype);
         let spoils = self.values == Values::NonFinite && self.random.below(2) == 0;
         for place in dyt::reference::places(problem) {
@@ -212,14 +215,14 @@ impl<'a> Draw<'a> {
                 _ if self.random.below(64) == 0 => 0.0,
                 _ => self.random.normal(),
             };
-            dy[place.at] = round_to(self.dtype, value);
+            dy[layout.index(place)] = round_to(self.dtype, value);
         }
         dy
     }
 
-    fn columns(&mut self, cols: usize, value: fn(&mut Self) -> f64) -> Vec<f32> {
+    fn params(&mut self, n: usize, value: fn(&mut Self) -> f64) -> Vec<f32> {
         let dtype = self.param_dtype;
-        (0..cols).map(|_| round_to(dtype, value(self))).collect()
+        (0..n).map(|_| round_to(dtype, value(self))).collect()
     }
 
     fn gamma(&mut self) -> f64 {

@@ -2,6 +2,8 @@
 
 use core::fmt;
 
+use dyt::reference::Place;
+
 use crate::cases::Case;
 use crate::tolerance::Measured;
 
@@ -47,6 +49,14 @@ impl Output {
             Self::Dshift => "dshift",
             Self::Dgamma => "dgamma",
             Self::Dbeta => "dbeta",
+        }
+    }
+
+    /// The index of an element in this tensor.
+    pub(crate) const fn index(self, place: Place) -> usize {
+        match self {
+            Self::Y => place.y,
+            _ => place.at,
         }
     }
 
@@ -145,7 +155,7 @@ pub enum Failure {
         offset: isize,
     },
     /// The device took a residual, and its backend is listed as one that refuses it.
-    #[error("{device}: {case}: it took the residual; take its backend out of WITHOUT_RESIDUAL")]
+    #[error("{device}: {case}: it took what its backend is said to lack; take that out of `lacks`")]
     NotRefused {
         /// Which device.
         device: String,

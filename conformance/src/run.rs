@@ -6,16 +6,25 @@ use dyt::{Backend, Backward, DType, Dsum, Error, Forward, Pass, Problem, Residua
 
 use crate::cases::Case;
 use crate::expect::Truth;
-use crate::host::{CANARY, Fetched, Layout, Slot};
+use crate::host::{CANARY, Fetched, Layout, Rows, Slot};
 use crate::inputs::Inputs;
 use crate::report::{Failure, Output, Report};
 use crate::target::Target;
 use crate::tolerance::Arithmetic;
 use judge::Judge;
 
-/// Backends whose kernels take no residual yet. They have to refuse each case that has one: a backend that stops doing so
-/// has to leave this list.
-pub const WITHOUT_RESIDUAL: &[Backend] = &[Backend::Cuda];
+/// Whether the kernels of a backend do not take a case yet. They have to refuse it: a backend that stops doing so has to go
+/// from here.
+#[must_use]
+pub fn lacks(backend: Backend, case: &Case) -> bool {
+    let problem = &case.problem;
+    let layout = problem.heads() > 1 || case.has_y_strides() || problem.param_groups() != 1;
+    match backend {
+        Backend::Cpu => false,
+        Backend::Wgpu => layout,
+        _ => layout || case.residual,
+    }
+}
 
 /// Runs a case on a device.
 ///
@@ -54,7 +63,7 @@ impl Prepared {
     pub fn run(&self, target: &dyn Target) -> Result<Report, Failure> {
         let run = Run { target, prepared: self };
         let refused = |source| Failure::Refused { device: target.name(), case: Box::new(self.case), source };
-        if self.case.residual && WITHOUT_RESIDUAL.contains(&target.backend()) {
+        if lacks(target.backend(), &self.case) {
             return match run.results() {
                 Err(Error::NotSupported { .. }) => Ok(Report::default()),
                 Err(source) => Err(refused(source)),
@@ -115,7 +124,7 @@ impl Run<'_> {
         let forward = self.forward(false)?;
         let backward = self.backward(&forward, false)?;
         let out_of_place = self.fetch(forward.iter().chain(&backward))?;
-        let in_place = if self.prepared.case.in_place {
+        let in_place = if self.prepared.case.in_place && !self.prepared.case.has_y_strides() {
             let outputs = [self.forward(true)?, self.backward(&forward, true)?];
             Some(self.fetch(outputs.iter().flatten())?)
         } else {
@@ -132,14 +141,15 @@ impl Run<'_> {
         Layout::guarded(!self.prepared.case.is_aligned())
     }
 
-    fn tensor(&self, gap: f32, value: impl Fn(usize) -> f32) -> dyt::Result<Slot> {
+    fn tensor(&self, rows: Rows, gap: f32, value: impl Fn(usize) -> f32) -> dyt::Result<Slot> {
         let closed = self.prepared.case.seed & 2 == 2;
-        Slot::tensor(self.target, self.layout(), self.problem(), closed, gap, value)
+        let dtype = self.problem().dtype();
+        Slot::tensor(self.target, self.layout(), dtype, rows, closed, gap, value)
     }
 
     /// Gaps of inputs hold NaN, so that reading them shows.
     fn read_tensor(&self, values: &[f32]) -> dyt::Result<Slot> {
-        self.tensor(f32::NAN, |i| values[i])
+        self.tensor(Rows::of_x(self.problem()), f32::NAN, |i| values[i])
     }
 
     fn vector(&self, dtype: DType, values: &[f32]) -> dyt::Result<Slot> {
@@ -159,7 +169,11 @@ impl Run<'_> {
         };
         match output {
             Output::Y | Output::Sum | Output::Dx => {
-                self.tensor(CANARY, |i| in_place.map_or(f32::NAN, |values| values[i]))
+                let rows = match output {
+                    Output::Y => Rows::of_y(self.problem()),
+                    _ => Rows::of_x(self.problem()),
+                };
+                self.tensor(rows, CANARY, |i| in_place.map_or(f32::NAN, |values| values[i]))
             }
             Output::Mean | Output::Rstd => {
                 self.vector(DType::F32, &vec![f32::NAN; self.problem().statistics()])
@@ -235,7 +249,8 @@ impl Run<'_> {
         let (case, inputs) = (&self.prepared.case, &self.prepared.inputs);
         let op = case.problem.op();
         // After a residual, the sum.
-        let (x, dy) = (self.read_tensor(&self.prepared.truth.input())?, self.read_tensor(&inputs.dy)?);
+        let x = self.read_tensor(&self.prepared.truth.input())?;
+        let dy = self.tensor(Rows::of_y(&case.problem), f32::NAN, |i| inputs.dy[i])?;
         let joins = inputs.dsum.as_deref().filter(|_| case.asks(Output::Dx));
         let dsum = joins.map(|values| self.read_tensor(values)).transpose()?;
         let (alpha, shift) =

@@ -1,9 +1,7 @@
 //! A device for the conformance suite.
 
 use dyt::cuda::plan::{self, BackwardAddresses, ForwardAddresses, Launches, Limits};
-use dyt::{
-    Argument, Backend, Backward, Buffer, Device, Error, Forward, Level, Pass, Problem, Result, View, ViewMut,
-};
+use dyt::{Backend, Backward, Buffer, Device, Error, Forward, Level, Pass, Problem, Result, View, ViewMut};
 use dyt_conformance::Target;
 
 use crate::{Exact, Order};
@@ -90,6 +88,21 @@ fn addresses(buffers: &mut [Option<Exact>]) -> Vec<u64> {
     buffers.iter_mut().map(|buffer| buffer.as_mut().map_or(0, Exact::address)).collect()
 }
 
+/// Refuses what the kernels do not take yet, as the device does.
+fn check(problem: &Problem, partner: Option<&'static str>) -> Result<()> {
+    let strides = (problem.row_stride(), problem.head_stride());
+    let lacks = [
+        (problem.heads() > 1).then_some("heads"),
+        (strides != (problem.y_row_stride(), problem.y_head_stride())).then_some("y_strides"),
+        (problem.param_groups() != 1).then_some("param_rows"),
+        partner,
+    ];
+    match lacks.into_iter().flatten().next() {
+        Some(what) => Err(Error::NotSupported { backend: Backend::Cuda, what }),
+        None => Ok(()),
+    }
+}
+
 impl Target for Simt {
     fn name(&self) -> String {
         "cuda-simt".to_owned()
@@ -107,9 +120,7 @@ impl Target for Simt {
         plan::workspace_bytes(problem, pass)
     }
     fn forward(&self, problem: &Problem, arguments: Forward<'_>) -> Result<()> {
-        if arguments.residual.is_some() {
-            return Err(Error::NotSupported { backend: Backend::Cuda, argument: Argument::Residual });
-        }
+        check(problem, arguments.residual.as_ref().map(|_| "residual"))?;
         let Forward { x, alpha, shift, gamma, beta, y, mean, rstd, .. } = arguments;
         let in_place = x.is_none();
         self.run(&[x, alpha, shift, gamma, beta], vec![Some(y), mean, rstd], |limits, read, written| {
@@ -127,9 +138,7 @@ impl Target for Simt {
         arguments: Backward<'_>,
         workspace: ViewMut<'_>,
     ) -> Result<()> {
-        if arguments.dsum.is_some() {
-            return Err(Error::NotSupported { backend: Backend::Cuda, argument: Argument::Dsum });
-        }
+        check(problem, arguments.dsum.as_ref().map(|_| "dsum"))?;
         let Backward { dy, x, alpha, shift, gamma, mean, rstd, .. } = arguments;
         let Backward { dx, dalpha, dshift, dgamma, dbeta, .. } = arguments;
         let in_place = dy.is_none();

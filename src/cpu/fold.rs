@@ -30,10 +30,13 @@ pub(crate) fn workspace_bytes(problem: &Problem) -> usize {
     if values == 0 { 0 } else { values.saturating_mul(size_of::<f32>()).saturating_add(LINE) }
 }
 
-/// The sums of a call: chunks × sums × room.
+/// The sums of a call: groups × chunks × sums × room.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Partials {
     base: *mut f32,
+    /// Groups of rows that have gradients of their own.
+    groups: usize,
+    /// Chunks of each group.
     chunks: usize,
     cols: usize,
     /// Sums of each column.
@@ -50,7 +53,7 @@ unsafe impl Send for Partials {}
 unsafe impl Sync for Partials {}
 
 impl Partials {
-    /// Those of a backward. `split` is whether kernels keep even and odd columns apart.
+    /// Those of a backward with so many chunks in each group of rows. `split` is whether kernels keep even and odd columns apart.
     pub(crate) fn new(
         launch: &Launch<'_, BackwardPtrs>,
         chunks: usize,
@@ -59,23 +62,29 @@ impl Partials {
         team: Team,
     ) -> Self {
         let (problem, workspace) = (launch.problem, launch.workspace);
-        let (count, cols) = (plan::sums(problem), problem.cols());
+        let (count, cols, groups) = (plan::sums(problem), problem.cols(), problem.param_groups());
         let to_line = workspace.addr().wrapping_neg() % LINE / size_of::<f32>();
-        let team = if plan::worth_threads(chunks * count * cols) { team } else { Team::ALONE };
+        let team = if plan::worth_threads(groups * chunks * count * cols) { team } else { Team::ALONE };
         // The sums of one chunk are the gradients, if they have no other order and no room behind the last column. Those of
         // one row are put in order as they are written.
-        let ordered = !split || problem.rows() == 1;
+        let ordered = !split || problem.total_rows() == 1;
         let plain = ordered && cols.is_multiple_of(MAX_LANES) && sign > 0.0;
         let mut direct = [core::ptr::null_mut(); 2];
-        if chunks == 1 && plain && !problem.accumulate() {
+        if groups == 1 && chunks == 1 && plain && !problem.accumulate() {
             direct = [launch.arguments.dgamma, launch.arguments.dbeta];
         }
-        Self { base: workspace.wrapping_add(to_line), chunks, cols, count, split, team, direct }
+        Self { base: workspace.wrapping_add(to_line), groups, chunks, cols, count, split, team, direct }
     }
 
     /// Whether some sums are made in place: a norm then begins with a whole vector; DyT and Derf store ragged vectors by parts.
     pub(crate) const fn is_direct(&self) -> bool {
         !(self.direct[0].is_null() && self.direct[1].is_null())
+    }
+
+    /// Those of one group of rows alone.
+    fn group(self, group: usize) -> Self {
+        let values = self.chunks * self.count * room(self.cols);
+        Self { base: self.base.wrapping_add(group * values), groups: 1, ..self }
     }
 
     /// The sums of `chunk`; a norm that begins with a ragged vector sets their head.
@@ -130,16 +139,19 @@ impl Partials {
         });
         let blocks = self.cols.div_ceil(BLOCK);
         let nothing = dgamma.is_null() && dbeta.is_null() && totals == [false; 2];
-        let tasks = if nothing { 0 } else { blocks };
-        self.team.for_each(tasks, |block| isa.run(Fold { block, ..fold.get() }));
+        let tasks = if nothing { 0 } else { self.groups * blocks };
+        self.team.for_each(tasks, |task| {
+            let (fold, group, block) = (fold.get(), task / blocks, task % blocks);
+            isa.run(Fold { block, ..fold.of_group(group) });
+        });
         for (k, output) in [(2, dalpha), (3, dshift)] {
             if output.is_null() {
                 continue;
             }
             let mut total = Compensated::ZERO;
-            for block in 0..if self.chunks > 0 { blocks } else { 0 } {
+            for task in 0..if self.chunks > 0 { self.groups * blocks } else { 0 } {
                 // SAFETY: the tasks have written them.
-                total.add(unsafe { *self.total(k, block) });
+                total.add(unsafe { *self.group(task / blocks).total(k, task % blocks) });
             }
             // SAFETY: the output is one valid f32.
             unsafe { *output = if accumulate { *output + total.total() } else { total.total() } };
@@ -153,7 +165,7 @@ impl Partials {
     }
 }
 
-/// Adds up the chunks of a block of columns.
+/// Adds up the chunks of a block of columns, of one group of rows.
 #[derive(Clone, Copy)]
 struct Fold<T> {
     partials: Partials,
@@ -200,6 +212,17 @@ impl<T: Stored> Kernel for Fold<T> {
 }
 
 impl<T: Stored> Fold<T> {
+    /// The same for a group of rows.
+    fn of_group(self, group: usize) -> Self {
+        let columns = group * self.partials.cols;
+        Self {
+            partials: self.partials.group(group),
+            gamma: self.gamma.further(columns),
+            outputs: self.outputs.map(|p| if p.is_null() { p } else { p.wrapping_add(columns) }),
+            ..self
+        }
+    }
+
     /// Sum `k` of these columns in the first chunk.
     #[inline(always)]
     fn first<R: Register>(&self, k: usize, head: usize, columns: Columns) -> Slots {

@@ -3,8 +3,8 @@
 use half::{bf16, f16};
 
 use super::math::{Erf, Tanh};
-use super::rows::Rows;
 use super::stored::Stored;
+use super::tensor::Tensor;
 use super::{Cpu, norm, pointwise};
 use crate::ops::{BackwardPtrs, ForwardPtrs};
 use crate::{DType, Op, Problem};
@@ -48,13 +48,22 @@ impl Cpu {
 }
 
 impl<A> Launch<'_, A> {
-    /// The rows of a tensor of the problem.
+    /// A tensor that has the strides of x.
     ///
     /// # Safety
     /// `first` is that of a checked argument, or null and not followed; no two tasks write to one place.
-    pub(super) unsafe fn rows<T: Stored>(&self, first: *mut u8) -> Rows<T> {
+    pub(super) unsafe fn like_x<T: Stored>(&self, first: *mut u8) -> Tensor<T> {
         // SAFETY: a checked argument has the problem's elements.
-        unsafe { Rows::new(first.cast(), self.problem.row_stride(), self.problem.span()) }
+        unsafe { Tensor::new(first.cast(), self.problem, self.problem.layout()) }
+    }
+
+    /// A tensor that has the strides of y.
+    ///
+    /// # Safety
+    /// As [`Self::like_x`].
+    pub(super) unsafe fn like_y<T: Stored>(&self, first: *mut u8) -> Tensor<T> {
+        // SAFETY: as above.
+        unsafe { Tensor::new(first.cast(), self.problem, self.problem.y_layout()) }
     }
 }
 

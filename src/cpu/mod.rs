@@ -19,6 +19,7 @@ mod stage;
 mod stored;
 mod sum;
 mod sums;
+mod tensor;
 // Elsewhere nothing is streamed.
 #[cfg(all(test, target_arch = "x86_64"))]
 mod tests;

@@ -64,6 +64,18 @@ impl Param {
         Self { values: Given::new(p, problem.param_dtype(), Absent::MinusZero), offset: -0.0 }
     }
 
+    /// The parameter `columns` further on: that of another group of rows.
+    #[inline(always)]
+    pub(crate) const fn further(self, columns: usize) -> Self {
+        let values = match self.values {
+            Given::Absent(absent) => Given::Absent(absent),
+            Given::F32(p) => Given::F32(p.wrapping_add(columns)),
+            Given::F16(p) => Given::F16(p.wrapping_add(columns)),
+            Given::Bf16(p) => Given::Bf16(p.wrapping_add(columns)),
+        };
+        Self { values, ..self }
+    }
+
     /// The value of column `c`, [`quiet`], with the offset.
     ///
     /// # Safety

@@ -49,6 +49,11 @@ impl Range {
             .step_by(step.max(1))
             .map(move |begin| Self { begin, end: self.end.min(begin + step) })
     }
+
+    /// The same range, so much further on.
+    const fn shifted(self, by: usize) -> Self {
+        Self { begin: self.begin + by, end: self.end + by }
+    }
 }
 
 /// A rectangle of rows and columns.
@@ -56,11 +61,18 @@ impl Range {
 pub(crate) struct Tile {
     pub(crate) rows: Range,
     pub(crate) cols: Range,
+    /// The chunk of rows that it belongs to.
+    pub(crate) chunk: usize,
+    /// The group of rows that share its parameters.
+    pub(crate) group: usize,
 }
 
 /// A grid of tiles that covers every row and column once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Grid {
+    /// Groups of rows, each with its own parameters: no tile has rows of two.
+    groups: usize,
+    /// Rows of a group.
     rows: usize,
     cols: usize,
     tile_rows: usize,
@@ -68,9 +80,14 @@ pub(crate) struct Grid {
 }
 
 impl Grid {
-    /// Chunks of rows.
-    pub(crate) const fn row_parts(&self) -> usize {
+    /// Chunks of rows of each group.
+    pub(crate) const fn group_parts(&self) -> usize {
         self.rows.div_ceil(self.tile_rows)
+    }
+
+    /// Chunks of rows.
+    const fn row_parts(&self) -> usize {
+        self.groups * self.group_parts()
     }
 
     const fn col_parts(&self) -> usize {
@@ -81,12 +98,13 @@ impl Grid {
         self.row_parts() * self.col_parts()
     }
 
-    /// Tile `index`, and the chunk of rows that it belongs to.
-    pub(crate) const fn tile(&self, index: usize) -> (Tile, usize) {
-        let (row, col) = (index / self.col_parts(), index % self.col_parts());
-        let rows = Range::part(row, self.tile_rows, self.rows);
+    /// Tile `index`.
+    pub(crate) const fn tile(&self, index: usize) -> Tile {
+        let (chunk, col) = (index / self.col_parts(), index % self.col_parts());
+        let (group, part) = (chunk / self.group_parts(), chunk % self.group_parts());
+        let rows = Range::part(part, self.tile_rows, self.rows).shifted(group * self.rows);
         let cols = Range::part(col, self.tile_cols, self.cols);
-        (Tile { rows, cols }, row)
+        Tile { rows, cols, chunk, group }
     }
 }
 
@@ -112,42 +130,44 @@ fn column_tile(problem: &Problem, parts: usize) -> usize {
 /// Tiles of the pointwise forward: bits do not depend on them.
 pub(crate) fn pointwise_forward(problem: &Problem, threads: usize) -> Grid {
     let tasks = tasks(problem.elements(), threads);
-    let tile_rows = problem.rows().div_ceil(tasks).max(1);
-    let parts = tasks / problem.rows().max(1);
+    let tile_rows = problem.total_rows().div_ceil(tasks).max(1);
+    let parts = tasks / problem.total_rows().max(1);
     let tile_cols = column_tile(problem, parts);
-    Grid { rows: problem.rows(), cols: problem.cols(), tile_rows, tile_cols }
+    let (groups, rows) = (problem.param_groups(), problem.param_rows());
+    Grid { groups, rows, cols: problem.cols(), tile_rows, tile_cols }
 }
 
 /// Tiles of the pointwise backward: chunks of rows by the problem alone, cut along columns if threads would idle.
 pub(crate) fn pointwise_backward(problem: &Problem, threads: usize) -> Grid {
-    let tile_rows = chunk_rows(problem);
-    let chunks = problem.rows().div_ceil(tile_rows).max(1);
+    let (groups, rows, tile_rows) = (problem.param_groups(), problem.param_rows(), chunk_rows(problem));
+    let chunks = (groups * rows.div_ceil(tile_rows)).max(1);
     let parts = tasks(problem.elements(), threads) / chunks;
     let tile_cols = column_tile(problem, parts);
-    Grid { rows: problem.rows(), cols: problem.cols(), tile_rows, tile_cols }
+    Grid { groups, rows, cols: problem.cols(), tile_rows, tile_cols }
 }
 
 /// Groups of rows (channels-last) or of runs (channels-first) of a norm's forward: bits do not depend on them.
 pub(crate) fn norm_forward(problem: &Problem, threads: usize) -> Grid {
-    let lines = norm_lines(problem);
-    let tile_rows = lines.div_ceil(tasks(problem.elements(), threads)).max(1);
-    Grid { rows: lines, cols: 1, tile_rows, tile_cols: 1 }
+    let (groups, lines) = (problem.param_groups(), norm_lines(problem));
+    let tile_rows = (groups * lines).div_ceil(tasks(problem.elements(), threads)).max(1);
+    Grid { groups, rows: lines, cols: 1, tile_rows, tile_cols: 1 }
 }
 
 /// Chunks of rows (channels-last) or of runs (channels-first) of a norm's backward, by the problem alone.
 pub(crate) fn norm_backward(problem: &Problem) -> Grid {
     let tile_rows = if problem.inner() == 1 { chunk_rows(problem) } else { CHUNK_TILES };
-    Grid { rows: norm_lines(problem), cols: 1, tile_rows, tile_cols: 1 }
+    Grid { groups: problem.param_groups(), rows: norm_lines(problem), cols: 1, tile_rows, tile_cols: 1 }
 }
 
-/// What a norm's task counts: rows, or tiles of [`RUN_TILE`] positions of channels-first data.
+/// What a norm's task counts, of each group: rows, or tiles of [`RUN_TILE`] positions of channels-first data.
 fn norm_lines(problem: &Problem) -> usize {
-    if problem.inner() == 1 { problem.rows() } else { problem.rows() * problem.inner().div_ceil(RUN_TILE) }
+    let rows = problem.param_rows();
+    if problem.inner() == 1 { rows } else { rows * problem.inner().div_ceil(RUN_TILE) }
 }
 
 /// Rows of a chunk: enough that partial sums cost little traffic, and few enough that small problems have several.
 fn chunk_rows(problem: &Problem) -> usize {
-    let rows = problem.rows().div_ceil(8);
+    let rows = problem.param_rows().div_ceil(8);
     if problem.inner() > 1 {
         rows.clamp(4, CHUNK_ROWS)
     } else {
@@ -189,27 +209,32 @@ mod tests {
     fn covers_once(grid: &Grid) {
         let mut covered = 0;
         for index in 0..grid.tiles() {
-            let (tile, chunk) = grid.tile(index);
+            let tile = grid.tile(index);
             assert!(tile.rows.len() > 0 && tile.cols.len() > 0, "{grid:?} {tile:?}");
-            assert!(tile.rows.end <= grid.rows && tile.cols.end <= grid.cols, "{grid:?} {tile:?}");
-            assert_eq!(tile.rows.begin, chunk * grid.tile_rows);
+            let (first, part) = (tile.group * grid.rows, tile.chunk % grid.group_parts());
+            assert_eq!(tile.rows.begin, first + part * grid.tile_rows);
+            assert!(tile.rows.end <= first + grid.rows && tile.cols.end <= grid.cols, "{grid:?} {tile:?}");
             covered += tile.rows.len() * tile.cols.len();
         }
         // Tiles are cut by two regular steps, so that none can overlap; equal area is then equal cover.
-        assert_eq!(covered, grid.rows * grid.cols, "{grid:?}");
+        assert_eq!(covered, grid.groups * grid.rows * grid.cols, "{grid:?}");
     }
 
     #[test]
     fn every_element_belongs_to_one_tile() -> Result<()> {
         for rows in SIZES.into_iter().chain([0]) {
             for cols in SIZES {
-                let problem = Problem::new(Op::Derf, rows, cols).build()?;
-                for threads in [1, 2, 3, 8, 64] {
-                    covers_once(&pointwise_forward(&problem, threads));
-                    covers_once(&pointwise_backward(&problem, threads));
-                    covers_once(&norm_forward(&problem, threads));
+                let problem = Problem::new(Op::Derf, rows, cols);
+                let grouped = [1, 7, 64].map(|param_rows| problem.param_rows(param_rows).build());
+                // Where the rows are no multiple there is no such problem.
+                for problem in grouped.into_iter().flatten().chain([problem.build()?]) {
+                    for threads in [1, 2, 3, 8, 64] {
+                        covers_once(&pointwise_forward(&problem, threads));
+                        covers_once(&pointwise_backward(&problem, threads));
+                        covers_once(&norm_forward(&problem, threads));
+                    }
+                    covers_once(&norm_backward(&problem));
                 }
-                covers_once(&norm_backward(&problem));
             }
         }
         Ok(())

@@ -10,15 +10,16 @@ use super::plan::Range;
 use super::rows::{At, Columns, Rows};
 use super::stage::{Output, Stage};
 use super::stored::Stored;
+use super::tensor::Tensor;
 use super::tile::Slots;
 use crate::ops::ForwardPtrs;
 
 /// The tensors of the addition.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Residual<T> {
-    x: Rows<T>,
-    residual: Rows<T>,
-    sum: Rows<T>,
+    x: Tensor<T>,
+    residual: Tensor<T>,
+    sum: Tensor<T>,
     /// Whether the tensors are in memory: the rows to come are then asked for.
     memory: bool,
     /// Whether sum goes past the cache. The op then reads a copy in the stage.
@@ -34,7 +35,7 @@ impl<T: Stored> Residual<T> {
         }
         let in_place = [x, residual].contains(&sum.cast_const());
         // SAFETY: the arguments are checked; tasks work on disjoint parts.
-        let rows = |p: *mut u8| unsafe { launch.rows(p) };
+        let rows = |p: *mut u8| unsafe { launch.like_x(p) };
         Some(Self {
             x: rows(x.cast_mut()),
             residual: rows(residual.cast_mut()),
@@ -77,27 +78,17 @@ impl<T: Stored> Residual<T> {
         self.memory
     }
 
-    /// The rows from `row` on.
+    /// The elements of row `row` from index `first` on, as rows `stride` apart.
     #[inline(always)]
-    pub(crate) fn from(self, row: usize) -> Self {
-        self.each(|rows| rows.from(row))
+    pub(crate) fn run(self, row: usize, first: usize, stride: usize) -> Self {
+        let run = |tensor: Tensor<T>| tensor.run(row, first, stride);
+        Self { x: run(self.x), residual: run(self.residual), sum: run(self.sum), ..self }
     }
 
-    /// The elements from index `first` on as rows `stride` apart.
-    #[inline(always)]
-    pub(crate) fn run(self, first: usize, stride: usize) -> Self {
-        self.each(|rows| rows.shifted(first).with_stride(stride))
-    }
-
-    #[inline(always)]
-    fn each(self, change: impl Fn(Rows<T>) -> Rows<T>) -> Self {
-        Self { x: change(self.x), residual: change(self.residual), sum: change(self.sum), ..self }
-    }
-
-    /// The element at index `at` of the first row.
-    pub(crate) fn add_one(&self, at: usize) {
-        let [x, residual] = [self.x, self.residual].map(|rows| rows.shifted(at).value(0, 0));
-        self.sum.shifted(at).put(0, 0, x + residual);
+    /// The element at index `at` of row `row`.
+    pub(crate) fn add_one(&self, row: usize, at: usize) {
+        let [x, residual] = [self.x, self.residual].map(|tensor| tensor.from(row).shifted(at).value(0, 0));
+        self.sum.from(row).shifted(at).put(0, 0, x + residual);
     }
 
     /// Some columns of a few rows. Returns where the op reads them, from the first of `rows` on.
@@ -116,7 +107,7 @@ impl<T: Stored> Residual<T> {
     /// Some columns of some rows, which the op reads from sum.
     #[inline(always)]
     pub(crate) fn into_sum<R: Register>(self, rows: Range, columns: Columns) {
-        Self { past: false, ..self }.add::<R>(rows, columns, 0, self.sum);
+        Self { past: false, ..self }.add::<R>(rows, columns, 0, self.sum.from(rows.begin));
     }
 
     /// Whole rows of `cols` columns, as many as [`Self::rows_at_once`] says. Returns where the op reads them.
@@ -208,15 +199,15 @@ const WIDE_ROW: usize = STAGE_BYTES / size_of::<f32>();
 /// dsum joins dx.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Joins<T> {
-    dsum: Rows<T>,
-    dx: Rows<T>,
+    dsum: Tensor<T>,
+    dx: Tensor<T>,
 }
 
 impl<T: Stored> Joins<T> {
     /// Those of a call that has a dsum. dx is written as the output says, but for one that goes past the cache by way of the
     /// stage, which holds dx in f32.
     #[inline(always)]
-    pub(crate) fn new(dsum: Option<Rows<T>>, dx: Output<T>) -> Option<Self> {
+    pub(crate) fn new(dsum: Option<Tensor<T>>, dx: Output<T>) -> Option<Self> {
         Some(Self { dsum: dsum?, dx: dx.rows()? })
     }
 

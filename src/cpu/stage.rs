@@ -9,6 +9,7 @@ use super::choices::{STAGE_BYTES, STAGE_ROWS};
 use super::lanes::{LINE, Lanes, Register};
 use super::rows::{Columns, Rows};
 use super::stored::Stored;
+use super::tensor::Tensor;
 use super::tile::{BLOCK, Slots};
 
 /// Whether a vector fills whole lines of the cache. Half-written ones of several rows would drive each other out of the few
@@ -63,16 +64,16 @@ impl Stage {
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Output<T> {
     /// The rows of the tensor.
-    Rows(Rows<T>),
+    Rows(Tensor<T>),
     /// The rows of the tensor, past the cache.
-    Streamed(Rows<T>),
+    Streamed(Tensor<T>),
     /// Nowhere: the result is not asked for.
     Nowhere,
 }
 
 impl<T: Stored> Output<T> {
     /// The output of a tensor that `rows` is, if it is asked for.
-    pub(crate) const fn new(rows: Rows<T>, wanted: bool, stream: bool) -> Self {
+    pub(crate) const fn new(rows: Tensor<T>, wanted: bool, stream: bool) -> Self {
         match (wanted, stream) {
             (false, _) => Self::Nowhere,
             (true, false) => Self::Rows(rows),
@@ -88,7 +89,7 @@ impl<T: Stored> Output<T> {
 
     /// The rows of the tensor, if they are asked for.
     #[inline(always)]
-    pub(crate) const fn rows(&self) -> Option<Rows<T>> {
+    pub(crate) const fn rows(&self) -> Option<Tensor<T>> {
         match self {
             Self::Rows(rows) | Self::Streamed(rows) => Some(*rows),
             Self::Nowhere => None,
@@ -148,7 +149,7 @@ impl<T: Stored> Output<T> {
     #[inline(always)]
     pub(crate) fn finish<R: Register>(&self, row: usize, r: usize, columns: Columns, target: Rows<T>) {
         if let Self::Streamed(rows) = self {
-            rows.stream::<R>(row, columns, target.from(r));
+            rows.from(row).stream::<R>(0, columns, target.from(r));
         }
     }
 }

@@ -56,8 +56,9 @@ impl Buffer {
 /// y, dx and the gradients of the parameters, of tensors that begin `offset` elements behind a cache line's begin.
 fn results(cpu: &Cpu, problem: &Problem, offset: usize) -> Vec<Vec<u8>> {
     let tensor = |seed| Buffer::new(problem.dtype(), problem.span(), offset, seed);
-    let line = |seed| Buffer::new(DType::F32, problem.cols(), 0, seed);
-    let (mut x, mut dy, mut y, mut dx) = (tensor(0), tensor(1), tensor(2), tensor(3));
+    let like_y = |seed| Buffer::new(problem.dtype(), problem.y_span(), offset, seed);
+    let line = |seed| Buffer::new(DType::F32, problem.params(), 0, seed);
+    let (mut x, mut dy, mut y, mut dx) = (tensor(0), like_y(1), like_y(2), tensor(3));
     let (mut gamma, mut beta, mut dgamma, mut dbeta) = (line(4), line(5), line(6), line(7));
     let (alpha, shift) = (0.75_f32, -0.25_f32);
     let pointwise = problem.op().is_pointwise();
@@ -65,7 +66,7 @@ fn results(cpu: &Cpu, problem: &Problem, offset: usize) -> Vec<Vec<u8>> {
     let shift = if problem.op().has_shift() { &raw const shift } else { null_mut() };
     let (mut dalpha, mut dshift) = (0.0_f32, 0.0_f32);
     let (mut residual, mut sum, mut dsum) = (tensor(8), tensor(9), tensor(10));
-    let (mut summed, mut joined) = (tensor(11), tensor(12));
+    let (mut summed, mut joined) = (like_y(11), tensor(12));
     // A workspace comes as it is: nothing is made of what it holds.
     let mut workspace = Buffer::new(DType::F32, cpu.workspace_bytes(problem) / 4, 0, 8);
     for value in workspace.bytes.chunks_exact_mut(4) {
@@ -140,10 +141,19 @@ fn streaming_changes_no_bit() -> Result<()> {
             for dtype in [DType::F32, DType::F16, DType::Bf16] {
                 for (offset, gamma_offset) in [(0, 0.0), (1, 1.0), (4, 0.0), (12, 1.0)] {
                     let problem = Problem::new(op, ROWS, cols).row_stride(stride).dtype(dtype);
-                    let problem = problem.param_dtype(DType::F32).gamma_offset(gamma_offset).build()?;
-                    let expected = results(&plain, &problem, offset);
-                    let got = results(&streaming, &problem, offset);
-                    assert!(got == expected, "{:?} {problem:?}, {offset} behind a line's begin", cpu.level());
+                    let problem = problem.param_dtype(DType::F32).gamma_offset(gamma_offset);
+                    // y packed, with tokens that begin at lines where rows do.
+                    let heads = Problem::new(op, 2, cols).dtype(dtype).gamma_offset(gamma_offset);
+                    let heads = heads.param_dtype(DType::F32).heads(6, stride).row_stride(8 * stride);
+                    let heads = heads.y_strides(6 * cols, cols).param_rows(4);
+                    let with_heads = (cols <= 2048).then_some(heads);
+                    for problem in [Some(problem), with_heads].into_iter().flatten() {
+                        let problem = problem.build()?;
+                        let expected = results(&plain, &problem, offset);
+                        let got = results(&streaming, &problem, offset);
+                        let level = cpu.level();
+                        assert!(got == expected, "{level:?} {problem:?}, {offset} behind a line's begin");
+                    }
                 }
             }
         }

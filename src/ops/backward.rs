@@ -2,7 +2,7 @@
 
 use super::check::{
     Checked, Memory, Presence, Seen, Shape, address, address_mut, check_aliasing, check_partner,
-    check_presence,
+    check_presence, check_strides,
 };
 use crate::error::Argument;
 use crate::view::{View, ViewMut};
@@ -22,14 +22,14 @@ use crate::{DType, Error, Problem, Result};
 ///
 /// | field | elements | dtype | who has it |
 /// |---|---|---|---|
-/// | dy, x, dsum, dx | rows × cols (× inner), rows row_stride apart | dtype | all; dsum optional |
+/// | dy, x, dsum, dx | rows × (heads ×) cols (× inner), by the strides of the problem | dtype | all; dsum optional |
 /// | alpha | 1 | f32 | DyT, Derf |
 /// | shift | 1 | f32 | Derf |
-/// | gamma | cols | param_dtype | all, optional; needed for dgamma |
-/// | mean, rstd | rows · inner | f32 | the norms, optional: computed again where one of them is absent |
+/// | gamma | cols, or param_groups × cols | param_dtype | all, optional; needed for dgamma |
+/// | mean, rstd | rows · heads · inner | f32 | the norms, optional: computed again where one of them is absent |
 /// | dalpha | 1 | f32 | DyT, Derf |
 /// | dshift | 1 | f32 | Derf |
-/// | dgamma, dbeta | cols | f32 | all |
+/// | dgamma, dbeta | as gamma and beta | f32 | all |
 ///
 /// ```
 /// # use dyt::Backward;
@@ -221,17 +221,20 @@ impl<'a> Backward<'a> {
         workspace: Option<(&ViewMut<'a>, usize)>,
     ) -> Result<BackwardPtrs> {
         self.check_presence(problem)?;
+        let in_place = self.dy.is_none() && !matches!(self.dsum, Some(Dsum::InDx));
+        check_strides(problem, Argument::Dx, Argument::Dy, in_place)?;
         let one = Shape::Vector(1);
-        let columns = Shape::Vector(problem.cols());
+        let (tensor, output) = (Shape::Tensor(problem.layout()), Shape::Tensor(problem.y_layout()));
+        let columns = Shape::Vector(problem.params());
         let statistics = Shape::Vector(problem.statistics());
         let (dtype, param) = (problem.dtype(), problem.param_dtype());
         let expect = |seen: Option<Seen<'a>>, dtype, shape| {
-            seen.map(|s| s.within(memory).and_then(|()| s.expect(problem, dtype, shape))).transpose()
+            seen.map(|s| s.within(memory).and_then(|()| s.expect(dtype, shape))).transpose()
         };
         let inputs = [
-            expect(Seen::read(Argument::Dy, self.dy.as_ref()), dtype, Shape::Tensor)?,
-            expect(Seen::read(Argument::X, Some(&self.x)), dtype, Shape::Tensor)?,
-            expect(Seen::read(Argument::Dsum, self.dsum_apart()), dtype, Shape::Tensor)?,
+            expect(Seen::read(Argument::Dy, self.dy.as_ref()), dtype, output)?,
+            expect(Seen::read(Argument::X, Some(&self.x)), dtype, tensor)?,
+            expect(Seen::read(Argument::Dsum, self.dsum_apart()), dtype, tensor)?,
             expect(Seen::read(Argument::Alpha, self.alpha.as_ref()), DType::F32, one)?,
             expect(Seen::read(Argument::Shift, self.shift.as_ref()), DType::F32, one)?,
             expect(Seen::read(Argument::Gamma, self.gamma.as_ref()), param, columns)?,
@@ -239,7 +242,7 @@ impl<'a> Backward<'a> {
             expect(Seen::read(Argument::Rstd, self.rstd.as_ref()), DType::F32, statistics)?,
         ];
         let outputs = [
-            expect(Seen::write(Argument::Dx, self.dx.as_ref()), dtype, Shape::Tensor)?,
+            expect(Seen::write(Argument::Dx, self.dx.as_ref()), dtype, tensor)?,
             expect(Seen::write(Argument::Dalpha, self.dalpha.as_ref()), DType::F32, one)?,
             expect(Seen::write(Argument::Dshift, self.dshift.as_ref()), DType::F32, one)?,
             expect(Seen::write(Argument::Dgamma, self.dgamma.as_ref()), DType::F32, columns)?,
@@ -247,6 +250,7 @@ impl<'a> Backward<'a> {
             workspace.map(|(view, bytes)| Checked::workspace(view, bytes, memory)).transpose()?,
         ];
         check_aliasing(problem, &outputs, &inputs, &IN_PLACE)?;
+        memory.check_layout(problem)?;
         if self.dsum.is_some() {
             memory.check_residual(Argument::Dsum)?;
         }

@@ -1,6 +1,7 @@
 //! Checks that the forward and the backward share: lengths, dtypes, presence and aliasing.
 
 use crate::error::Argument;
+use crate::layout::Layout;
 use crate::view::{Place, View, ViewMut};
 use crate::{Backend, DType, Error, Op, Problem, Result};
 
@@ -37,7 +38,26 @@ impl Memory {
             #[cfg(has_wgpu)]
             Self::Wgpu => true,
         };
-        if adds { Ok(()) } else { Err(Error::NotSupported { backend: self.backend(), argument }) }
+        if adds { Ok(()) } else { Err(self.lacks(argument.name())) }
+    }
+
+    /// Refuses what the kernels of a backend do not take yet: heads, and parameters that change with the row.
+    pub(crate) fn check_layout(self, problem: &Problem) -> Result<()> {
+        if self.backend() == Backend::Cpu {
+            Ok(())
+        } else if problem.heads() > 1 {
+            Err(self.lacks("heads"))
+        } else if problem.layout() != problem.y_layout() {
+            Err(self.lacks("y_strides"))
+        } else if problem.param_groups() != 1 {
+            Err(self.lacks("param_rows"))
+        } else {
+            Ok(())
+        }
+    }
+
+    const fn lacks(self, what: &'static str) -> Error {
+        Error::NotSupported { backend: self.backend(), what }
     }
 
     /// Refuses an argument in a place that the device does not reach.
@@ -71,8 +91,8 @@ pub(super) struct Seen<'a> {
 /// Where the elements of an argument lie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Shape {
-    /// The rows of the tensor, with its stride.
-    Tensor,
+    /// Rows.
+    Tensor(Layout),
     /// So many elements, one after the other.
     Vector(usize),
 }
@@ -92,14 +112,14 @@ impl<'a> Seen<'a> {
     }
 
     /// Checks element type, length and alignment.
-    pub(super) fn expect(self, problem: &Problem, dtype: DType, shape: Shape) -> Result<Checked<'a>> {
+    pub(super) fn expect(self, dtype: DType, shape: Shape) -> Result<Checked<'a>> {
         let Self { argument, place, ptr, len, dtype: actual } = self;
         if actual != dtype {
             return Err(Error::WrongDtype { argument, expected: dtype, actual });
         }
         let (expected, longest) = match shape {
             // The gap behind the last row may be there or not: both are slices of a larger buffer.
-            Shape::Tensor => (problem.span(), problem.rows() * problem.row_stride()),
+            Shape::Tensor(layout) => (layout.span(), layout.closed()),
             Shape::Vector(n) => (n, n),
         };
         if len < expected || len > longest {
@@ -151,14 +171,19 @@ impl<'a> Checked<'a> {
     }
 
     /// Whether two tensors of one stride keep to different columns of a larger buffer.
-    fn interleaves(&self, other: &Self, problem: &Problem) -> bool {
-        if self.shape != Shape::Tensor || other.shape != Shape::Tensor {
+    fn interleaves(&self, other: &Self, size: usize) -> bool {
+        let (Shape::Tensor(a), Shape::Tensor(b)) = (self.shape, other.shape) else { return false };
+        if a.row_stride != b.row_stride {
             return false;
         }
-        let size = problem.dtype().size();
-        let (stride, row) = (problem.row_stride() * size, problem.row_len() * size);
-        let shift = self.start.abs_diff(other.start) % stride;
-        shift >= row && shift <= stride - row
+        let (low, high) = if self.start <= other.start { (a, b) } else { (b, a) };
+        let (stride, shift) = (a.row_stride * size, self.start.abs_diff(other.start));
+        shift % stride >= low.extent() * size && shift % stride + high.extent() * size <= stride
+    }
+
+    /// Whether the argument has the place of `other`, element by element.
+    fn is_at(&self, other: &Self) -> bool {
+        (self.place, self.start) == (other.place, other.start) && self.shape == other.shape
     }
 }
 
@@ -169,12 +194,12 @@ pub(super) fn check_aliasing(
     inputs: &[Option<Checked<'_>>],
     in_place: &[(Argument, Argument)],
 ) -> Result<()> {
-    let clash = |a: &Checked<'_>, b: &Checked<'_>| a.intersects(b) && !a.interleaves(b, problem);
+    let size = problem.dtype().size();
+    let clash = |a: &Checked<'_>, b: &Checked<'_>| a.intersects(b) && !a.interleaves(b, size);
     for (i, output) in outputs.iter().enumerate() {
         let Some(output) = output else { continue };
         for input in inputs.iter().flatten() {
-            let same = (output.place, output.start) == (input.place, input.start)
-                && in_place.contains(&(output.argument, input.argument));
+            let same = output.is_at(input) && in_place.contains(&(output.argument, input.argument));
             if !same && clash(output, input) {
                 return Err(Error::Aliasing { output: output.argument, other: input.argument });
             }
@@ -184,6 +209,19 @@ pub(super) fn check_aliasing(
                 return Err(Error::Aliasing { output: output.argument, other: other.argument });
             }
         }
+    }
+    Ok(())
+}
+
+/// Refuses an output that takes the place of an input whose strides are not its own.
+pub(super) fn check_strides(
+    problem: &Problem,
+    output: Argument,
+    input: Argument,
+    in_place: bool,
+) -> Result<()> {
+    if in_place && problem.layout() != problem.y_layout() {
+        return Err(Error::InPlaceStrides { output, input });
     }
     Ok(())
 }

@@ -2,6 +2,7 @@
 
 use super::check::{
     Memory, Presence, Seen, Shape, address, address_mut, check_aliasing, check_partner, check_presence,
+    check_strides,
 };
 use crate::error::Argument;
 use crate::view::{View, ViewMut};
@@ -11,12 +12,12 @@ use crate::{DType, Problem, Result};
 ///
 /// | field | elements | dtype | who has it |
 /// |---|---|---|---|
-/// | x, residual, sum, y | rows × cols (× inner), rows row_stride apart | dtype | all; residual and sum optional |
+/// | x, residual, sum, y | rows × (heads ×) cols (× inner), by the strides of the problem | dtype | all; residual and sum optional |
 /// | alpha | 1 | f32 | DyT, Derf |
 /// | shift | 1 | f32 | Derf |
-/// | gamma, beta | cols | param_dtype | all, optional: 1 and 0 where absent |
-/// | mean | rows · inner | f32 | LayerNorm, optional output |
-/// | rstd | rows · inner | f32 | LayerNorm, RMSNorm, optional output |
+/// | gamma, beta | cols, or param_groups × cols | param_dtype | all, optional: 1 and 0 where absent |
+/// | mean | rows · heads · inner | f32 | LayerNorm, optional output |
+/// | rstd | rows · heads · inner | f32 | LayerNorm, RMSNorm, optional output |
 ///
 /// ```
 /// # use dyt::Forward;
@@ -177,28 +178,32 @@ impl<'a> Forward<'a> {
         check_partner((Argument::Residual, residual), (Argument::Sum, sum))?;
         check_partner((Argument::Sum, sum), (Argument::Residual, residual))?;
 
+        check_strides(problem, Argument::Y, Argument::X, self.x.is_none())?;
+
         let one = Shape::Vector(1);
-        let columns = Shape::Vector(problem.cols());
+        let (tensor, output) = (Shape::Tensor(problem.layout()), Shape::Tensor(problem.y_layout()));
+        let columns = Shape::Vector(problem.params());
         let statistics = Shape::Vector(problem.statistics());
         let (dtype, param) = (problem.dtype(), problem.param_dtype());
         let expect = |seen: Option<Seen<'a>>, dtype, shape| {
-            seen.map(|s| s.within(memory).and_then(|()| s.expect(problem, dtype, shape))).transpose()
+            seen.map(|s| s.within(memory).and_then(|()| s.expect(dtype, shape))).transpose()
         };
         let inputs = [
-            expect(Seen::read(Argument::X, self.x.as_ref()), dtype, Shape::Tensor)?,
-            expect(Seen::read(Argument::Residual, self.residual_apart()), dtype, Shape::Tensor)?,
+            expect(Seen::read(Argument::X, self.x.as_ref()), dtype, tensor)?,
+            expect(Seen::read(Argument::Residual, self.residual_apart()), dtype, tensor)?,
             expect(Seen::read(Argument::Alpha, self.alpha.as_ref()), DType::F32, one)?,
             expect(Seen::read(Argument::Shift, self.shift.as_ref()), DType::F32, one)?,
             expect(Seen::read(Argument::Gamma, self.gamma.as_ref()), param, columns)?,
             expect(Seen::read(Argument::Beta, self.beta.as_ref()), param, columns)?,
         ];
         let outputs = [
-            expect(Seen::write(Argument::Y, Some(&self.y)), dtype, Shape::Tensor)?,
-            expect(Seen::write(Argument::Sum, self.sum.as_ref()), dtype, Shape::Tensor)?,
+            expect(Seen::write(Argument::Y, Some(&self.y)), dtype, output)?,
+            expect(Seen::write(Argument::Sum, self.sum.as_ref()), dtype, tensor)?,
             expect(Seen::write(Argument::Mean, self.mean.as_ref()), DType::F32, statistics)?,
             expect(Seen::write(Argument::Rstd, self.rstd.as_ref()), DType::F32, statistics)?,
         ];
         check_aliasing(problem, &outputs, &inputs, &IN_PLACE)?;
+        memory.check_layout(problem)?;
         if residual {
             memory.check_residual(Argument::Residual)?;
         }

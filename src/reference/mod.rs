@@ -22,6 +22,7 @@ mod rownorm;
 use half::{bf16, f16};
 
 use crate::error::Argument;
+use crate::layout::Layout;
 use crate::{DType, Error, Op, Problem, Result};
 
 /// What an op reads in both directions, widened to f64.
@@ -37,9 +38,9 @@ pub struct Inputs<'a> {
     pub alpha: f64,
     /// The offset of Derf.
     pub shift: f64,
-    /// What the problem's gamma_offset is added to, for each column; if absent, the factor is 1.
+    /// What the problem's gamma_offset is added to, for each column of each group of rows; if absent, the factor is 1.
     pub gamma: Option<&'a [f64]>,
-    /// The offset of each column; 0 if absent.
+    /// The offset of each column of each group of rows; 0 if absent.
     pub beta: Option<&'a [f64]>,
 }
 
@@ -50,11 +51,11 @@ impl<'a> Inputs<'a> {
         Self { x, residual: None, dsum: None, alpha: 1.0, shift: 0.0, gamma: None, beta: None }
     }
 
-    /// The factor of column `c`: gamma and its offset as their sum is in f32, or 1.
-    fn factor(&self, problem: &Problem, c: usize) -> f64 {
+    /// The factor at index `param` of gamma: gamma and its offset as their sum is in f32, or 1.
+    fn factor(&self, problem: &Problem, param: usize) -> f64 {
         let Some(gamma) = self.gamma else { return 1.0 };
         let offset = f64::from(problem.gamma_offset());
-        if offset == 0.0 { gamma[c] } else { f64::from((gamma[c] + offset) as f32) }
+        if offset == 0.0 { gamma[param] } else { f64::from((gamma[param] + offset) as f32) }
     }
 
     /// What the op is applied to at index `at`: x, or its sum with the residual as the storage type holds it.
@@ -70,15 +71,17 @@ impl<'a> Inputs<'a> {
     }
 
     fn check(&self, problem: &Problem) -> Result<()> {
-        check_tensor(problem, Argument::X, self.x)?;
-        self.residual.map_or(Ok(()), |residual| check_tensor(problem, Argument::Residual, residual))?;
-        self.dsum.map_or(Ok(()), |dsum| check_tensor(problem, Argument::Dsum, dsum))?;
-        check_columns(problem, Argument::Gamma, self.gamma)?;
-        check_columns(problem, Argument::Beta, self.beta)
+        let layout = problem.layout();
+        check_tensor(layout, Argument::X, self.x)?;
+        self.residual.map_or(Ok(()), |residual| check_tensor(layout, Argument::Residual, residual))?;
+        self.dsum.map_or(Ok(()), |dsum| check_tensor(layout, Argument::Dsum, dsum))?;
+        check_params(problem, Argument::Gamma, self.gamma)?;
+        check_params(problem, Argument::Beta, self.beta)
     }
 }
 
-/// The results of a forward. Tensors have the layout of x with zeros in the gaps, and `Problem::span` elements.
+/// The results of a forward. Tensors have the layout of x, but y its own, with zeros in the gaps, and `Problem::span` elements, or
+/// `Problem::y_span`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Forward {
     /// The output.
@@ -106,9 +109,9 @@ pub struct Backward {
     pub dalpha: f64,
     /// The gradient of shift; 0 for all but Derf.
     pub dshift: f64,
-    /// The gradient of gamma, for each column.
+    /// The gradient of gamma, as gamma.
     pub dgamma: Vec<f64>,
-    /// The gradient of beta, for each column.
+    /// The gradient of beta, as beta.
     pub dbeta: Vec<f64>,
     /// dy times the factor: the gradient of what the factor multiplies.
     pub h: Vec<f64>,
@@ -119,22 +122,26 @@ pub struct Backward {
 /// Where an element lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Place {
-    /// Its index in x, y, dy and dx.
+    /// Its index in x, residual, sum, dsum and dx.
     pub at: usize,
+    /// Its index in y and dy.
+    pub y: usize,
     /// Its index in gamma and beta.
-    pub column: usize,
+    pub param: usize,
     /// Its index in mean and rstd.
     pub statistic: usize,
 }
 
 /// Every element of a problem, in the order of its memory.
 pub fn places(problem: &Problem) -> impl Iterator<Item = Place> {
-    let (rows, cols, inner, stride) = (problem.rows(), problem.cols(), problem.inner(), problem.row_stride());
+    let (rows, cols, inner) = (problem.total_rows(), problem.cols(), problem.inner());
+    let (x, y, sharing) = (problem.layout(), problem.y_layout(), problem.param_rows());
     (0..rows).flat_map(move |n| {
         (0..cols).flat_map(move |c| {
             (0..inner).map(move |s| Place {
-                at: n * stride + c * inner + s,
-                column: c,
+                at: x.row(n) + c * inner + s,
+                y: y.row(n) + c * inner + s,
+                param: n / sharing * cols + c,
                 statistic: n * inner + s,
             })
         })
@@ -144,7 +151,7 @@ pub fn places(problem: &Problem) -> impl Iterator<Item = Place> {
 /// The index in x of each element of the row whose statistics have index `statistic`.
 pub fn row(problem: &Problem, statistic: usize) -> impl Iterator<Item = usize> + Clone {
     let inner = problem.inner();
-    let first = statistic / inner * problem.row_stride() + statistic % inner;
+    let first = problem.layout().row(statistic / inner) + statistic % inner;
     (0..problem.cols()).map(move |c| first + c * inner)
 }
 
@@ -155,7 +162,7 @@ pub fn row(problem: &Problem, statistic: usize) -> impl Iterator<Item = usize> +
 pub fn forward(problem: &Problem, inputs: &Inputs<'_>) -> Result<Forward> {
     inputs.check(problem)?;
     let mut out = Forward {
-        y: vec![0.0; problem.span()],
+        y: vec![0.0; problem.y_span()],
         sum: vec![0.0; problem.span()],
         u: vec![0.0; problem.span()],
         f: vec![0.0; problem.span()],
@@ -171,9 +178,9 @@ pub fn forward(problem: &Problem, inputs: &Inputs<'_>) -> Result<Forward> {
         Op::LayerNorm | Op::RmsNorm => rownorm::forward(problem, &mut out),
     }
     for place in places(problem) {
-        let scaled = inputs.factor(problem, place.column) * out.f[place.at];
+        let scaled = inputs.factor(problem, place.param) * out.f[place.at];
         // Without beta nothing is added: −0 + 0 would be +0.
-        out.y[place.at] = inputs.beta.map_or(scaled, |beta| scaled + beta[place.column]);
+        out.y[place.y] = inputs.beta.map_or(scaled, |beta| scaled + beta[place.param]);
     }
     Ok(out)
 }
@@ -183,21 +190,21 @@ pub fn forward(problem: &Problem, inputs: &Inputs<'_>) -> Result<Forward> {
 /// # Errors
 /// As [`forward`], and [`Error::WrongLength`] of `dy`.
 pub fn backward(problem: &Problem, inputs: &Inputs<'_>, dy: &[f64]) -> Result<Backward> {
-    check_tensor(problem, Argument::Dy, dy)?;
+    check_tensor(problem.y_layout(), Argument::Dy, dy)?;
     let forward = forward(problem, inputs)?;
     let mut out = Backward {
         dx: vec![0.0; problem.span()],
         dalpha: 0.0,
         dshift: 0.0,
-        dgamma: vec![0.0; problem.cols()],
-        dbeta: vec![0.0; problem.cols()],
+        dgamma: vec![0.0; problem.params()],
+        dbeta: vec![0.0; problem.params()],
         h: vec![0.0; problem.span()],
         slope: vec![0.0; problem.span()],
     };
-    for Place { at, column, .. } in places(problem) {
-        out.h[at] = dy[at] * inputs.factor(problem, column);
-        out.dgamma[column] += dy[at] * forward.f[at];
-        out.dbeta[column] += dy[at];
+    for Place { at, y, param, .. } in places(problem) {
+        out.h[at] = dy[y] * inputs.factor(problem, param);
+        out.dgamma[param] += dy[y] * forward.f[at];
+        out.dbeta[param] += dy[y];
     }
     match problem.op() {
         Op::Dyt | Op::Derf => pointwise::backward(problem, inputs, &forward, &mut out),
@@ -211,18 +218,18 @@ pub fn backward(problem: &Problem, inputs: &Inputs<'_>, dy: &[f64]) -> Result<Ba
     Ok(out)
 }
 
-fn check_tensor(problem: &Problem, argument: Argument, tensor: &[f64]) -> Result<()> {
-    let (expected, actual) = (problem.span(), tensor.len());
-    if actual < expected || actual > problem.rows() * problem.row_stride() {
+fn check_tensor(layout: Layout, argument: Argument, tensor: &[f64]) -> Result<()> {
+    let (expected, actual) = (layout.span(), tensor.len());
+    if actual < expected || actual > layout.closed() {
         return Err(Error::WrongLength { argument, expected, actual });
     }
     Ok(())
 }
 
-fn check_columns(problem: &Problem, argument: Argument, columns: Option<&[f64]>) -> Result<()> {
-    match columns.map(<[f64]>::len) {
-        Some(actual) if actual != problem.cols() => {
-            Err(Error::WrongLength { argument, expected: problem.cols(), actual })
+fn check_params(problem: &Problem, argument: Argument, params: Option<&[f64]>) -> Result<()> {
+    match params.map(<[f64]>::len) {
+        Some(actual) if actual != problem.params() => {
+            Err(Error::WrongLength { argument, expected: problem.params(), actual })
         }
         _ => Ok(()),
     }

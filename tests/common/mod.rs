@@ -147,11 +147,11 @@ impl Inputs {
     pub(crate) fn new(problem: &Problem, seed: u64) -> Self {
         let random = &mut Random::new(seed);
         let (dtype, param) = (problem.dtype(), problem.param_dtype());
-        let tensor = |random: &mut Random| Tensor::new(dtype, &random.values(problem.span()), 0);
-        let columns = |random: &mut Random| Some(Tensor::new(param, &random.values(problem.cols()), 0));
+        let tensor = |random: &mut Random, span| Tensor::new(dtype, &random.values(span), 0);
+        let columns = |random: &mut Random| Some(Tensor::new(param, &random.values(problem.params()), 0));
         Self {
-            x: tensor(random),
-            dy: tensor(random),
+            x: tensor(random, problem.span()),
+            dy: tensor(random, problem.y_span()),
             alpha: 0.8,
             shift: -0.3,
             gamma: columns(random),
@@ -190,7 +190,7 @@ impl Inputs {
 
 /// y of a forward from x to a tensor `offset` elements behind a cache line's begin.
 pub(crate) fn forward(device: &Device, problem: &Problem, inputs: &Inputs, offset: usize) -> Result<Tensor> {
-    let mut y = Tensor::zeros(problem.dtype(), problem.span(), offset);
+    let mut y = Tensor::zeros(problem.dtype(), problem.y_span(), offset);
     let arguments = Forward::new(inputs.x.view(), y.view_mut());
     staged::forward(device, problem, inputs.forward(problem, arguments))?;
     Ok(y)
@@ -234,7 +234,7 @@ pub(crate) struct Gradients {
 impl Gradients {
     /// Parameter gradients begin with values other than 0, so that `accumulate` adds to something.
     pub(crate) fn new(problem: &Problem, offset: usize) -> Self {
-        let columns = Tensor::new(DType::F32, &Random::new(7).values(problem.cols()), offset);
+        let columns = Tensor::new(DType::F32, &Random::new(7).values(problem.params()), offset);
         Self {
             dx: Tensor::zeros(problem.dtype(), problem.span(), offset),
             dalpha: 0.25,

@@ -3,7 +3,7 @@
 
 use dyt::half::{bf16, f16};
 use dyt::{DType, Device, Op, Problem, Std, Storage};
-use dyt_conformance::{Case, Prepared, Statistics, Turns, VARIANTS, Values, devices_under_test};
+use dyt_conformance::{Arrangement, Case, Prepared, Statistics, Turns, VARIANTS, Values, devices_under_test};
 use proptest::prelude::{Just, Strategy, any};
 use proptest::sample::select;
 use proptest::test_runner::{Config, TestCaseError, TestRunner};
@@ -47,21 +47,43 @@ fn usual_eps() -> impl Strategy<Value = Option<f32>> {
     prop_oneof![Just(None), (-12.0..1.0_f32).prop_map(|exponent| Some(10.0_f32.powf(exponent)))]
 }
 
-/// Problems of the variants, of at least `rows` rows.
+/// Problems of the variants, of at least `rows` rows, equally far apart, with parameters for all of them.
 fn problem(
     variants: &[(Op, Std)],
     rows: usize,
     eps: impl Strategy<Value = Option<f32>>,
 ) -> impl Strategy<Value = Problem> {
+    arranged_problem(variants, rows, eps, Just(Arrangement::PLAIN))
+}
+
+/// Heads, strides of y, parameters that change with the row: each in half of the problems.
+fn arrangement() -> impl Strategy<Value = Arrangement> {
+    let heads = prop_oneof![1 => Just(1_usize), 1 => 2..=9_usize];
+    let gaps = prop_oneof![1 => Just(None), 1 => (0..=20_usize, 0..=9_usize).prop_map(Some)];
+    (heads, 0..=20_usize, 0..=9_usize, gaps).prop_map(|(heads, head_gap, param_rows, y_gaps)| Arrangement {
+        heads,
+        head_gap,
+        param_rows,
+        y_gaps,
+    })
+}
+
+/// Problems of the variants, of at least `rows` rows.
+fn arranged_problem(
+    variants: &[(Op, Std)],
+    rows: usize,
+    eps: impl Strategy<Value = Option<f32>>,
+    arrangement: impl Strategy<Value = Arrangement>,
+) -> impl Strategy<Value = Problem> {
     let kind = (select(variants.to_vec()), select(Storage::ALL.to_vec()));
     let offset = prop_oneof![2 => Just(0.0_f32), 1 => Just(1.0), 1 => -2.0..2.0_f32];
-    (kind, rows..=9, row(), (eps, offset), any::<bool>()).prop_map(
-        |(((op, std), storage), rows, (cols, inner, gap), (eps, offset), accumulate)| {
+    (kind, rows..=9, row(), (eps, offset), any::<bool>(), arrangement).prop_map(
+        |(((op, std), storage), rows, (cols, inner, gap), (eps, offset), accumulate, arrangement)| {
             // One column has no unbiased deviation.
             let cols = if std == Std::Unbiased { cols.max(2) } else { cols };
-            let builder = Problem::new(op, rows, cols).std(std).storage(storage);
-            let builder = builder.inner(inner).row_stride(cols * inner + gap).accumulate(accumulate);
-            let builder = builder.gamma_offset(offset);
+            let builder = Problem::new(op, arrangement.tokens(rows, inner), cols).std(std).storage(storage);
+            let builder = arrangement.of(builder, (rows, cols, inner, gap));
+            let builder = builder.accumulate(accumulate).gamma_offset(offset);
             let builder = eps.map_or(builder, |eps| builder.eps(eps));
             builder.build().expect("every choice is valid")
         },
@@ -76,7 +98,7 @@ fn case() -> impl Strategy<Value = Case> {
         (any::<bool>(), any::<bool>(), any::<bool>()),
         any::<u32>(),
     );
-    (problem(&VARIANTS, 0, usual_eps()), choices).prop_map(
+    (arranged_problem(&VARIANTS, 0, usual_eps(), arrangement()), choices).prop_map(
         |(problem, (values, gradients, statistics, (gamma, beta, in_place), seed))| {
             let case = Case::new(problem, values).gradients(gradients).statistics(statistics);
             case.gamma(gamma).beta(beta).in_place(in_place).seed(seed.into())

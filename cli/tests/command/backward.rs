@@ -82,7 +82,7 @@ impl Layer {
     /// Σ of the magnitudes of what `term` says of each element, by column.
     fn magnitudes(&self, term: impl Fn(usize) -> f64) -> Vec<f64> {
         let mut sums = vec![0.0; self.problem.cols()];
-        reference::places(&self.problem).for_each(|place| sums[place.column] += 1e-6 * term(place.at).abs());
+        reference::places(&self.problem).for_each(|place| sums[place.param] += 1e-6 * term(place.at).abs());
         sums
     }
 

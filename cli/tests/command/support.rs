@@ -270,8 +270,8 @@ pub(crate) fn y_bounds(
 ) -> Vec<f64> {
     let bound = |place: reference::Place| {
         let offset = f64::from(problem.gamma_offset());
-        let gamma = inputs.gamma.map_or(1.0, |gamma| gamma[place.column] + offset);
-        let beta = inputs.beta.map_or(0.0, |beta| beta[place.column]);
+        let gamma = inputs.gamma.map_or(1.0, |gamma| gamma[place.param] + offset);
+        let beta = inputs.beta.map_or(0.0, |beta| beta[place.param]);
         let f = forward.f[place.at];
         let larger = (gamma * f).abs().max(beta.abs());
         match (problem.dtype(), problem.op()) {

@@ -101,16 +101,16 @@ impl Truth {
     }
 
     pub(super) fn norm_y(&self, arithmetic: Arithmetic, place: Place) -> Expected {
-        let Place { at, column, statistic } = place;
+        let Place { at, y, param, statistic } = place;
         let problem = &self.case.problem;
         match self.kind_on(arithmetic, statistic) {
             Kind::NotANumber => Expected::nan(),
             Kind::Open => Expected::Anything,
-            Kind::Equal => tolerance::exact_y(arithmetic, problem.dtype(), [0.0, self.beta_at(column)]),
+            Kind::Equal => tolerance::exact_y(arithmetic, problem.dtype(), [0.0, self.beta_at(param)]),
             Kind::Ordinary => {
-                let (gamma, beta) = (self.gamma_at(column), self.beta_at(column));
+                let (gamma, beta) = (self.gamma_at(param), self.beta_at(param));
                 let lost = self.forward.rstd[statistic] * self.lost_at(arithmetic, at);
-                let result = NormY { y: self.forward.y[at], x_hat: self.forward.f[at], gamma, beta, lost };
+                let result = NormY { y: self.forward.y[y], x_hat: self.forward.f[at], gamma, beta, lost };
                 tolerance::norm_y(arithmetic, problem.op(), problem.dtype(), &result)
             }
         }
@@ -153,8 +153,8 @@ impl Truth {
 
     /// dy·x̂.
     pub(super) fn norm_dgamma(&self, arithmetic: Arithmetic, place: Place) -> Term {
-        let Place { at, statistic, .. } = place;
-        let dy = self.dy[at];
+        let Place { at, y, statistic, .. } = place;
+        let dy = self.dy[y];
         let x_hat = match self.kind_on(arithmetic, statistic) {
             Kind::NotANumber => f64::NAN,
             Kind::Open => return Term { value: dy, open: true, ..Term::default() },

@@ -14,12 +14,12 @@ const NO_SLOPE: f64 = 1e-60;
 
 impl Truth {
     fn pointwise(&self, arithmetic: Arithmetic, place: Place) -> Pointwise {
-        let Place { at, column, .. } = place;
+        let Place { at, y, param, .. } = place;
         Pointwise {
             alpha: self.alpha,
-            gamma: self.gamma_at(column),
-            beta: self.beta_at(column),
-            dy: self.dy[at],
+            gamma: self.gamma_at(param),
+            beta: self.beta_at(param),
+            dy: self.dy[y],
             u: self.forward.u[at],
             f: self.forward.f[at],
             slope: self.backward.slope[at],
@@ -36,7 +36,7 @@ impl Truth {
 
     pub(super) fn pointwise_y(&self, arithmetic: Arithmetic, place: Place) -> Expected {
         let at = self.pointwise(arithmetic, place);
-        let y = self.forward.y[place.at];
+        let y = self.forward.y[place.y];
         if at.u.is_infinite() {
             // Exactly ±gamma + beta.
             let terms = [at.gamma * at.f, at.beta];
@@ -58,7 +58,7 @@ impl Truth {
 
     /// dy·f.
     pub(super) fn pointwise_dgamma(&self, arithmetic: Arithmetic, place: Place) -> Term {
-        let (dy, f) = (self.dy[place.at], self.forward.f[place.at]);
+        let (dy, f) = (self.dy[place.y], self.forward.f[place.at]);
         let value = dy * f;
         // As in `tolerance::pointwise_y`.
         let steps =
@@ -93,7 +93,7 @@ impl Truth {
     /// dy·gamma·f′·`last`, where `last` is x of dalpha and 1 of dshift.
     fn slope_term(&self, arithmetic: Arithmetic, place: Place, last: f64) -> Term {
         let (dy, gamma, slope) =
-            (self.dy[place.at], self.gamma_at(place.column), self.backward.slope[place.at]);
+            (self.dy[place.y], self.gamma_at(place.param), self.backward.slope[place.at]);
         let value = self.backward.h[place.at] * slope * last;
         let steep = tolerance::steepness(self.case.problem.op(), self.forward.u[place.at]);
         if dy.is_infinite() {

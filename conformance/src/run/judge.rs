@@ -62,11 +62,11 @@ impl Judge<'_> {
         let problem = &self.prepared.case.problem;
         match output {
             Output::Y | Output::Sum | Output::Dx => {
-                dyt::reference::places(problem).map(|place| place.at).collect()
+                dyt::reference::places(problem).map(|place| output.index(place)).collect()
             }
             Output::Mean | Output::Rstd => (0..problem.statistics()).collect(),
             Output::Dalpha | Output::Dshift => vec![0],
-            Output::Dgamma | Output::Dbeta => (0..problem.cols()).collect(),
+            Output::Dgamma | Output::Dbeta => (0..problem.params()).collect(),
         }
     }
 

@@ -15,16 +15,17 @@ use crate::cpu::stage::{Lines, Output, Stage};
 use crate::cpu::stored::Stored;
 use crate::cpu::sum::Compensated;
 use crate::cpu::sums::Sums;
+use crate::cpu::tensor::Tensor;
 use crate::cpu::tile::{BLOCK, Slots, Tiles};
 
 /// The arguments of a norm's backward.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Arguments<T> {
-    pub(super) dy: Rows<T>,
-    pub(super) x: Rows<T>,
+    pub(super) dy: Tensor<T>,
+    pub(super) x: Tensor<T>,
     pub(super) dx: Output<T>,
     /// What joins dx.
-    pub(super) dsum: Option<Rows<T>>,
+    pub(super) dsum: Option<Tensor<T>>,
     pub(super) gamma: Param,
     /// Null where the forward did not save it, like `rstd`; one value a row.
     pub(super) mean: *const f32,
@@ -34,6 +35,11 @@ pub(super) struct Arguments<T> {
 }
 
 impl<T: Stored> Arguments<T> {
+    /// The same with the parameter of a group of rows.
+    pub(super) fn of_group(self, group: usize) -> Self {
+        Self { gamma: self.gamma.further(group * self.cols), ..self }
+    }
+
     /// A row in f64.
     ///
     /// # Safety
@@ -42,7 +48,7 @@ impl<T: Stored> Arguments<T> {
     #[inline(never)]
     pub(super) unsafe fn exact<R: Register, const CENTER: bool>(&self, sums: &Sums, row: usize) {
         let Self { dy, x, dx, dsum, cols, .. } = *self;
-        let dx = [dx.rows(), dsum].map(|rows| Some(Line::of(rows?, row, cols)));
+        let dx = [dx.rows(), dsum].map(|tensor| Some(Line::of(tensor?, row, cols)));
         let mut add = |c: usize, product: f32, sum: f32| sums.add::<R>(c, &[product, sum]);
         let (dy, x) = (Line::of(dy, row, cols), Line::of(x, row, cols));
         // SAFETY: the caller's promise.
@@ -150,8 +156,8 @@ impl<T: Stored, const CENTER: bool> Kernel for Backward<T, CENTER> {
         // By the columns alone: rows that stray join the sums behind their group, and so their place follows from it.
         let group = if one_read { STAGE_ROWS } else { GROUP };
         let (mut found, mut begun) = (Group::ZERO, false);
-        for first in (rows.begin..rows.end).step_by(group) {
-            let n = group.min(rows.end - first);
+        for part in self.arguments.x.heads().parts(rows, group) {
+            let (first, n) = (part.begin, part.len());
             let fresh = first == rows.begin;
             // SAFETY: the rows exist, and the parameters have a value a column.
             unsafe { self.parts::<R>(first, n, (read_tile, fresh || !one_read, past), &mut found) };

@@ -5,6 +5,7 @@ use super::forward;
 use super::stats::Norm;
 use crate::cpu::rows::Rows;
 use crate::cpu::stored::Stored;
+use crate::cpu::tensor::Tensor;
 
 /// The values of one row, one behind the other or `stride` elements apart.
 #[derive(Clone, Copy, Debug)]
@@ -15,9 +16,9 @@ pub(super) struct Line<T> {
 }
 
 impl<T: Stored> Line<T> {
-    /// Row `row` of rows whose values lie side by side.
-    pub(super) fn of(rows: Rows<T>, row: usize, cols: usize) -> Self {
-        Self { values: rows.from(row).with_stride(1), cols }
+    /// Row `row` of a tensor whose values lie side by side.
+    pub(super) fn of(tensor: Tensor<T>, row: usize, cols: usize) -> Self {
+        Self { values: tensor.from(row).with_stride(1), cols }
     }
 
     fn at(self, c: usize) -> f64 {

@@ -10,15 +10,16 @@ use crate::cpu::residual::Residual;
 use crate::cpu::rows::{At, Columns, Pair, Rows};
 use crate::cpu::stage::{Lines, Output, Stage, half_lines};
 use crate::cpu::stored::Stored;
+use crate::cpu::tensor::Tensor;
 use crate::cpu::tile::Tiles;
 
 /// The arguments of a norm's forward.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Arguments<T> {
     /// x, or its sum with the residual.
-    pub(super) x: Rows<T>,
+    pub(super) x: Tensor<T>,
     pub(super) residual: Option<Residual<T>>,
-    pub(super) y: Rows<T>,
+    pub(super) y: Tensor<T>,
     pub(super) gamma: Param,
     pub(super) beta: Param,
     /// Null where it is not asked for, like `rstd`; one value a row.
@@ -29,6 +30,12 @@ pub(super) struct Arguments<T> {
 }
 
 impl<T> Arguments<T> {
+    /// The same with the parameters of a group of rows.
+    pub(super) fn of_group(self, group: usize) -> Self {
+        let [gamma, beta] = [self.gamma, self.beta].map(|param| param.further(group * self.cols));
+        Self { gamma, beta, ..self }
+    }
+
     /// Writes the statistics of row `row` that are asked for.
     ///
     /// # Safety
@@ -141,11 +148,11 @@ impl<T: Stored, const CENTER: bool> Kernel for Forward<T, CENTER> {
             group = residual.rows_at_once(cols, group);
             staged = residual.is_staged();
         }
-        for first in (rows.begin..rows.end).step_by(group) {
-            let n = group.min(rows.end - first);
+        for part in x.heads().parts(rows, group) {
+            let (first, n) = (part.begin, part.len());
             let mut x = x.from(first);
             if let Some(residual) = &residual {
-                x = residual.whole::<R>(Range { begin: first, end: first + n }, cols, &mut stage);
+                x = residual.whole::<R>(part, cols, &mut stage);
             }
             // SAFETY: the rows exist.
             unsafe { self.statistics::<R>(x, first, n, &mut found) };

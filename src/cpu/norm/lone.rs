@@ -25,6 +25,7 @@ impl<T: Stored, const CENTER: bool> Kernel for Forward<T, CENTER> {
     #[inline(always)]
     unsafe fn run<R: Register>(self) {
         let forward::Arguments { x, residual, y, gamma, beta, norm, cols, .. } = self.0;
+        let (x, y) = (x.from(0), y.from(0));
         if let Some(residual) = residual {
             residual.into_sum::<R>(Range { begin: 0, end: 1 }, Columns::plain(0, cols));
         }
@@ -68,6 +69,7 @@ impl<T: Stored, const CENTER: bool> Kernel for Backward<T, CENTER> {
     #[inline(always)]
     unsafe fn run<R: Register>(mut self) {
         let backward::Arguments { dy, x, dx, gamma, cols, .. } = self.arguments;
+        let (dy, x) = (dy.from(0), x.from(0));
         // SAFETY: the processor has this level.
         let parts = unsafe { self.parts::<R>() };
         self.sums.head = if self.heads { dx.head::<R>() } else { 0 };
@@ -115,6 +117,7 @@ impl<T: Stored, const CENTER: bool> Backward<T, CENTER> {
     #[inline(always)]
     unsafe fn parts<R: Register>(&self) -> backward::Parts {
         let backward::Arguments { dy, x, gamma, mean, rstd, norm, cols, .. } = self.arguments;
+        let (dy, x) = (dy.from(0), x.from(0));
         // SAFETY: the row exists.
         let (mean, rstd) = unsafe { (backward::saved(mean, 0), backward::saved(rstd, 0)) };
         let m = match mean {

@@ -11,7 +11,7 @@ mod stats;
 use crate::cpu::fold::Partials;
 use crate::cpu::launch::Launch;
 use crate::cpu::param::Param;
-use crate::cpu::plan;
+use crate::cpu::plan::{self, Tile};
 use crate::cpu::residual::Residual;
 use crate::cpu::stage::Output;
 use crate::cpu::stored::Stored;
@@ -26,13 +26,13 @@ pub(super) fn forward<T: Stored, const CENTER: bool>(launch: Launch<'_, ForwardP
     let grid = plan::norm_forward(problem, team.threads());
     let memory = inner == 1 && cpu.streams(wanted.tensors() * problem.elements() * size_of::<T>());
     let stream = memory && !wanted.is_in_place();
-    let lone = problem.rows() == 1 && !stream;
+    let lone = problem.total_rows() == 1 && !stream;
     let arguments = Shared(forward::Arguments::<T> {
         // SAFETY: the arguments are checked; tasks work on disjoint rows.
-        x: unsafe { launch.rows(wanted.input().cast_mut()) },
+        x: unsafe { launch.like_x(wanted.input().cast_mut()) },
         residual: Residual::of(&launch, memory).map(|residual| residual.of_whole_rows(problem.cols())),
         // SAFETY: as above.
-        y: unsafe { launch.rows(y) },
+        y: unsafe { launch.like_y(y) },
         gamma: Param::gamma(gamma, problem),
         beta: Param::beta(beta, problem),
         mean,
@@ -41,7 +41,8 @@ pub(super) fn forward<T: Stored, const CENTER: bool>(launch: Launch<'_, ForwardP
         cols: problem.cols(),
     });
     team.for_each(grid.tiles(), |task| {
-        let (arguments, rows) = (arguments.get(), grid.tile(task).0.rows);
+        let (arguments, Tile { rows, group, .. }) = (arguments.get(), grid.tile(task));
+        let arguments = arguments.of_group(group);
         if inner > 1 {
             cpu.isa.run(runs::Forward::<T, CENTER> { arguments, inner, tiles: rows });
         } else if lone {
@@ -60,29 +61,29 @@ pub(super) fn backward<T: Stored, const CENTER: bool>(launch: Launch<'_, Backwar
     let grid = plan::norm_backward(problem);
     let memory = cpu.streams(wanted.tensors() * problem.elements() * size_of::<T>());
     let stream = inner == 1 && memory && !wanted.is_in_place();
-    let lone = problem.rows() == 1 && !stream && dsum.is_null();
+    let lone = problem.total_rows() == 1 && !stream && dsum.is_null();
     let gamma = Param::gamma(gamma, problem);
     // SAFETY: the arguments are checked; tasks work on disjoint rows.
-    let dx = Output::new(unsafe { launch.rows::<T>(dx) }, !dx.is_null(), stream);
+    let dx = Output::new(unsafe { launch.like_x::<T>(dx) }, !dx.is_null(), stream);
     let arguments = Shared(backward::Arguments::<T> {
         // SAFETY: as above.
-        dy: unsafe { launch.rows(dy.cast_mut()) },
+        dy: unsafe { launch.like_y(dy.cast_mut()) },
         // SAFETY: as above.
-        x: unsafe { launch.rows(x.cast_mut()) },
+        x: unsafe { launch.like_x(x.cast_mut()) },
         dx,
         // SAFETY: as above.
-        dsum: (!dsum.is_null()).then(|| unsafe { launch.rows(dsum.cast_mut()) }),
+        dsum: (!dsum.is_null()).then(|| unsafe { launch.like_x(dsum.cast_mut()) }),
         gamma,
         mean,
         rstd,
         norm: stats::Norm::new(problem),
         cols: problem.cols(),
     });
-    let partials = Partials::new(&launch, grid.row_parts(), T::SPLIT && inner == 1, 1.0, team);
+    let partials = Partials::new(&launch, grid.group_parts(), T::SPLIT && inner == 1, 1.0, team);
     let heads = !partials.is_direct();
     team.for_each(grid.tiles(), |task| {
-        let (arguments, (tile, chunk)) = (arguments.get(), grid.tile(task));
-        let (rows, sums) = (tile.rows, partials.chunk(chunk));
+        let (arguments, Tile { rows, chunk, group, .. }) = (arguments.get(), grid.tile(task));
+        let (arguments, sums) = (arguments.of_group(group), partials.chunk(chunk));
         if inner > 1 {
             cpu.isa.run(runs::Backward::<T, CENTER> { arguments, inner, tiles: rows, sums });
         } else if lone {

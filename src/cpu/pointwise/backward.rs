@@ -32,7 +32,7 @@ impl<T: Stored, C: Curve> Kernel for BackwardTile<T, C> {
     #[inline(always)]
     unsafe fn run<R: Register>(self) {
         let Self { arguments: Backward { dy, x, dx, dsum, gamma, alpha, shift, .. }, tile, sums } = self;
-        let Tile { rows, cols } = tile;
+        let Tile { rows, cols, .. } = tile;
         let stream = dx.streams();
         // Aligning dx pays only where memory bounds this pass. The slot of a sum is its column, so that the order of the sums does
         // not depend on the address. bf16 keeps even and odd columns apart and cannot do that.
@@ -65,7 +65,7 @@ impl<T: Stored, C: Curve> Kernel for BackwardTile<T, C> {
                     unsafe { Sources::<T, 1>::new::<R>([gamma], tiles, columns, rows.len(), past, true) };
                 let place = Place { in_place: sums.in_place(), zipped: sums.zipped, cols: sums.cols };
                 let sums = [0, 1, 2, 3].map(|k| sums.block::<R>(k, columns));
-                for part in group.parts(STAGE_ROWS) {
+                for part in x.heads().parts(group, STAGE_ROWS) {
                     let target = dx.target(part.begin, columns, &mut stage);
                     let (x, dy) = (x.from(part.begin), dy.from(part.begin));
                     let ahead = if one { STAGE_ROWS } else { group.len() };

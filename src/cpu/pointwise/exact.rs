@@ -6,10 +6,11 @@ use crate::cpu::plan::Tile;
 use crate::cpu::rows::Rows;
 use crate::cpu::stored::Stored;
 use crate::cpu::sums::Sums;
+use crate::cpu::tensor::Tensor;
 
 /// The element `s` of channel `c`, as rows that begin with it.
-fn element<T: Stored>(rows: Rows<T>, row: usize, c: usize, inner: usize, s: usize) -> Rows<T> {
-    rows.from(row).shifted(c * inner + s)
+fn element<T: Stored>(tensor: Tensor<T>, row: usize, c: usize, inner: usize, s: usize) -> Rows<T> {
+    tensor.from(row).shifted(c * inner + s)
 }
 
 /// tanh u and sech² u.
@@ -31,7 +32,7 @@ pub(super) unsafe fn forward<T: Stored, C>(arguments: &Forward<T, C>, tile: Tile
             let (gamma, beta) = unsafe { (gamma.value(c), beta.value(c)) };
             for s in 0..inner {
                 if let Some(residual) = &residual {
-                    residual.from(row).add_one(c * inner + s);
+                    residual.add_one(row, c * inner + s);
                 }
                 let x = f64::from(element(x, row, c, inner, s).value(0, 0));
                 let f = tanh(f64::from(alpha) * x).0;

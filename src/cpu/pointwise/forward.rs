@@ -25,7 +25,7 @@ impl<T: Stored, C: Curve> Kernel for ForwardTile<T, C> {
     unsafe fn run<R: Register>(self) {
         let Self { arguments, tile } = self;
         let Forward { x, residual, y, gamma, beta, alpha, shift, stream, .. } = arguments;
-        let Tile { rows, cols } = tile;
+        let Tile { rows, cols, .. } = tile;
         let curve = C::new::<R, T>(alpha, shift);
         let output = Output::new(y, true, stream).on_level::<R>(Lines::Paired);
         let mut stage = Stage::new();
@@ -47,7 +47,7 @@ impl<T: Stored, C: Curve> Kernel for ForwardTile<T, C> {
                 let params = unsafe {
                     Sources::<T, 2>::new::<R>([gamma, beta], tiles, columns, rows.len(), stream, true)
                 };
-                for rows in group.parts(STAGE_ROWS) {
+                for rows in x.heads().parts(group, STAGE_ROWS) {
                     let target = output.target(rows.begin, columns, &mut stage);
                     let (mut x, mut ahead) = (x.from(rows.begin), if one { STAGE_ROWS } else { group.len() });
                     if let Some(residual) = &residual {

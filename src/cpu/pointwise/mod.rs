@@ -16,9 +16,9 @@ use crate::cpu::math::Curve;
 use crate::cpu::param::Param;
 use crate::cpu::plan;
 use crate::cpu::residual::Residual;
-use crate::cpu::rows::Rows;
 use crate::cpu::stage::Output;
 use crate::cpu::stored::Stored;
+use crate::cpu::tensor::Tensor;
 use crate::cpu::threads::Shared;
 use crate::ops::{BackwardPtrs, ForwardPtrs};
 
@@ -32,9 +32,9 @@ fn scalar(p: *const f32) -> f32 {
 #[derive(Clone, Copy, Debug)]
 struct Forward<T, C> {
     /// x, or its sum with the residual.
-    x: Rows<T>,
+    x: Tensor<T>,
     residual: Option<Residual<T>>,
-    y: Rows<T>,
+    y: Tensor<T>,
     gamma: Param,
     beta: Param,
     alpha: f32,
@@ -49,16 +49,31 @@ struct Forward<T, C> {
 /// The arguments of a backward.
 #[derive(Clone, Copy, Debug)]
 struct Backward<T, C> {
-    dy: Rows<T>,
-    x: Rows<T>,
+    dy: Tensor<T>,
+    x: Tensor<T>,
     dx: Output<T>,
     /// What joins dx.
-    dsum: Option<Rows<T>>,
+    dsum: Option<Tensor<T>>,
     gamma: Param,
     alpha: f32,
     shift: f32,
     inner: usize,
     curve: PhantomData<C>,
+}
+
+impl<T, C> Forward<T, C> {
+    /// The same with the parameters of a group of rows.
+    fn of_group(self, group: usize, cols: usize) -> Self {
+        let [gamma, beta] = [self.gamma, self.beta].map(|param| param.further(group * cols));
+        Self { gamma, beta, ..self }
+    }
+}
+
+impl<T, C> Backward<T, C> {
+    /// The same with the parameter of a group of rows.
+    fn of_group(self, group: usize, cols: usize) -> Self {
+        Self { gamma: self.gamma.further(group * cols), ..self }
+    }
 }
 
 /// The forward of one op and type.
@@ -70,10 +85,10 @@ pub(super) fn forward<T: Stored, C: Curve>(launch: Launch<'_, ForwardPtrs>) {
     let grid = plan::pointwise_forward(problem, team.threads());
     let arguments = Shared(Forward::<T, C> {
         // SAFETY: the arguments are checked; tasks work on disjoint tiles.
-        x: unsafe { launch.rows(wanted.input().cast_mut()) },
+        x: unsafe { launch.like_x(wanted.input().cast_mut()) },
         residual: Residual::of(&launch, memory),
         // SAFETY: as above.
-        y: unsafe { launch.rows(y) },
+        y: unsafe { launch.like_y(y) },
         gamma: Param::gamma(gamma, problem),
         beta: Param::beta(beta, problem),
         alpha: scalar(alpha),
@@ -84,7 +99,8 @@ pub(super) fn forward<T: Stored, C: Curve>(launch: Launch<'_, ForwardPtrs>) {
     });
     let usual = C::is_usual(scalar(alpha));
     team.for_each(grid.tiles(), |task| {
-        let (arguments, tile) = (arguments.get(), grid.tile(task).0);
+        let (arguments, tile) = (arguments.get(), grid.tile(task));
+        let arguments = arguments.of_group(tile.group, problem.cols());
         if !usual {
             // SAFETY: parameters have a value a column.
             unsafe { exact::forward(&arguments, tile) }
@@ -109,13 +125,13 @@ pub(super) fn backward<T: Stored, C: Curve>(launch: Launch<'_, BackwardPtrs>) {
     let gamma = Param::gamma(gamma, problem);
     let arguments = Shared(Backward::<T, C> {
         // SAFETY: the arguments are checked; tasks work on disjoint tiles.
-        dy: unsafe { launch.rows(dy.cast_mut()) },
+        dy: unsafe { launch.like_y(dy.cast_mut()) },
         // SAFETY: as above.
-        x: unsafe { launch.rows(x.cast_mut()) },
+        x: unsafe { launch.like_x(x.cast_mut()) },
         // SAFETY: as above.
-        dx: Output::new(unsafe { launch.rows(dx) }, !dx.is_null(), stream),
+        dx: Output::new(unsafe { launch.like_x(dx) }, !dx.is_null(), stream),
         // SAFETY: as above.
-        dsum: (!dsum.is_null()).then(|| unsafe { launch.rows(dsum.cast_mut()) }),
+        dsum: (!dsum.is_null()).then(|| unsafe { launch.like_x(dsum.cast_mut()) }),
         gamma,
         alpha,
         shift: scalar(shift),
@@ -124,10 +140,10 @@ pub(super) fn backward<T: Stored, C: Curve>(launch: Launch<'_, BackwardPtrs>) {
     });
     let plain = inner > 1 || !usual;
     let sign = if usual { C::sign_of(alpha) } else { 1.0 };
-    let partials = Partials::new(&launch, grid.row_parts(), T::SPLIT && !plain, sign, team);
+    let partials = Partials::new(&launch, grid.group_parts(), T::SPLIT && !plain, sign, team);
     team.for_each(grid.tiles(), |task| {
-        let (arguments, (tile, chunk)) = (arguments.get(), grid.tile(task));
-        let sums = partials.chunk(chunk);
+        let (arguments, tile) = (arguments.get(), grid.tile(task));
+        let (arguments, sums) = (arguments.of_group(tile.group, problem.cols()), partials.chunk(tile.chunk));
         if !usual {
             // SAFETY: gamma has a value a column.
             unsafe { exact::backward(&arguments, tile, &sums) }

@@ -11,11 +11,12 @@ use crate::cpu::stage::{Output, Stage};
 use crate::cpu::stored::Stored;
 use crate::cpu::sum::Compensated;
 use crate::cpu::sums::Sums;
+use crate::cpu::tensor::Tensor;
 
 /// The run of channel `c` of row `row`.
 #[inline(always)]
-fn run<T: Stored>(rows: Rows<T>, row: usize, c: usize, inner: usize) -> Rows<T> {
-    rows.from(row).shifted(c * inner).with_stride(inner)
+fn run<T: Stored>(tensor: Tensor<T>, row: usize, c: usize, inner: usize) -> Tensor<T> {
+    tensor.run(row, c * inner, inner)
 }
 
 /// The forward of some channels of some rows.
@@ -41,12 +42,12 @@ impl<T: Stored, C: Curve> Kernel for ForwardTile<T, C> {
                 let (gamma, beta) = (Lanes::splat(gamma), Lanes::splat(beta));
                 let (x, y) = (run(x, row, c, inner), run(y, row, c, inner));
                 let output = Output::new(y, true, stream);
-                let residual = residual.map(|residual| residual.from(row).run(c * inner, inner));
+                let residual = residual.map(|residual| residual.run(row, c * inner, inner));
                 // A short run gains nothing from a boundary.
                 let mut begin = 0;
                 while begin < inner {
                     let mut columns = output.block::<R>(begin, inner, 0, x.apart(y));
-                    let mut x = x;
+                    let mut x = x.from(0);
                     if let Some(residual) = &residual {
                         columns = residual.columns(columns);
                         x = residual.block::<R>(Range { begin: 0, end: 1 }, columns, 0, &mut stage);
@@ -96,8 +97,8 @@ impl<T: Stored, C: Curve> Kernel for BackwardTile<T, C> {
             for c in tile.cols.begin..tile.cols.end {
                 // SAFETY: gamma has a value a channel.
                 let factor = alpha * unsafe { gamma.value(c) };
-                let [dx, dsum] = [dx.rows(), dsum].map(|rows| Some(run(rows?, row, c, inner)));
-                let (x, dy) = (run(x, row, c, inner), run(dy, row, c, inner));
+                let [dx, dsum] = [dx.rows(), dsum].map(|tensor| Some(run(tensor?, row, c, inner).from(0)));
+                let (x, dy) = (run(x, row, c, inner).from(0), run(dy, row, c, inner).from(0));
                 let factor = Lanes::splat(factor);
                 let run = Run::<R, T, C> { x, dy, dx, dsum, factor, curve: &curve };
                 sums.add_at(c, &run.sums(inner));

@@ -82,7 +82,7 @@ impl<T: Stored, const CENTER: bool> Vectors for Forward<T, CENTER> {
 fn add<R: Register, T: Stored>(residual: &Residual<T>, index: usize, inner: usize, cols: usize) {
     let Tile { n, positions } = Tile::number(index, inner);
     let channels = Range { begin: 0, end: cols };
-    residual.from(n).run(0, inner).into_sum::<R>(channels, Columns::plain(positions.begin, positions.end));
+    residual.run(n, 0, inner).into_sum::<R>(channels, Columns::plain(positions.begin, positions.end));
 }
 
 /// Writes a value for each position `at`, in their order, from index `first` on.

@@ -15,6 +15,7 @@ use crate::cpu::plan::{RUN_TILE, Range};
 use crate::cpu::rows::{At, Rows};
 use crate::cpu::stored::Stored;
 use crate::cpu::sum::Compensated;
+use crate::cpu::tensor::Tensor;
 
 /// One value for each lane.
 type PerLane = [f32; MAX_LANES];
@@ -87,14 +88,14 @@ fn vector<R: Register>(at: At, i: usize) -> At {
 
 /// The rows of one index of N as kernels of this file see them: a row for each channel, a column for each position.
 #[inline(always)]
-fn channels<T: Stored>(rows: Rows<T>, n: usize, inner: usize) -> Rows<T> {
-    rows.from(n).with_stride(inner)
+fn channels<T: Stored>(tensor: Tensor<T>, n: usize, inner: usize) -> Rows<T> {
+    tensor.from(n).with_stride(inner)
 }
 
 /// Position `s` of S.
 #[inline(always)]
-fn line<T: Stored>(rows: Rows<T>, n: usize, inner: usize, s: usize, cols: usize) -> Line<T> {
-    Line { values: channels(rows, n, inner).shifted(s), cols }
+fn line<T: Stored>(tensor: Tensor<T>, n: usize, inner: usize, s: usize, cols: usize) -> Line<T> {
+    Line { values: channels(tensor, n, inner).shifted(s), cols }
 }
 
 /// The statistics of the rows in `N` vectors.

@@ -18,6 +18,13 @@ class Problem(c.Structure):
         *((name, c.c_int64) for name in ("rows", "cols", "row_stride", "inner")),
         ("gamma_offset", c.c_float),
         ("reserved2", c.c_uint32),
+        ("reserved3", c.c_uint32),
+        ("reserved4", c.c_uint32),
+        ("param_rows", c.c_int64),
+        ("heads", c.c_int64),
+        ("head_stride", c.c_int64),
+        ("y_row_stride", c.c_int64),
+        ("y_head_stride", c.c_int64),
     ]
 
 

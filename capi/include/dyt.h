@@ -85,6 +85,9 @@ typedef struct dyt_device dyt_device;
 // Channels-first: x is N * C * S with rows = N, cols = C, inner = S; element (n, c, s) stands at
 // n * row_stride + c * S + s. y, dx and dy have the stride of x.
 //
+// With heads, each of the rows is a token that has `heads` rows of cols, head_stride apart: the queries in a packed QKV.
+// Row r of all rows * heads is head r % heads of token r / heads. y and dy may have strides of their own.
+//
 // A larger `size` than this library knows is accepted if the bytes that it does not know are 0. A smaller one that ends behind
 // `inner` is accepted too; the fields behind it are then 0.
 typedef struct dyt_problem {
@@ -117,11 +120,26 @@ typedef struct dyt_problem {
     float gamma_offset;
     // 0.
     uint32_t reserved2;
+    // 0.
+    uint32_t reserved3;
+    // 0.
+    uint32_t reserved4;
+    // Neighbouring rows, counted with heads, that share gamma and beta; divides rows * heads. 0: all rows.
+    int64_t param_rows;
+    // Rows of a token; 1 or 0 without heads. For channels-last data.
+    int64_t heads;
+    // Elements from one head to the next; 0 means cols. Then row_stride 0 means heads * head_stride.
+    int64_t head_stride;
+    // Elements from one row, or token, of y and dy to the next; 0 means row_stride.
+    int64_t y_row_stride;
+    // Elements from one head of y and dy to the next; 0 means head_stride.
+    int64_t y_head_stride;
 } dyt_problem;
 
 // The buffers of a forward. NULL where absent.
 //
-// alpha and shift are one f32 each, mean and rstd are rows * inner f32, index n * inner + s.
+// alpha and shift are one f32 each, mean and rstd are rows * heads * inner f32, index n * inner + s. gamma and beta are
+// (rows * heads / param_rows) * cols of param_dtype, or cols where all rows share them; dgamma and dbeta too.
 typedef struct dyt_forward_args {
     // sizeof(dyt_forward_args) of the caller.
     uint32_t size;
@@ -133,9 +151,9 @@ typedef struct dyt_forward_args {
     const void *alpha;
     // Derf: the offset.
     const void *shift;
-    // cols of param_dtype; NULL means 1.
+    // Of param_dtype; NULL means 1.
     const void *gamma;
-    // cols of param_dtype; NULL means 0.
+    // Of param_dtype; NULL means 0.
     const void *beta;
     // The output. May be x or residual itself.
     void *y;
@@ -165,7 +183,7 @@ typedef struct dyt_backward_args {
     const void *alpha;
     // Derf: the offset.
     const void *shift;
-    // cols of param_dtype; NULL means 1. Needed for dgamma.
+    // Of param_dtype; NULL means 1. Needed for dgamma.
     const void *gamma;
     // LayerNorm: the mean that the forward wrote, or NULL.
     const void *mean;
@@ -177,9 +195,9 @@ typedef struct dyt_backward_args {
     void *dalpha;
     // Derf: one f32, or NULL.
     void *dshift;
-    // cols f32, or NULL.
+    // As many f32 as gamma has elements, or NULL.
     void *dgamma;
-    // cols f32, or NULL.
+    // As many f32 as beta has elements, or NULL.
     void *dbeta;
     // What is added to dx before it is rounded, the gradient of the forward's sum, or NULL. As dx in type, shape and
     // strides.

@@ -86,6 +86,9 @@ pub enum dyt_pass {
 /// Channels-first: x is N * C * S with rows = N, cols = C, inner = S; element (n, c, s) stands at
 /// n * row_stride + c * S + s. y, dx and dy have the stride of x.
 ///
+/// With heads, each of the rows is a token that has `heads` rows of cols, head_stride apart: the queries in a packed QKV.
+/// Row r of all rows * heads is head r % heads of token r / heads. y and dy may have strides of their own.
+///
 /// A larger `size` than this library knows is accepted if the bytes that it does not know are 0. A smaller one that ends behind
 /// `inner` is accepted too; the fields behind it are then 0.
 #[derive(Clone, Copy, Debug)]
@@ -120,11 +123,26 @@ pub struct dyt_problem {
     pub gamma_offset: f32,
     /// 0.
     pub reserved2: u32,
+    /// 0.
+    pub reserved3: u32,
+    /// 0.
+    pub reserved4: u32,
+    /// Neighbouring rows, counted with heads, that share gamma and beta; divides rows * heads. 0: all rows.
+    pub param_rows: i64,
+    /// Rows of a token; 1 or 0 without heads. For channels-last data.
+    pub heads: i64,
+    /// Elements from one head to the next; 0 means cols. Then row_stride 0 means heads * head_stride.
+    pub head_stride: i64,
+    /// Elements from one row, or token, of y and dy to the next; 0 means row_stride.
+    pub y_row_stride: i64,
+    /// Elements from one head of y and dy to the next; 0 means head_stride.
+    pub y_head_stride: i64,
 }
 
 /// The buffers of a forward. NULL where absent.
 ///
-/// alpha and shift are one f32 each, mean and rstd are rows * inner f32, index n * inner + s.
+/// alpha and shift are one f32 each, mean and rstd are rows * heads * inner f32, index n * inner + s. gamma and beta are
+/// (rows * heads / param_rows) * cols of param_dtype, or cols where all rows share them; dgamma and dbeta too.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct dyt_forward_args {
@@ -138,9 +156,9 @@ pub struct dyt_forward_args {
     pub alpha: *const c_void,
     /// Derf: the offset.
     pub shift: *const c_void,
-    /// cols of param_dtype; NULL means 1.
+    /// Of param_dtype; NULL means 1.
     pub gamma: *const c_void,
-    /// cols of param_dtype; NULL means 0.
+    /// Of param_dtype; NULL means 0.
     pub beta: *const c_void,
     /// The output. May be x or residual itself.
     pub y: *mut c_void,
@@ -172,7 +190,7 @@ pub struct dyt_backward_args {
     pub alpha: *const c_void,
     /// Derf: the offset.
     pub shift: *const c_void,
-    /// cols of param_dtype; NULL means 1. Needed for dgamma.
+    /// Of param_dtype; NULL means 1. Needed for dgamma.
     pub gamma: *const c_void,
     /// LayerNorm: the mean that the forward wrote, or NULL.
     pub mean: *const c_void,
@@ -184,9 +202,9 @@ pub struct dyt_backward_args {
     pub dalpha: *mut c_void,
     /// Derf: one f32, or NULL.
     pub dshift: *mut c_void,
-    /// cols f32, or NULL.
+    /// As many f32 as gamma has elements, or NULL.
     pub dgamma: *mut c_void,
-    /// cols f32, or NULL.
+    /// As many f32 as beta has elements, or NULL.
     pub dbeta: *mut c_void,
     /// What is added to dx before it is rounded, the gradient of the forward's sum, or NULL. As dx in type, shape and
     /// strides.

@@ -151,7 +151,7 @@ impl Arguments for dyt_forward_args {
         let statistics = buffers.problem.statistics();
         // SAFETY: promised by the caller, for each.
         unsafe {
-            let mut forward = Forward::new(buffers.tensor("x", self.x)?, buffers.tensor_mut("y", self.y)?);
+            let mut forward = Forward::new(buffers.tensor("x", self.x)?, buffers.y_mut("y", self.y)?);
             if !self.residual.is_null() {
                 forward = forward.residual(buffers.tensor("residual", self.residual)?);
             }
@@ -188,10 +188,10 @@ impl Arguments for dyt_backward_args {
     }
 
     unsafe fn run(&self, buffers: Buffers<'_>, workspace: ViewMut<'_>, stream: Stream<'_>) -> Outcome {
-        let (statistics, cols) = (buffers.problem.statistics(), buffers.problem.cols());
+        let (statistics, params) = (buffers.problem.statistics(), buffers.problem.params());
         // SAFETY: promised by the caller, for each.
         unsafe {
-            let mut backward = Backward::of(buffers.tensor("x", self.x)?).dy(buffers.tensor("dy", self.dy)?);
+            let mut backward = Backward::of(buffers.tensor("x", self.x)?).dy(buffers.y("dy", self.dy)?);
             if !self.dsum.is_null() {
                 backward = backward.dsum(buffers.tensor("dsum", self.dsum)?);
             }
@@ -205,8 +205,8 @@ impl Arguments for dyt_backward_args {
             }
             backward.dalpha = buffers.output("dalpha", self.dalpha, 1)?;
             backward.dshift = buffers.output("dshift", self.dshift, 1)?;
-            backward.dgamma = buffers.output("dgamma", self.dgamma, cols)?;
-            backward.dbeta = buffers.output("dbeta", self.dbeta, cols)?;
+            backward.dgamma = buffers.output("dgamma", self.dgamma, params)?;
+            backward.dbeta = buffers.output("dbeta", self.dbeta, params)?;
             Ok(stream.backward(&buffers.problem, backward, workspace)?)
         }
     }
@@ -231,6 +231,17 @@ impl<'a> Buffers<'a> {
         unsafe { self.memory.view_mut(name, to, self.problem.span(), self.problem.dtype()) }
     }
 
+    /// A tensor with the strides of y.
+    unsafe fn y(self, name: &'static str, from: *const c_void) -> Outcome<View<'a>> {
+        // SAFETY: promised by the caller.
+        unsafe { self.memory.view(name, from, self.problem.y_span(), self.problem.dtype()) }
+    }
+
+    unsafe fn y_mut(self, name: &'static str, to: *mut c_void) -> Outcome<ViewMut<'a>> {
+        // SAFETY: promised by the caller.
+        unsafe { self.memory.view_mut(name, to, self.problem.y_span(), self.problem.dtype()) }
+    }
+
     unsafe fn scalar(self, name: &'static str, from: *const c_void) -> Outcome<Option<View<'a>>> {
         // SAFETY: promised by the caller.
         unsafe { self.optional(name, from, 1, DType::F32) }
@@ -238,7 +249,7 @@ impl<'a> Buffers<'a> {
 
     unsafe fn parameter(self, name: &'static str, from: *const c_void) -> Outcome<Option<View<'a>>> {
         // SAFETY: promised by the caller.
-        unsafe { self.optional(name, from, self.problem.cols(), self.problem.param_dtype()) }
+        unsafe { self.optional(name, from, self.problem.params(), self.problem.param_dtype()) }
     }
 
     unsafe fn optional(

@@ -74,7 +74,11 @@ pub(crate) unsafe fn problem(from: *const dyt_problem) -> Outcome<Problem> {
     // SAFETY: promised by the caller.
     let raw = unsafe { read(from) }?;
     reserved(dyt_problem::NAME, "reserved", raw.reserved)?;
-    reserved(dyt_problem::NAME, "reserved2", raw.reserved2)?;
+    for (field, value) in
+        [("reserved2", raw.reserved2), ("reserved3", raw.reserved3), ("reserved4", raw.reserved4)]
+    {
+        reserved(dyt_problem::NAME, field, value)?;
+    }
     let mut builder = Problem::new(op(raw.op)?, count("rows", raw.rows)?, count("cols", raw.cols)?)
         .dtype(dtype("dtype", raw.dtype)?)
         .param_dtype(dtype("param_dtype", raw.param_dtype)?)
@@ -83,10 +87,32 @@ pub(crate) unsafe fn problem(from: *const dyt_problem) -> Outcome<Problem> {
         .eps(raw.eps)
         .gamma_offset(raw.gamma_offset)
         .inner(if raw.inner == 0 { 1 } else { count("inner", raw.inner)? });
-    if raw.row_stride != 0 {
-        builder = builder.row_stride(count("row_stride", raw.row_stride)?);
+    let row_stride = nonzero("row_stride", raw.row_stride)?;
+    if let Some(row_stride) = row_stride {
+        builder = builder.row_stride(row_stride);
+    }
+    let head_stride = nonzero("head_stride", raw.head_stride)?.unwrap_or(count("cols", raw.cols)?);
+    let heads = nonzero("heads", raw.heads)?.unwrap_or(1);
+    if heads > 1 {
+        builder = builder.heads(heads, head_stride);
+    }
+    let y_strides =
+        [nonzero("y_row_stride", raw.y_row_stride)?, nonzero("y_head_stride", raw.y_head_stride)?];
+    if y_strides != [None, None] {
+        // What is 0 is as in x.
+        let x = builder.build()?;
+        let [row, head] = y_strides;
+        builder = builder.y_strides(row.unwrap_or(x.row_stride()), head.unwrap_or(x.head_stride()));
+    }
+    if let Some(param_rows) = nonzero("param_rows", raw.param_rows)? {
+        builder = builder.param_rows(param_rows);
     }
     Ok(builder.build()?)
+}
+
+/// A count of which 0 stands for a default.
+fn nonzero(name: &'static str, value: i64) -> Outcome<Option<usize>> {
+    if value == 0 { Ok(None) } else { count(name, value).map(Some) }
 }
 
 fn count(name: &'static str, value: i64) -> Outcome<usize> {

@@ -54,6 +54,11 @@ fn status_of(error: &dyt::Error) -> dyt_status {
         E::ZeroCols
         | E::ZeroInner
         | E::StrideTooSmall { .. }
+        | E::ZeroHeads
+        | E::HeadsChannelsFirst { .. }
+        | E::HeadsOverlap { .. }
+        | E::ParamRows { .. }
+        | E::InPlaceStrides { .. }
         | E::SizeOverflow { .. }
         | E::InvalidEps { .. }
         | E::InvalidGammaOffset { .. }

@@ -1,11 +1,12 @@
 /* The contract of every entry: layouts, NULL, sizes, enum values, overflow, and the words for an error. */
 #include "common.h"
 
-_Static_assert(sizeof(dyt_problem) == 72, "dyt_problem has grown or shrunk");
+_Static_assert(sizeof(dyt_problem) == 120, "dyt_problem has grown or shrunk");
 _Static_assert(offsetof(dyt_problem, op) == 4 && offsetof(dyt_problem, std) == 16, "dyt_problem");
 _Static_assert(offsetof(dyt_problem, accumulate) == 20 && offsetof(dyt_problem, eps) == 24, "dyt_problem");
 _Static_assert(offsetof(dyt_problem, rows) == 32 && offsetof(dyt_problem, inner) == 56, "dyt_problem");
 _Static_assert(offsetof(dyt_problem, gamma_offset) == 64, "dyt_problem");
+_Static_assert(offsetof(dyt_problem, param_rows) == 80 && offsetof(dyt_problem, y_head_stride) == 112, "dyt_problem");
 _Static_assert(offsetof(dyt_forward_args, x) == 8, "dyt_forward_args");
 _Static_assert(sizeof(dyt_forward_args) == 8 + 10 * sizeof(void *), "dyt_forward_args");
 _Static_assert(offsetof(dyt_forward_args, y) == 8 + 5 * sizeof(void *), "dyt_forward_args");
@@ -80,6 +81,18 @@ static void problems(const dyt_device *device) {
     WRONG(DYT_INVALID_ARGUMENT, "size of dyt_problem", p.size = offsetof(dyt_problem, gamma_offset) + 2);
     WRONG(DYT_INVALID_ARGUMENT, "size of dyt_problem", p.size = UINT32_MAX);
     WRONG(DYT_INVALID_ARGUMENT, "reserved2 of dyt_problem", p.reserved2 = 1);
+    WRONG(DYT_INVALID_ARGUMENT, "reserved3 of dyt_problem", p.reserved3 = 1);
+    WRONG(DYT_INVALID_ARGUMENT, "reserved4 of dyt_problem", p.reserved4 = 1);
+    WRONG(DYT_INVALID_ARGUMENT, "heads is -1", p.heads = -1);
+    WRONG(DYT_INVALID_ARGUMENT, "2 heads beside inner 3", { p.heads = 2; p.inner = 3; });
+    WRONG(DYT_INVALID_ARGUMENT, "head_stride of x is 7", { p.heads = 2; p.head_stride = 7; });
+    WRONG(DYT_INVALID_ARGUMENT, "head_stride of y is 7", { p.heads = 2; p.y_head_stride = 7; });
+    WRONG(DYT_INVALID_ARGUMENT, "row_stride of x is 15", { p.heads = 2; p.row_stride = 15; });
+    WRONG(DYT_INVALID_ARGUMENT, "row_stride of y is 7", p.y_row_stride = 7);
+    WRONG(DYT_INVALID_ARGUMENT, "y_row_stride is -1", p.y_row_stride = -1);
+    WRONG(DYT_INVALID_ARGUMENT, "param_rows is 3", p.param_rows = 3);
+    WRONG(DYT_INVALID_ARGUMENT, "param_rows is -3", p.param_rows = -3);
+    WRONG(DYT_INVALID_ARGUMENT, "overflow", p.heads = INT64_MAX);
     WRONG(DYT_INVALID_ARGUMENT, "op is 4", p.op = 4);
     WRONG(DYT_INVALID_ARGUMENT, "dtype is 3", p.dtype = 3);
     WRONG(DYT_INVALID_ARGUMENT, "param_dtype is 9", p.param_dtype = 9);
@@ -95,7 +108,7 @@ static void problems(const dyt_device *device) {
     WRONG(DYT_INVALID_ARGUMENT, "rows is -1", p.rows = -1);
     WRONG(DYT_INVALID_ARGUMENT, "cols is 0", p.cols = 0);
     WRONG(DYT_INVALID_ARGUMENT, "row_stride is -9", p.row_stride = -9);
-    WRONG(DYT_INVALID_ARGUMENT, "row_stride is 7", p.row_stride = 7);
+    WRONG(DYT_INVALID_ARGUMENT, "row_stride of x is 7", p.row_stride = 7);
     WRONG(DYT_INVALID_ARGUMENT, "overflow", p.rows = INT64_MAX);
     WRONG(DYT_INVALID_ARGUMENT, "overflow", p.cols = INT64_MAX);
     WRONG(DYT_INVALID_ARGUMENT, "overflow", p.rows = p.cols = (int64_t)1 << 32);

@@ -84,7 +84,25 @@ impl Input<'_> {
                 _ => f32::from_bits(self.word()),
             },
             reserved2: if self.byte() < 250 { 0 } else { self.word() },
+            reserved3: 0,
+            reserved4: 0,
+            param_rows: 0,
+            heads: 0,
+            head_stride: 0,
+            y_row_stride: 0,
+            y_head_stride: 0,
         }
+    }
+
+    /// The fields of a later version that say where rows stand and which parameters they have.
+    fn arrange(&mut self, problem: &mut dyt_problem) {
+        let mut often_zero = || if self.byte() % 2 == 0 { 0 } else { self.count() };
+        problem.param_rows = often_zero();
+        problem.heads = often_zero();
+        problem.head_stride = often_zero();
+        problem.y_row_stride = often_zero();
+        problem.y_head_stride = often_zero();
+        problem.reserved3 = if self.byte() < 250 { 0 } else { self.word() };
     }
 }
 
@@ -93,11 +111,27 @@ impl Input<'_> {
 struct Needed {
     /// Bytes of an element of x, and of gamma.
     sizes: [usize; 2],
-    span: usize,
-    cols: usize,
+    /// Elements of x, and of y.
+    spans: [usize; 2],
+    params: usize,
     statistics: usize,
-    /// Elements of a row, and from one row to the next.
-    row: [usize; 2],
+    /// The rows of x, and of y.
+    rows: [Rows; 2],
+}
+
+/// Where the rows of a tensor stand: elements of a token and from one token to the next, and the same of a head.
+#[derive(Clone, Copy)]
+struct Rows {
+    token: [usize; 2],
+    head: [usize; 2],
+}
+
+impl Rows {
+    /// Whether element `at` is in a gap.
+    fn is_gap(self, at: usize) -> bool {
+        let in_token = at % self.token[1].max(1);
+        in_token >= self.token[0] || in_token % self.head[1].max(1) >= self.head[0]
+    }
 }
 
 impl Needed {
@@ -106,16 +140,35 @@ impl Needed {
         let inner = if problem.inner == 0 { 1 } else { i128::from(problem.inner) };
         let (rows, cols) = (i128::from(problem.rows), i128::from(problem.cols));
         let row = cols.checked_mul(inner)?;
-        let stride = if problem.row_stride == 0 { row } else { problem.row_stride.into() };
-        let span = if rows == 0 { 0 } else { (rows - 1).checked_mul(stride)?.checked_add(row)? };
-        let statistics = rows.checked_mul(inner)?;
-        let counts = [span, cols, statistics, row, stride];
-        if !counts.iter().all(|count| (0..=MOST).contains(count)) {
+        let or = |value: i64, default: i128| if value == 0 { default } else { value.into() };
+        let heads = or(problem.heads, 1);
+        let head_stride = if heads == 1 { row } else { or(problem.head_stride, cols) };
+        let stride = or(problem.row_stride, heads.checked_mul(head_stride)?);
+        let y_head_stride = if heads == 1 { row } else { or(problem.y_head_stride, head_stride) };
+        let y_stride = or(problem.y_row_stride, stride);
+        let extent = |head_stride: i128| (heads - 1).checked_mul(head_stride)?.checked_add(row);
+        let (x_extent, y_extent) = (extent(head_stride)?, extent(y_head_stride)?);
+        let span = |stride: i128, extent: i128| match rows {
+            0 => Some(0),
+            _ => (rows - 1).checked_mul(stride)?.checked_add(extent),
+        };
+        let all = rows.checked_mul(heads)?;
+        let groups = if problem.param_rows == 0 { 1 } else { all / i128::from(problem.param_rows) };
+        let spans = [span(stride, x_extent)?, span(y_stride, y_extent)?];
+        let counts = [spans[0], spans[1], groups.checked_mul(cols)?, all.checked_mul(inner)?];
+        let places = [row, stride, x_extent, head_stride, y_stride, y_extent, y_head_stride];
+        if !counts.iter().chain(&places).all(|count| (0..=MOST).contains(count)) {
             return None;
         }
-        let [span, cols, statistics, row, stride] = counts.map(|count| count as usize);
+        let [x, y, params, statistics] = counts.map(|count| count as usize);
+        let [row, stride, x_extent, head_stride, y_stride, y_extent, y_head_stride] =
+            places.map(|count| count as usize);
+        let rows = [
+            Rows { token: [x_extent, stride], head: [row, head_stride] },
+            Rows { token: [y_extent, y_stride], head: [row, y_head_stride] },
+        ];
         let sizes = [size(problem.dtype), size(problem.param_dtype)];
-        Some(Self { sizes, span, cols, statistics, row: [row, stride] })
+        Some(Self { sizes, spans: [x, y], params, statistics, rows })
     }
 }
 
@@ -161,11 +214,11 @@ impl Own {
     }
 
     /// Whether what lies between rows is as it was.
-    fn gaps_unchanged(&self, size: usize, [row, stride]: [usize; 2]) -> bool {
-        let [row, stride] = [row * size, (stride * size).max(1)];
+    fn gaps_unchanged(&self, size: usize, rows: Option<Rows>) -> bool {
+        let is_gap = |at: usize| rows.is_none_or(|rows| rows.is_gap(at / size));
         let places = self.bytes.iter().zip(&self.before).enumerate();
         places
-            .filter(|(at, _)| *at < self.begin || (at - self.begin) % stride >= row)
+            .filter(|(at, _)| *at < self.begin || is_gap(at - self.begin))
             .all(|(_, (now, before))| now == before)
     }
 }
@@ -186,8 +239,12 @@ fn device() -> *const dyt_device {
 /// A call with whatever the bytes say: nothing is written where it fails, and nothing but outputs where it succeeds.
 pub(crate) fn structs(bytes: &[u8]) {
     let input = &mut Input(bytes);
-    let backward = input.byte() & 1 == 1;
-    let problem = input.problem();
+    let kind = input.byte();
+    let backward = kind & 1 == 1;
+    let mut problem = input.problem();
+    if kind & 6 == 6 {
+        input.arrange(&mut problem);
+    }
     let mut workspace_bytes = 0;
     // SAFETY: the device is open, and the struct has the bytes that its size says, or more.
     let sized = unsafe {
@@ -251,12 +308,13 @@ fn output(input: &mut Input<'_>, own: &mut Option<Own>, partner: &mut Option<Own
 
 fn run_forward(input: &mut Input<'_>, problem: &dyt_problem, needed: Option<Needed>, workspace_bytes: usize) {
     let [size, param_size] = needed.map_or([4, 4], |needed| needed.sizes);
-    let (span, cols) = (needed.map(|n| n.span), needed.map(|n| n.cols));
+    let (span, y_span) = (needed.map(|n| n.spans[0]), needed.map(|n| n.spans[1]));
+    let params = needed.map(|n| n.params);
     let (statistics, one) = (needed.map(|n| n.statistics), needed.map(|_| 1));
     let mut x = optional(input, span, size);
-    let mut inputs = [(one, 4), (one, 4), (cols, param_size), (cols, param_size)]
+    let mut inputs = [(one, 4), (one, 4), (params, param_size), (params, param_size)]
         .map(|(len, size)| optional(input, len, size));
-    let mut y = optional(input, span, size);
+    let mut y = optional(input, y_span, size);
     let mut saved = [statistics, statistics].map(|len| optional(input, len, 4));
     let to = output(input, &mut y, &mut x);
     let mut workspace = workspace(input, workspace_bytes);
@@ -289,10 +347,13 @@ fn run_forward(input: &mut Input<'_>, problem: &dyt_problem, needed: Option<Need
     let status = unsafe { dyt_forward(device(), problem, &raw const args, space, bytes, ptr::null_mut()) };
     let done = checked(status);
     assert!(inputs.iter().flatten().all(Own::unchanged), "an input is written");
-    let row = needed.map_or([0, 1], |needed| needed.row);
+    let [of_x, of_y] = [0, 1].map(|k| needed.map(|needed| needed.rows[k]));
     for own in [&mut x, &mut residual, &mut y, &mut sum].into_iter().flatten() {
-        let written = done && [to, sum_to].contains(&own.at());
-        let kept = if written { own.gaps_unchanged(size, row) } else { own.unchanged() };
+        let kept = match own.at() {
+            at if done && at == to => own.gaps_unchanged(size, of_y),
+            at if done && at == sum_to => own.gaps_unchanged(size, of_x),
+            _ => own.unchanged(),
+        };
         assert!(kept, "a tensor is written where it must not be: {}", words());
     }
     assert!(
@@ -308,13 +369,15 @@ fn run_backward(
     workspace_bytes: usize,
 ) {
     let [size, param_size] = needed.map_or([4, 4], |needed| needed.sizes);
-    let (span, cols) = (needed.map(|n| n.span), needed.map(|n| n.cols));
+    let (span, y_span) = (needed.map(|n| n.spans[0]), needed.map(|n| n.spans[1]));
+    let params = needed.map(|n| n.params);
     let (statistics, one) = (needed.map(|n| n.statistics), needed.map(|_| 1));
-    let mut dy = optional(input, span, size);
-    let mut inputs = [(span, size), (one, 4), (one, 4), (cols, param_size), (statistics, 4), (statistics, 4)]
-        .map(|(len, size)| optional(input, len, size));
+    let mut dy = optional(input, y_span, size);
+    let mut inputs =
+        [(span, size), (one, 4), (one, 4), (params, param_size), (statistics, 4), (statistics, 4)]
+            .map(|(len, size)| optional(input, len, size));
     let mut dx = optional(input, span, size);
-    let mut gradients = [one, one, cols, cols].map(|len| optional(input, len, 4));
+    let mut gradients = [one, one, params, params].map(|len| optional(input, len, 4));
     let mut to = output(input, &mut dx, &mut dy);
     let mut workspace = workspace(input, workspace_bytes);
     let [x, alpha, shift, gamma, mean, rstd] = inputs.each_mut().map(|own| at(own).cast_const());
@@ -346,10 +409,10 @@ fn run_backward(
     let status = unsafe { dyt_backward(device(), problem, &raw const args, space, bytes, ptr::null_mut()) };
     let done = checked(status);
     assert!(inputs.iter().flatten().all(Own::unchanged), "an input is written");
-    let row = needed.map_or([0, 1], |needed| needed.row);
+    let rows = needed.map(|needed| needed.rows[0]);
     for own in [&mut dy, &mut dsum, &mut dx].into_iter().flatten() {
         let written = done && to == own.at();
-        let kept = if written { own.gaps_unchanged(size, row) } else { own.unchanged() };
+        let kept = if written { own.gaps_unchanged(size, rows) } else { own.unchanged() };
         assert!(kept, "a tensor is written where it must not be: {}", words());
     }
     assert!(

@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use crate::layout::Layout;
+use crate::layout::{Layout, Strides};
 use crate::{Argument, DType, Error, Result, Storage};
 
 /// The op.
@@ -132,8 +132,9 @@ pub struct Problem {
     rows: usize,
     cols: usize,
     inner: usize,
-    layout: Layout,
-    y_layout: Layout,
+    heads: usize,
+    strides: Strides,
+    y_strides: Strides,
     /// Rows that share gamma and beta, if not all of them do.
     param_rows: Option<usize>,
     eps: f32,
@@ -206,32 +207,32 @@ impl Problem {
     /// Distance of the beginnings of two rows, or tokens, in elements.
     #[must_use]
     pub const fn row_stride(&self) -> usize {
-        self.layout.row_stride
+        self.strides.row
     }
     /// Rows of cols that each token has; 1 without heads.
     #[must_use]
     pub const fn heads(&self) -> usize {
-        self.layout.heads
+        self.heads
     }
     /// Distance of the beginnings of two heads, in elements; the elements of a row without heads.
     #[must_use]
     pub const fn head_stride(&self) -> usize {
-        self.layout.head_stride
+        self.strides.head
     }
     /// [`Self::row_stride`] of y and dy.
     #[must_use]
     pub const fn y_row_stride(&self) -> usize {
-        self.y_layout.row_stride
+        self.y_strides.row
     }
     /// [`Self::head_stride`] of y and dy.
     #[must_use]
     pub const fn y_head_stride(&self) -> usize {
-        self.y_layout.head_stride
+        self.y_strides.head
     }
     /// Rows with all heads: rows · heads.
     #[must_use]
     pub const fn total_rows(&self) -> usize {
-        self.layout.tokens * self.layout.heads
+        self.rows * self.heads
     }
     /// Neighbouring rows, counted with heads, that share gamma and beta.
     #[must_use]
@@ -256,11 +257,22 @@ impl Problem {
     }
     /// Where the elements of x, residual, sum, dsum and dx stand.
     pub(crate) const fn layout(&self) -> Layout {
-        self.layout
+        self.layout_of(self.strides)
     }
     /// Where those of y and dy stand.
     pub(crate) const fn y_layout(&self) -> Layout {
-        self.y_layout
+        self.layout_of(self.y_strides)
+    }
+    const fn layout_of(&self, strides: Strides) -> Layout {
+        Layout { tokens: self.rows, heads: self.heads, strides, len: self.row_len() }
+    }
+    /// Whether y and dy have the strides of x.
+    pub(crate) fn has_one_layout(&self) -> bool {
+        self.strides == self.y_strides
+    }
+    /// Whether the rows of all tokens are equally far apart, in x and in y.
+    pub(crate) const fn is_even(&self) -> bool {
+        self.heads == 1 || self.strides.is_even(self.heads) && self.y_strides.is_even(self.heads)
     }
     /// The constant that keeps rstd finite; unused by DyT and Derf.
     #[must_use]
@@ -300,12 +312,12 @@ impl Problem {
     /// without rows.
     #[must_use]
     pub const fn span(&self) -> usize {
-        self.layout.span()
+        self.layout().span()
     }
     /// The same of y and dy, by their strides.
     #[must_use]
     pub const fn y_span(&self) -> usize {
-        self.y_layout.span()
+        self.y_layout().span()
     }
 }
 
@@ -420,12 +432,12 @@ impl ProblemBuilder {
         if heads > 1 && self.inner > 1 {
             return Err(Error::HeadsChannelsFirst { heads, inner: self.inner });
         }
-        let layout = self.layout(Argument::X, self.row_stride, head_stride)?;
-        let y_layout = match self.y_strides {
-            Some((row_stride, head_stride)) => self.layout(Argument::Y, Some(row_stride), head_stride)?,
-            None => layout,
+        let strides = self.strides(Argument::X, self.row_stride, head_stride)?;
+        let y_strides = match self.y_strides {
+            Some((row_stride, head_stride)) => self.strides(Argument::Y, Some(row_stride), head_stride)?,
+            None => strides,
         };
-        self.check_param_rows(layout.tokens * heads)?;
+        self.check_param_rows(self.rows * heads)?;
         let eps = self.eps.unwrap_or(match (self.op, self.std) {
             (Op::LayerNorm, Std::Biased) => 1e-5,
             (Op::LayerNorm, Std::Unbiased) | (Op::RmsNorm | Op::Dyt | Op::Derf, _) => 1e-6,
@@ -452,8 +464,9 @@ impl ProblemBuilder {
             rows: self.rows,
             cols: self.cols,
             inner: self.inner,
-            layout,
-            y_layout,
+            heads,
+            strides,
+            y_strides,
             param_rows: self.param_rows,
             eps,
             gamma_offset: self.gamma_offset,
@@ -461,8 +474,8 @@ impl ProblemBuilder {
         })
     }
 
-    /// The layout of a tensor, after every product that the kernels form is known to fit an address.
-    fn layout(&self, argument: Argument, row_stride: Option<usize>, head_stride: usize) -> Result<Layout> {
+    /// The strides of a tensor, after every product that the kernels form is known to fit an address.
+    fn strides(&self, argument: Argument, row_stride: Option<usize>, head_stride: usize) -> Result<Strides> {
         let overflow = || Error::SizeOverflow {
             rows: self.rows,
             cols: self.cols,
@@ -489,7 +502,7 @@ impl ProblemBuilder {
         let limit = isize::MAX as usize;
         match (workspace, statistics) {
             (Some(w), Some(s)) if w <= limit && s <= limit => {
-                Ok(Layout { tokens: self.rows, heads, row_stride, head_stride, len })
+                Ok(Strides { row: row_stride, head: head_stride })
             }
             _ => Err(overflow()),
         }

@@ -65,7 +65,6 @@ impl Param {
     }
 
     /// The parameter `columns` further on: that of another group of rows.
-    #[inline(always)]
     pub(crate) const fn further(self, columns: usize) -> Self {
         let values = match self.values {
             Given::Absent(absent) => Given::Absent(absent),

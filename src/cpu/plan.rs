@@ -100,8 +100,13 @@ impl Grid {
 
     /// Tile `index`.
     pub(crate) const fn tile(&self, index: usize) -> Tile {
-        let (chunk, col) = (index / self.col_parts(), index % self.col_parts());
-        let (group, part) = (chunk / self.group_parts(), chunk % self.group_parts());
+        let parts = self.col_parts();
+        let (chunk, col) = (index / parts, index % parts);
+        let (group, part) = if self.groups == 1 {
+            (0, chunk)
+        } else {
+            (chunk / self.group_parts(), chunk % self.group_parts())
+        };
         let rows = Range::part(part, self.tile_rows, self.rows).shifted(group * self.rows);
         let cols = Range::part(col, self.tile_cols, self.cols);
         Tile { rows, cols, chunk, group }

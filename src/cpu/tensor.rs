@@ -22,10 +22,10 @@ impl<T: Stored> Tensor<T> {
     /// As [`Rows::new`] says, of the elements of the layout, which is one of the problem.
     pub(crate) unsafe fn new(first: *mut T, problem: &Problem, layout: Layout) -> Self {
         let heads = Heads::of(problem);
-        let stride = if layout.heads == 1 { layout.row_stride } else { layout.head_stride };
+        let stride = if layout.heads == 1 { layout.strides.row } else { layout.strides.head };
         // SAFETY: the caller's promise.
         let rows = unsafe { Rows::new(first, stride, layout.span()) };
-        Self { rows, heads, token_stride: layout.row_stride }
+        Self { rows, heads, token_stride: layout.strides.row }
     }
 
     /// The rows from `row` on, as far as its token goes.
@@ -98,9 +98,8 @@ impl<T: Stored> Tensor<T> {
 pub(crate) struct Heads(usize);
 
 impl Heads {
-    fn of(problem: &Problem) -> Self {
-        let even = problem.layout().is_even() && problem.y_layout().is_even();
-        Self(if even { usize::MAX } else { problem.heads() })
+    const fn of(problem: &Problem) -> Self {
+        Self(if problem.is_even() { usize::MAX } else { problem.heads() })
     }
 
     const fn is_even(self) -> bool {

@@ -224,17 +224,16 @@ impl<'a> Backward<'a> {
         let in_place = self.dy.is_none() && !matches!(self.dsum, Some(Dsum::InDx));
         check_strides(problem, Argument::Dx, Argument::Dy, in_place)?;
         let one = Shape::Vector(1);
-        let (tensor, output) = (Shape::Tensor(problem.layout()), Shape::Tensor(problem.y_layout()));
         let columns = Shape::Vector(problem.params());
         let statistics = Shape::Vector(problem.statistics());
         let (dtype, param) = (problem.dtype(), problem.param_dtype());
         let expect = |seen: Option<Seen<'a>>, dtype, shape| {
-            seen.map(|s| s.within(memory).and_then(|()| s.expect(dtype, shape))).transpose()
+            seen.map(|s| s.within(memory).and_then(|()| s.expect(problem, dtype, shape))).transpose()
         };
         let inputs = [
-            expect(Seen::read(Argument::Dy, self.dy.as_ref()), dtype, output)?,
-            expect(Seen::read(Argument::X, Some(&self.x)), dtype, tensor)?,
-            expect(Seen::read(Argument::Dsum, self.dsum_apart()), dtype, tensor)?,
+            expect(Seen::read(Argument::Dy, self.dy.as_ref()), dtype, Shape::Y)?,
+            expect(Seen::read(Argument::X, Some(&self.x)), dtype, Shape::X)?,
+            expect(Seen::read(Argument::Dsum, self.dsum_apart()), dtype, Shape::X)?,
             expect(Seen::read(Argument::Alpha, self.alpha.as_ref()), DType::F32, one)?,
             expect(Seen::read(Argument::Shift, self.shift.as_ref()), DType::F32, one)?,
             expect(Seen::read(Argument::Gamma, self.gamma.as_ref()), param, columns)?,
@@ -242,7 +241,7 @@ impl<'a> Backward<'a> {
             expect(Seen::read(Argument::Rstd, self.rstd.as_ref()), DType::F32, statistics)?,
         ];
         let outputs = [
-            expect(Seen::write(Argument::Dx, self.dx.as_ref()), dtype, tensor)?,
+            expect(Seen::write(Argument::Dx, self.dx.as_ref()), dtype, Shape::X)?,
             expect(Seen::write(Argument::Dalpha, self.dalpha.as_ref()), DType::F32, one)?,
             expect(Seen::write(Argument::Dshift, self.dshift.as_ref()), DType::F32, one)?,
             expect(Seen::write(Argument::Dgamma, self.dgamma.as_ref()), DType::F32, columns)?,

@@ -47,7 +47,7 @@ impl Memory {
             Ok(())
         } else if problem.heads() > 1 {
             Err(self.lacks("heads"))
-        } else if problem.layout() != problem.y_layout() {
+        } else if !problem.has_one_layout() {
             Err(self.lacks("y_strides"))
         } else if problem.param_groups() != 1 {
             Err(self.lacks("param_rows"))
@@ -91,10 +91,23 @@ pub(super) struct Seen<'a> {
 /// Where the elements of an argument lie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Shape {
-    /// Rows.
-    Tensor(Layout),
+    /// Rows, as those of x.
+    X,
+    /// Rows, as those of y.
+    Y,
     /// So many elements, one after the other.
     Vector(usize),
+}
+
+impl Shape {
+    /// That of rows.
+    const fn layout(self, problem: &Problem) -> Option<Layout> {
+        match self {
+            Self::X => Some(problem.layout()),
+            Self::Y => Some(problem.y_layout()),
+            Self::Vector(_) => None,
+        }
+    }
 }
 
 impl<'a> Seen<'a> {
@@ -112,14 +125,16 @@ impl<'a> Seen<'a> {
     }
 
     /// Checks element type, length and alignment.
-    pub(super) fn expect(self, dtype: DType, shape: Shape) -> Result<Checked<'a>> {
+    pub(super) fn expect(self, problem: &Problem, dtype: DType, shape: Shape) -> Result<Checked<'a>> {
         let Self { argument, place, ptr, len, dtype: actual } = self;
         if actual != dtype {
             return Err(Error::WrongDtype { argument, expected: dtype, actual });
         }
         let (expected, longest) = match shape {
             // The gap behind the last row may be there or not: both are slices of a larger buffer.
-            Shape::Tensor(layout) => (layout.span(), layout.closed()),
+            Shape::X | Shape::Y => {
+                shape.layout(problem).map_or((0, 0), |layout| (layout.span(), layout.closed()))
+            }
             Shape::Vector(n) => (n, n),
         };
         if len < expected || len > longest {
@@ -171,19 +186,22 @@ impl<'a> Checked<'a> {
     }
 
     /// Whether two tensors of one stride keep to different columns of a larger buffer.
-    fn interleaves(&self, other: &Self, size: usize) -> bool {
-        let (Shape::Tensor(a), Shape::Tensor(b)) = (self.shape, other.shape) else { return false };
-        if a.row_stride != b.row_stride {
+    fn interleaves(&self, other: &Self, problem: &Problem) -> bool {
+        let layouts = self.shape.layout(problem).zip(other.shape.layout(problem));
+        let Some((a, b)) = layouts else { return false };
+        if a.strides.row != b.strides.row {
             return false;
         }
         let (low, high) = if self.start <= other.start { (a, b) } else { (b, a) };
-        let (stride, shift) = (a.row_stride * size, self.start.abs_diff(other.start));
+        let size = problem.dtype().size();
+        let (stride, shift) = (a.strides.row * size, self.start.abs_diff(other.start));
         shift % stride >= low.extent() * size && shift % stride + high.extent() * size <= stride
     }
 
     /// Whether the argument has the place of `other`, element by element.
-    fn is_at(&self, other: &Self) -> bool {
-        (self.place, self.start) == (other.place, other.start) && self.shape == other.shape
+    fn is_at(&self, other: &Self, problem: &Problem) -> bool {
+        (self.place, self.start) == (other.place, other.start)
+            && (self.shape == other.shape || problem.has_one_layout())
     }
 }
 
@@ -194,12 +212,11 @@ pub(super) fn check_aliasing(
     inputs: &[Option<Checked<'_>>],
     in_place: &[(Argument, Argument)],
 ) -> Result<()> {
-    let size = problem.dtype().size();
-    let clash = |a: &Checked<'_>, b: &Checked<'_>| a.intersects(b) && !a.interleaves(b, size);
+    let clash = |a: &Checked<'_>, b: &Checked<'_>| a.intersects(b) && !a.interleaves(b, problem);
     for (i, output) in outputs.iter().enumerate() {
         let Some(output) = output else { continue };
         for input in inputs.iter().flatten() {
-            let same = output.is_at(input) && in_place.contains(&(output.argument, input.argument));
+            let same = output.is_at(input, problem) && in_place.contains(&(output.argument, input.argument));
             if !same && clash(output, input) {
                 return Err(Error::Aliasing { output: output.argument, other: input.argument });
             }
@@ -220,7 +237,7 @@ pub(super) fn check_strides(
     input: Argument,
     in_place: bool,
 ) -> Result<()> {
-    if in_place && problem.layout() != problem.y_layout() {
+    if in_place && !problem.has_one_layout() {
         return Err(Error::InPlaceStrides { output, input });
     }
     Ok(())

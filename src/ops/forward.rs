@@ -181,24 +181,23 @@ impl<'a> Forward<'a> {
         check_strides(problem, Argument::Y, Argument::X, self.x.is_none())?;
 
         let one = Shape::Vector(1);
-        let (tensor, output) = (Shape::Tensor(problem.layout()), Shape::Tensor(problem.y_layout()));
         let columns = Shape::Vector(problem.params());
         let statistics = Shape::Vector(problem.statistics());
         let (dtype, param) = (problem.dtype(), problem.param_dtype());
         let expect = |seen: Option<Seen<'a>>, dtype, shape| {
-            seen.map(|s| s.within(memory).and_then(|()| s.expect(dtype, shape))).transpose()
+            seen.map(|s| s.within(memory).and_then(|()| s.expect(problem, dtype, shape))).transpose()
         };
         let inputs = [
-            expect(Seen::read(Argument::X, self.x.as_ref()), dtype, tensor)?,
-            expect(Seen::read(Argument::Residual, self.residual_apart()), dtype, tensor)?,
+            expect(Seen::read(Argument::X, self.x.as_ref()), dtype, Shape::X)?,
+            expect(Seen::read(Argument::Residual, self.residual_apart()), dtype, Shape::X)?,
             expect(Seen::read(Argument::Alpha, self.alpha.as_ref()), DType::F32, one)?,
             expect(Seen::read(Argument::Shift, self.shift.as_ref()), DType::F32, one)?,
             expect(Seen::read(Argument::Gamma, self.gamma.as_ref()), param, columns)?,
             expect(Seen::read(Argument::Beta, self.beta.as_ref()), param, columns)?,
         ];
         let outputs = [
-            expect(Seen::write(Argument::Y, Some(&self.y)), dtype, output)?,
-            expect(Seen::write(Argument::Sum, self.sum.as_ref()), dtype, tensor)?,
+            expect(Seen::write(Argument::Y, Some(&self.y)), dtype, Shape::Y)?,
+            expect(Seen::write(Argument::Sum, self.sum.as_ref()), dtype, Shape::X)?,
             expect(Seen::write(Argument::Mean, self.mean.as_ref()), DType::F32, statistics)?,
             expect(Seen::write(Argument::Rstd, self.rstd.as_ref()), DType::F32, statistics)?,
         ];

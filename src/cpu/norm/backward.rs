@@ -35,9 +35,10 @@ pub(super) struct Arguments<T> {
 }
 
 impl<T: Stored> Arguments<T> {
-    /// The same with the parameter of a group of rows.
-    pub(super) fn of_group(self, group: usize) -> Self {
-        Self { gamma: self.gamma.further(group * self.cols), ..self }
+    /// Takes the parameter of a group of rows.
+    #[cold]
+    pub(super) fn take_group(&mut self, group: usize) {
+        self.gamma = self.gamma.further(group * self.cols);
     }
 
     /// A row in f64.

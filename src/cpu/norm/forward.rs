@@ -30,10 +30,10 @@ pub(super) struct Arguments<T> {
 }
 
 impl<T> Arguments<T> {
-    /// The same with the parameters of a group of rows.
-    pub(super) fn of_group(self, group: usize) -> Self {
-        let [gamma, beta] = [self.gamma, self.beta].map(|param| param.further(group * self.cols));
-        Self { gamma, beta, ..self }
+    /// Takes the parameters of a group of rows.
+    #[cold]
+    pub(super) fn take_group(&mut self, group: usize) {
+        [self.gamma, self.beta] = [self.gamma, self.beta].map(|param| param.further(group * self.cols));
     }
 
     /// Writes the statistics of row `row` that are asked for.

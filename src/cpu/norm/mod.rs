@@ -41,8 +41,10 @@ pub(super) fn forward<T: Stored, const CENTER: bool>(launch: Launch<'_, ForwardP
         cols: problem.cols(),
     });
     team.for_each(grid.tiles(), |task| {
-        let (arguments, Tile { rows, group, .. }) = (arguments.get(), grid.tile(task));
-        let arguments = arguments.of_group(group);
+        let (mut arguments, Tile { rows, group, .. }) = (arguments.get(), grid.tile(task));
+        if group > 0 {
+            arguments.take_group(group);
+        }
         if inner > 1 {
             cpu.isa.run(runs::Forward::<T, CENTER> { arguments, inner, tiles: rows });
         } else if lone {
@@ -82,8 +84,11 @@ pub(super) fn backward<T: Stored, const CENTER: bool>(launch: Launch<'_, Backwar
     let partials = Partials::new(&launch, grid.group_parts(), T::SPLIT && inner == 1, 1.0, team);
     let heads = !partials.is_direct();
     team.for_each(grid.tiles(), |task| {
-        let (arguments, Tile { rows, chunk, group, .. }) = (arguments.get(), grid.tile(task));
-        let (arguments, sums) = (arguments.of_group(group), partials.chunk(chunk));
+        let (mut arguments, Tile { rows, chunk, group, .. }) = (arguments.get(), grid.tile(task));
+        let sums = partials.chunk(chunk);
+        if group > 0 {
+            arguments.take_group(group);
+        }
         if inner > 1 {
             cpu.isa.run(runs::Backward::<T, CENTER> { arguments, inner, tiles: rows, sums });
         } else if lone {

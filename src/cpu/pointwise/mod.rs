@@ -62,17 +62,18 @@ struct Backward<T, C> {
 }
 
 impl<T, C> Forward<T, C> {
-    /// The same with the parameters of a group of rows.
-    fn of_group(self, group: usize, cols: usize) -> Self {
-        let [gamma, beta] = [self.gamma, self.beta].map(|param| param.further(group * cols));
-        Self { gamma, beta, ..self }
+    /// Takes the parameters of a group of rows.
+    #[cold]
+    fn take_group(&mut self, group: usize, cols: usize) {
+        [self.gamma, self.beta] = [self.gamma, self.beta].map(|param| param.further(group * cols));
     }
 }
 
 impl<T, C> Backward<T, C> {
-    /// The same with the parameter of a group of rows.
-    fn of_group(self, group: usize, cols: usize) -> Self {
-        Self { gamma: self.gamma.further(group * cols), ..self }
+    /// Takes the parameter of a group of rows.
+    #[cold]
+    fn take_group(&mut self, group: usize, cols: usize) {
+        self.gamma = self.gamma.further(group * cols);
     }
 }
 
@@ -99,8 +100,10 @@ pub(super) fn forward<T: Stored, C: Curve>(launch: Launch<'_, ForwardPtrs>) {
     });
     let usual = C::is_usual(scalar(alpha));
     team.for_each(grid.tiles(), |task| {
-        let (arguments, tile) = (arguments.get(), grid.tile(task));
-        let arguments = arguments.of_group(tile.group, problem.cols());
+        let (mut arguments, tile) = (arguments.get(), grid.tile(task));
+        if tile.group > 0 {
+            arguments.take_group(tile.group, problem.cols());
+        }
         if !usual {
             // SAFETY: parameters have a value a column.
             unsafe { exact::forward(&arguments, tile) }
@@ -142,8 +145,11 @@ pub(super) fn backward<T: Stored, C: Curve>(launch: Launch<'_, BackwardPtrs>) {
     let sign = if usual { C::sign_of(alpha) } else { 1.0 };
     let partials = Partials::new(&launch, grid.group_parts(), T::SPLIT && !plain, sign, team);
     team.for_each(grid.tiles(), |task| {
-        let (arguments, tile) = (arguments.get(), grid.tile(task));
-        let (arguments, sums) = (arguments.of_group(tile.group, problem.cols()), partials.chunk(tile.chunk));
+        let (mut arguments, tile) = (arguments.get(), grid.tile(task));
+        let sums = partials.chunk(tile.chunk);
+        if tile.group > 0 {
+            arguments.take_group(tile.group, problem.cols());
+        }
         if !usual {
             // SAFETY: gamma has a value a column.
             unsafe { exact::backward(&arguments, tile, &sums) }

@@ -85,10 +85,10 @@ pub(crate) fn backward<'a>(
     statistics: Option<&'a Statistics>,
     wanted: Wanted,
 ) -> Result<Gradients> {
-    let (cols, elements, rows) = (problem.cols(), problem.elements(), problem.statistics());
+    let (params, elements, rows) = (problem.params(), problem.elements(), problem.statistics());
     let mut dx = wanted.dx.then(|| place.storage(problem.dtype(), elements)).transpose()?;
-    let mut dgamma = wanted.dgamma.then(|| place.storage(dyt::DType::F32, cols)).transpose()?;
-    let tail = |beta: bool| if beta { cols } else { 0 };
+    let mut dgamma = wanted.dgamma.then(|| place.storage(dyt::DType::F32, params)).transpose()?;
+    let tail = |beta: bool| if beta { params } else { 0 };
     let rest = |(scalars, beta)| place.storage(dyt::DType::F32, scalars + tail(beta));
     let mut rest = wanted.rest.map(rest).transpose()?;
     {
@@ -102,7 +102,7 @@ pub(crate) fn backward<'a>(
             call.mean = kept.mean.as_ref().map(|mean| place.view(mean, rows, &mut guards)).transpose()?;
         }
         call.dx = dx.as_mut().map(|dx| place.view_mut(dx, elements, &mut guards)).transpose()?;
-        call.dgamma = dgamma.as_mut().map(|d| place.view_mut(d, cols, &mut guards)).transpose()?;
+        call.dgamma = dgamma.as_mut().map(|d| place.view_mut(d, params, &mut guards)).transpose()?;
         if let (Some(rest), Some((scalars, beta))) = (rest.as_mut(), wanted.rest) {
             let lens = [usize::from(scalars > 0), usize::from(scalars > 1), tail(beta)];
             let [dalpha, dshift, dbeta] = place.floats(rest, lens, &mut guards)?;

@@ -31,6 +31,7 @@ mod options;
 mod place;
 mod pointwise;
 mod rownorm;
+mod rows;
 pub mod transformers;
 
 pub use alpha::{DEFAULT_ALPHA, Position, llama_alpha};

@@ -219,6 +219,19 @@ impl Norm {
             Self::Derf(layer) => layer.forward_with_residual(x, residual),
         }
     }
+
+    /// y·(1 + scale) + shift, as AdaLN modulates a norm; see [`LayerNorm::modulate`].
+    ///
+    /// # Errors
+    /// As [`ops::layer_norm`](crate::ops::layer_norm).
+    pub fn modulate(&self, x: &Tensor, scale: &Tensor, shift: &Tensor) -> Result<Tensor> {
+        match self {
+            Self::LayerNorm(layer) => layer.modulate(x, scale, shift),
+            Self::RmsNorm(layer) => layer.modulate(x, scale, shift),
+            Self::DynamicTanh(layer) => layer.modulate(x, scale, shift),
+            Self::Derf(layer) => layer.modulate(x, scale, shift),
+        }
+    }
 }
 
 impl Module for Norm {

@@ -7,8 +7,12 @@ use crate::Channels;
 use crate::call::{self, Parameters};
 use crate::fused::Fused;
 use crate::place::{Guards, Source, dtype, tensor};
+use crate::rows::{self, Strided};
 
 /// gamma and beta: one value for each channel. Absent, they are 1 and 0.
+///
+/// A parameter of the shape `[…, channels]` changes with the rows: what stands in front of the channels are the first
+/// dimensions of x. So `[batch, channels]` beside x of `[batch, tokens, channels]` is a row for each sample.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Affine<'a> {
     /// The stored weight; gamma is weight + offset.
@@ -35,11 +39,42 @@ impl<'a> Affine<'a> {
     pub const fn with_offset(self, offset: f32) -> Self {
         Self { offset, ..self }
     }
+
+    /// gamma·(1 + scale) and beta·(1 + scale) + shift: what modulates y as AdaLN does, y·(1 + scale) + shift.
+    pub(crate) fn modulate(self, scale: &Tensor, shift: &Tensor) -> Result<Modulated> {
+        let one = f64::from(self.offset);
+        let factor = || scale.to_dtype(DType::F32)? + 1.0;
+        let (weight, offset) = match self.weight {
+            None => (scale.clone(), 1.0),
+            Some(weight) => ((weight.to_dtype(DType::F32)? + one)?.broadcast_mul(&factor()?)?, 0.0),
+        };
+        let bias = match self.bias {
+            None => shift.clone(),
+            Some(bias) => {
+                bias.to_dtype(DType::F32)?.broadcast_mul(&factor()?)?.add(&shift.to_dtype(DType::F32)?)?
+            }
+        };
+        Ok(Modulated { weight, bias, offset })
+    }
+}
+
+/// What [`Affine::modulate`] makes.
+pub(crate) struct Modulated {
+    weight: Tensor,
+    bias: Tensor,
+    offset: f32,
+}
+
+impl Modulated {
+    pub(crate) const fn affine(&self) -> Affine<'_> {
+        Affine { weight: Some(&self.weight), bias: Some(&self.bias), offset: self.offset }
+    }
 }
 
 /// gamma·tanh(alpha·x) + beta; alpha has one element, and any rank.
 ///
-/// x is f32, f16 or bf16, and y has its dtype and shape. gamma and beta are vectors, one element for each channel.
+/// x is f32, f16 or bf16, and y has its dtype and shape. Where nothing asks for gradients, a view whose channels lie side by
+/// side, as the queries in a packed QKV, is read where it lies.
 ///
 /// # Errors
 /// x has another dtype, a shape does not fit, or the tensors lie on different devices.
@@ -156,17 +191,30 @@ impl<'a> Call<'a> {
 
     fn run(&self, x: &Tensor, channels: Channels) -> Result<Tensor> {
         let axis = channels.axis(x.rank())?;
+        let groups = rows::groups(x, axis, self.parameters())?;
         if x.is_contiguous() {
-            return self.along(x, axis);
+            return self.along(x, axis, groups);
+        }
+        // dx would lie as x does, which candle's gradients do not; the kernels of CUDA take packed rows.
+        let reads = x.device().is_cpu() && !self.tensors().chain([x]).any(Tensor::track_op);
+        if reads
+            && axis == x.rank() - 1
+            && let Some(strided) = Strided::of(x.layout())
+        {
+            let ready = self.ready(x, strided, (axis, groups), false)?;
+            return Ok(direct(&ready, x, None)?.0);
+        }
+        if groups > 1 {
+            return self.along(&x.contiguous()?, axis, groups);
         }
         // A permuted view of contiguous data: the op runs on the data as they lie, and its result is viewed alike.
         for place in (0..x.rank()).filter(|place| *place != axis) {
             let lying = x.permute(moved(x.rank(), axis, place))?;
             if lying.is_contiguous() {
-                return self.along(&lying, place)?.permute(moved(x.rank(), place, axis));
+                return self.along(&lying, place, 1)?.permute(moved(x.rank(), place, axis));
             }
         }
-        self.along(&x.contiguous()?, axis)
+        self.along(&x.contiguous()?, axis, 1)
     }
 
     /// y and the sum of x and the residual.
@@ -181,7 +229,8 @@ impl<'a> Call<'a> {
         }
         let (x, residual) = (x.contiguous()?, residual.contiguous()?);
         let axis = channels.axis(x.rank())?;
-        let ready = self.ready(&x, axis, false)?;
+        let groups = rows::groups(&x, axis, self.parameters())?;
+        let ready = self.ready(&x, contiguous(&x, axis), (axis, groups), false)?;
         let (y, sum) = direct(&ready, &x, Some(&residual))?;
         match sum {
             Some(sum) => Ok((y, sum)),
@@ -189,17 +238,18 @@ impl<'a> Call<'a> {
         }
     }
 
-    /// On a contiguous tensor.
-    fn along(&self, x: &Tensor, axis: usize) -> Result<Tensor> {
+    /// On a contiguous tensor, whose rows have so many groups of parameters.
+    fn along(&self, x: &Tensor, axis: usize, groups: usize) -> Result<Tensor> {
         let tracked = self.tensors().chain([x]).any(Tensor::track_op);
         // alpha, shift and beta travel together, as f32, through a graph.
         let joined = tracked && !self.scalars.is_empty() && self.affine.bias.is_some();
-        let ready = self.ready(x, axis, joined)?;
+        let ready = self.ready(x, contiguous(x, axis), (axis, groups), joined)?;
         if !tracked {
             return Ok(direct(&ready, x, None)?.0);
         }
         let Ready { problem, scalars, gamma, beta } = ready;
-        let parts: Vec<_> = scalars.iter().chain(beta.as_ref()).collect();
+        let flat = beta.as_ref().map(Tensor::flatten_all).transpose()?;
+        let parts: Vec<_> = scalars.iter().chain(flat.as_ref()).collect();
         let rest = match parts[..] {
             [] => None,
             [one] => Some(one.clone()),
@@ -208,35 +258,58 @@ impl<'a> Call<'a> {
         Fused::apply(problem, x, gamma.as_ref(), rest.as_ref(), beta.is_some())
     }
 
-    /// The parameters for a contiguous x; `joined` are f32.
-    fn ready(&self, x: &Tensor, axis: usize, joined: bool) -> Result<Ready> {
-        let affine = || [self.affine.weight, self.affine.bias].into_iter().flatten();
-        let same = affine().all(|p| p.dtype() == x.dtype());
+    /// The problem, and the parameters as its kernels take them: one row for each group of rows of x; `joined` are f32.
+    fn ready(
+        &self,
+        x: &Tensor,
+        lies: Strided,
+        (axis, groups): (usize, usize),
+        joined: bool,
+    ) -> Result<Ready> {
+        let same = self.parameters().all(|p| p.dtype() == x.dtype());
         let dtype = if same && !joined { x.dtype() } else { DType::F32 };
-        let ready = |p: Option<&Tensor>| p.map(|p| p.to_dtype(dtype)?.contiguous()).transpose();
+        let ready = |p: Option<&Tensor>| {
+            let Some(p) = p else { return Ok(None) };
+            let one = groups > 1 && p.elem_count() == x.dims()[axis];
+            let p = if one { p.flatten_all()?.broadcast_left(groups)? } else { p.clone() };
+            p.to_dtype(dtype)?.contiguous().map(Some)
+        };
         let (gamma, beta) = (ready(self.affine.weight)?, ready(self.affine.bias)?);
         let scalars = self.scalars.iter().map(|s| s.flatten_all()?.to_dtype(DType::F32)?.contiguous());
         let scalars = scalars.collect::<Result<Vec<_>>>()?;
         if scalars.iter().any(|s| s.elem_count() != 1) {
             bail!("{}: alpha and shift have one element each", self.op);
         }
-        Ok(Ready { problem: self.problem(x, axis, dtype)?, scalars, gamma, beta })
+        let problem = self.problem(x, lies, (axis, groups), dtype)?;
+        Ok(Ready { problem, scalars, gamma, beta })
+    }
+
+    fn parameters(&self) -> impl Iterator<Item = &'a Tensor> {
+        [self.affine.weight, self.affine.bias].into_iter().flatten()
     }
 
     fn tensors(&self) -> impl Iterator<Item = &'a Tensor> {
-        self.scalars.iter().copied().chain(self.affine.weight).chain(self.affine.bias)
+        self.scalars.iter().copied().chain(self.parameters())
     }
 
-    fn problem(&self, x: &Tensor, axis: usize, parameters: DType) -> Result<Problem> {
-        let dims = x.dims();
-        let (mut rows, mut inner): (usize, usize) =
-            (dims[..axis].iter().product(), dims[axis + 1..].iter().product());
+    fn problem(
+        &self,
+        x: &Tensor,
+        Strided { mut tokens, heads, row_stride, head_stride }: Strided,
+        (axis, groups): (usize, usize),
+        parameters: DType,
+    ) -> Result<Problem> {
+        let (cols, mut inner) = (x.dims()[axis], x.dims()[axis + 1..].iter().product());
         if inner == 0 {
             // No element: the same as no row.
-            (rows, inner) = (0, 1);
+            (tokens, inner) = (0, 1);
         }
-        let mut problem = Problem::new(self.op, rows, dims[axis])
+        let len = cols * inner;
+        let mut problem = Problem::new(self.op, tokens, cols)
             .inner(inner)
+            .row_stride(row_stride.max(len))
+            .heads(heads, head_stride)
+            .y_strides(heads * len, len)
             .std(self.std)
             .dtype(dtype(x.dtype())?)
             .param_dtype(dtype(parameters)?)
@@ -244,8 +317,17 @@ impl<'a> Call<'a> {
         if let Some(eps) = self.eps {
             problem = problem.eps(eps as f32);
         }
+        if groups > 1 {
+            problem = problem.param_rows(tokens * heads / groups);
+        }
         problem.build().map_err(Error::wrap)
     }
+}
+
+/// How a contiguous tensor lies.
+fn contiguous(x: &Tensor, axis: usize) -> Strided {
+    let len = x.dims()[axis..].iter().product();
+    Strided { tokens: x.dims()[..axis].iter().product(), heads: 1, row_stride: len, head_stride: len }
 }
 
 /// The order of dimensions that takes the one at `from` to `to` and keeps the others in theirs.
@@ -278,7 +360,8 @@ fn direct(ready: &Ready, x: &Tensor, residual: Option<&Tensor>) -> Result<(Tenso
         }
     }
     let [alpha, shift, gamma, beta, residual] = views;
-    let view = Source::of(&storage)?.view(layout, &place, &mut guards)?;
+    let begin = layout.start_offset();
+    let view = Source::of(&storage)?.part((begin, begin + problem.span()), &place, &mut guards)?;
     let parameters = Parameters { alpha, shift, gamma, beta };
     let written = call::forward(problem, &place, (view, residual), &parameters, false)?;
     Ok((tensor(written.y, x.shape()), written.sum.map(|sum| tensor(sum, x.shape()))))

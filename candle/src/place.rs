@@ -75,7 +75,12 @@ impl<'a> Source<'a> {
         not(feature = "cuda"),
         expect(clippy::needless_pass_by_ref_mut, reason = "the GPU's views leave something there")
     )]
-    fn part(self, range: (usize, usize), place: &'a Place, guards: &mut Guards<'a>) -> Result<View<'a>> {
+    pub(crate) fn part(
+        self,
+        range: (usize, usize),
+        place: &'a Place,
+        guards: &mut Guards<'a>,
+    ) -> Result<View<'a>> {
         fn of<T: Element + WithDType>(
             storage: &CpuStorage,
             (begin, end): (usize, usize),

@@ -35,6 +35,14 @@ macro_rules! layer {
             pub const fn bias(&self) -> Option<&Tensor> {
                 self.bias.as_ref()
             }
+            /// y·(1 + scale) + shift, as AdaLN modulates a norm: scale and shift are `[batch, channels]` beside x of
+            /// `[batch, …, channels]`, or channels-first of `[batch, channels, …]`.
+            ///
+            /// # Errors
+            /// As [`ops::dynamic_tanh`].
+            pub fn modulate(&self, x: &Tensor, scale: &Tensor, shift: &Tensor) -> Result<Tensor> {
+                self.apply(x, self.affine().modulate(scale, shift)?.affine())
+            }
             const fn affine(&self) -> Affine<'_> {
                 Affine { weight: self.weight.as_ref(), bias: self.bias.as_ref(), offset: 0.0 }
             }
@@ -71,11 +79,14 @@ impl DynamicTanh {
     pub fn forward_with_residual(&self, x: &Tensor, residual: &Tensor) -> Result<(Tensor, Tensor)> {
         ops::add_dynamic_tanh(x, residual, &self.alpha, self.affine(), self.channels)
     }
+    fn apply(&self, x: &Tensor, affine: Affine<'_>) -> Result<Tensor> {
+        ops::dynamic_tanh(x, &self.alpha, affine, self.channels)
+    }
 }
 
 impl Module for DynamicTanh {
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        ops::dynamic_tanh(x, &self.alpha, self.affine(), self.channels)
+        self.apply(x, self.affine())
     }
 }
 
@@ -133,11 +144,14 @@ impl Derf {
     pub fn forward_with_residual(&self, x: &Tensor, residual: &Tensor) -> Result<(Tensor, Tensor)> {
         ops::add_derf(x, residual, &self.alpha, &self.shift, self.affine(), self.channels)
     }
+    fn apply(&self, x: &Tensor, affine: Affine<'_>) -> Result<Tensor> {
+        ops::derf(x, &self.alpha, &self.shift, affine, self.channels)
+    }
 }
 
 impl Module for Derf {
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        ops::derf(x, &self.alpha, &self.shift, self.affine(), self.channels)
+        self.apply(x, self.affine())
     }
 }
 

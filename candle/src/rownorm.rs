@@ -106,6 +106,21 @@ impl LayerNorm {
             ops::add_rms_norm(x, residual, self.affine(), self.eps, self.channels)
         }
     }
+    /// y·(1 + scale) + shift, as AdaLN modulates a norm: scale and shift are `[batch, channels]` beside x of
+    /// `[batch, …, channels]`, or channels-first of `[batch, channels, …]`.
+    ///
+    /// # Errors
+    /// As [`ops::layer_norm`].
+    pub fn modulate(&self, x: &Tensor, scale: &Tensor, shift: &Tensor) -> Result<Tensor> {
+        self.apply(x, self.affine().modulate(scale, shift)?.affine())
+    }
+    fn apply(&self, x: &Tensor, affine: Affine<'_>) -> Result<Tensor> {
+        if self.remove_mean {
+            ops::layer_norm(x, affine, self.eps, self.std, self.channels)
+        } else {
+            ops::rms_norm(x, affine, self.eps, self.channels)
+        }
+    }
     fn affine(&self) -> Affine<'_> {
         let offset = self.gamma.offset() as f32;
         Affine { weight: Some(&self.weight), bias: self.bias.as_ref(), offset }
@@ -114,12 +129,7 @@ impl LayerNorm {
 
 impl Module for LayerNorm {
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let affine = self.affine();
-        if self.remove_mean {
-            ops::layer_norm(x, affine, self.eps, self.std, self.channels)
-        } else {
-            ops::rms_norm(x, affine, self.eps, self.channels)
-        }
+        self.apply(x, self.affine())
     }
 }
 
@@ -223,6 +233,13 @@ impl RmsNorm {
     /// As [`ops::add_rms_norm`].
     pub fn forward_with_residual(&self, x: &Tensor, residual: &Tensor) -> Result<(Tensor, Tensor)> {
         self.0.forward_with_residual(x, residual)
+    }
+    /// As [`LayerNorm::modulate`].
+    ///
+    /// # Errors
+    /// As [`ops::rms_norm`].
+    pub fn modulate(&self, x: &Tensor, scale: &Tensor, shift: &Tensor) -> Result<Tensor> {
+        self.0.modulate(x, scale, shift)
     }
 }
 

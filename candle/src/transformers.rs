@@ -35,6 +35,18 @@ macro_rules! rms_norm {
             pub fn forward_diff(&self, x: &Tensor) -> Result<Tensor> {
                 self.0.forward(x)
             }
+            /// y of sum = x + residual, and the sum, which goes on to the next layer.
+            ///
+            /// # Errors
+            /// As [`crate::ops::add_rms_norm`].
+            pub fn forward_with_residual(&self, x: &Tensor, residual: &Tensor) -> Result<(Tensor, Tensor)> {
+                self.0.forward_with_residual(x, residual)
+            }
+            /// The weight.
+            #[must_use]
+            pub const fn weight(&self) -> &Tensor {
+                self.0.weight()
+            }
             /// The layer itself.
             #[must_use]
             pub fn into_inner(self) -> crate::RmsNorm {

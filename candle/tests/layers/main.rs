@@ -5,6 +5,7 @@ mod convert;
 #[cfg(feature = "cuda")]
 mod cuda;
 mod gradients;
+mod layout;
 mod modules;
 mod residual;
 #[cfg(feature = "serde")]

@@ -17,7 +17,7 @@ class Problem(c.Structure):
         ("reserved", c.c_uint32),
         *((name, c.c_int64) for name in ("rows", "cols", "row_stride", "inner")),
         ("gamma_offset", c.c_float),
-        ("reserved2", c.c_uint32),
+        *((name, c.c_uint32) for name in ("quant", "quant_dynamic", "reserved2")),
     ]
 
 
@@ -28,7 +28,7 @@ def _args(*pointers):
 class ForwardArgs(c.Structure):
     """dyt_forward_args."""
 
-    _fields_ = _args("x", "alpha", "shift", "gamma", "beta", "y", "mean", "rstd", "residual", "sum")
+    _fields_ = _args("x", "alpha", "shift", "gamma", "beta", "y", "mean", "rstd", "residual", "sum", "scale")
 
 
 class BackwardArgs(c.Structure):

@@ -25,11 +25,11 @@ mod target;
 pub mod tolerance;
 mod turns;
 
-pub use cases::{Case, Gradients, Statistics, VARIANTS, cases, quick_cases};
+pub use cases::{Case, Gradients, Quantised, Statistics, VARIANTS, cases, quick_cases};
 pub use data::{Random, Values, round_to};
 pub use devices::{MissingDevices, check_required, coverage_line, devices_under_test};
 pub use report::{Failure, Output, Report, Worst};
-pub use run::{Prepared, WITHOUT_RESIDUAL, run_case};
+pub use run::{Prepared, WITHOUT_QUANT, WITHOUT_RESIDUAL, run_case};
 pub use suite::{Outcome, assert_all_pass, run_all, run_in_turns};
 pub use target::Target;
 pub use turns::Turns;

@@ -11,6 +11,7 @@ use crate::tolerance::Measured;
 pub enum Output {
     Y,
     Sum,
+    Scales,
     Mean,
     Rstd,
     Dx,
@@ -22,9 +23,10 @@ pub enum Output {
 
 impl Output {
     /// Every output.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Y,
         Self::Sum,
+        Self::Scales,
         Self::Mean,
         Self::Rstd,
         Self::Dx,
@@ -40,6 +42,7 @@ impl Output {
         match self {
             Self::Y => "y",
             Self::Sum => "sum",
+            Self::Scales => "scales",
             Self::Mean => "mean",
             Self::Rstd => "rstd",
             Self::Dx => "dx",
@@ -54,7 +57,7 @@ impl Output {
     #[must_use]
     pub const fn is_gradient(self) -> bool {
         match self {
-            Self::Y | Self::Sum | Self::Mean | Self::Rstd => false,
+            Self::Y | Self::Sum | Self::Scales | Self::Mean | Self::Rstd => false,
             Self::Dx | Self::Dalpha | Self::Dshift | Self::Dgamma | Self::Dbeta => true,
         }
     }
@@ -147,6 +150,14 @@ pub enum Failure {
     /// The device took a residual, and its backend is listed as one that refuses it.
     #[error("{device}: {case}: it took the residual; take its backend out of WITHOUT_RESIDUAL")]
     NotRefused {
+        /// Which device.
+        device: String,
+        /// Which case.
+        case: Box<Case>,
+    },
+    /// The device quantised y, and its backend is listed as one that refuses it.
+    #[error("{device}: {case}: it quantised y; take its backend out of WITHOUT_QUANT")]
+    NotRefusedQuant {
         /// Which device.
         device: String,
         /// Which case.

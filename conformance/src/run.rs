@@ -17,6 +17,9 @@ use judge::Judge;
 /// has to leave this list.
 pub const WITHOUT_RESIDUAL: &[Backend] = &[Backend::Cuda];
 
+/// The same of backends whose kernels quantise no y yet.
+pub const WITHOUT_QUANT: &[Backend] = &[Backend::Cuda, Backend::Wgpu];
+
 /// Runs a case on a device.
 ///
 /// # Errors
@@ -59,6 +62,13 @@ impl Prepared {
                 Err(Error::NotSupported { .. }) => Ok(Report::default()),
                 Err(source) => Err(refused(source)),
                 Ok(_) => Err(Failure::NotRefused { device: target.name(), case: Box::new(self.case) }),
+            };
+        }
+        if self.case.quantised.is_some() && WITHOUT_QUANT.contains(&target.backend()) {
+            return match run.results() {
+                Err(Error::NotSupported { .. }) => Ok(Report::default()),
+                Err(source) => Err(refused(source)),
+                Ok(_) => Err(Failure::NotRefusedQuant { device: target.name(), case: Box::new(self.case) }),
             };
         }
         let results = run.results().map_err(refused)?;
@@ -113,10 +123,12 @@ impl Run<'_> {
     /// Runs everything that the case asks for.
     fn results(&self) -> dyt::Result<Results> {
         let forward = self.forward(false)?;
-        let backward = self.backward(&forward, false)?;
+        let quantised = self.prepared.case.quantised.is_some();
+        let backward = if quantised { Outputs::new() } else { self.backward(&forward, false)? };
         let out_of_place = self.fetch(forward.iter().chain(&backward))?;
         let in_place = if self.prepared.case.in_place {
-            let outputs = [self.forward(true)?, self.backward(&forward, true)?];
+            let again = self.forward(true)?;
+            let outputs = [again, if quantised { Outputs::new() } else { self.backward(&forward, true)? }];
             Some(self.fetch(outputs.iter().flatten())?)
         } else {
             None
@@ -132,14 +144,14 @@ impl Run<'_> {
         Layout::guarded(!self.prepared.case.is_aligned())
     }
 
-    fn tensor(&self, gap: f32, value: impl Fn(usize) -> f32) -> dyt::Result<Slot> {
+    fn tensor(&self, dtype: DType, gap: f32, value: impl Fn(usize) -> f32) -> dyt::Result<Slot> {
         let closed = self.prepared.case.seed & 2 == 2;
-        Slot::tensor(self.target, self.layout(), self.problem(), closed, gap, value)
+        Slot::tensor(self.target, self.layout(), self.problem(), dtype, closed, gap, value)
     }
 
     /// Gaps of inputs hold NaN, so that reading them shows.
     fn read_tensor(&self, values: &[f32]) -> dyt::Result<Slot> {
-        self.tensor(f32::NAN, |i| values[i])
+        self.tensor(self.problem().dtype(), f32::NAN, |i| values[i])
     }
 
     fn vector(&self, dtype: DType, values: &[f32]) -> dyt::Result<Slot> {
@@ -159,9 +171,11 @@ impl Run<'_> {
         };
         match output {
             Output::Y | Output::Sum | Output::Dx => {
-                self.tensor(CANARY, |i| in_place.map_or(f32::NAN, |values| values[i]))
+                let y = self.prepared.case.forward_problem().y_dtype();
+                let dtype = if output == Output::Y { y } else { self.problem().dtype() };
+                self.tensor(dtype, CANARY, |i| in_place.map_or(f32::NAN, |values| values[i]))
             }
-            Output::Mean | Output::Rstd => {
+            Output::Scales | Output::Mean | Output::Rstd => {
                 self.vector(DType::F32, &vec![f32::NAN; self.problem().statistics()])
             }
             Output::Dalpha => added(&inputs.prior_sums[..1]),
@@ -177,6 +191,8 @@ impl Run<'_> {
         let (x, apart) = (Some(x.as_slice()), Held { y: None, sum: None });
         match (in_place, residual.as_deref(), self.prepared.case.seed >> 2 & 3) {
             (false, ..) => apart,
+            // A quantised y takes no place.
+            (true, residual, _) if self.prepared.case.quantised.is_some() => Held { sum: residual, ..apart },
             (true, None, _) => Held { y: x, ..apart },
             (true, residual, 0) => Held { y: x, sum: residual },
             (true, _, 1) => Held { y: x, ..apart },
@@ -196,7 +212,8 @@ impl Run<'_> {
         let (gamma, beta) =
             (self.parameter(inputs.gamma.as_deref())?, self.parameter(inputs.beta.as_deref())?);
         let mut outputs = Outputs::new();
-        for output in [Output::Y, Output::Sum, Output::Mean, Output::Rstd] {
+        let scale = self.vector(DType::F32, &[self.prepared.truth.given_scale()])?;
+        for output in [Output::Y, Output::Sum, Output::Scales, Output::Mean, Output::Rstd] {
             if case.asks(output) {
                 let held = if output == Output::Sum { held.sum } else { held.y };
                 outputs.push((Role::Output(output), self.written(output, held)?));
@@ -219,14 +236,16 @@ impl Run<'_> {
         }
         call.gamma = gamma.as_ref().map(Slot::view);
         call.beta = beta.as_ref().map(Slot::view);
+        call.scale = case.quantised.filter(|quantised| !quantised.by_row).map(|_| scale.view());
         for (role, slot) in others {
             match role {
+                Role::Output(Output::Scales) => call.scales = Some(slot.view_mut()),
                 Role::Output(Output::Sum) => call.sum = Some(slot.view_mut()),
                 Role::Output(Output::Mean) => call.mean = Some(slot.view_mut()),
                 _ => call.rstd = Some(slot.view_mut()),
             }
         }
-        self.target.forward(&case.problem, call)?;
+        self.target.forward(&case.forward_problem(), call)?;
         Ok(outputs)
     }
 
@@ -276,7 +295,7 @@ impl Run<'_> {
                 Output::Dshift => call.dshift = view,
                 Output::Dgamma => call.dgamma = view,
                 Output::Dbeta => call.dbeta = view,
-                Output::Y | Output::Sum | Output::Mean | Output::Rstd => {}
+                Output::Y | Output::Sum | Output::Scales | Output::Mean | Output::Rstd => {}
             }
         }
         self.target.backward_with(&case.problem, call, workspace.view_mut())?;

@@ -83,6 +83,11 @@ impl Input<'_> {
                 150..=199 => 1.0,
                 _ => f32::from_bits(self.word()),
             },
+            quant: match self.byte() {
+                0..=149 => 0,
+                _ => self.field(4),
+            },
+            quant_dynamic: self.field(2),
             reserved2: if self.byte() < 250 { 0 } else { self.word() },
         }
     }
@@ -270,6 +275,8 @@ fn run_forward(input: &mut Input<'_>, problem: &dyt_problem, needed: Option<Need
         200..=239 => at(&mut x),
         _ => at(&mut y),
     };
+    // One value, or one of each row.
+    let mut scale = added(input, statistics.map(|n| n.max(1)), 4);
     let args = dyt_forward_args {
         size: size_of::<dyt_forward_args>() as u32,
         reserved,
@@ -283,15 +290,19 @@ fn run_forward(input: &mut Input<'_>, problem: &dyt_problem, needed: Option<Need
         rstd,
         residual: at(&mut residual),
         sum: sum_to,
+        scale: at(&mut scale),
     };
     let (space, bytes) = (workspace.at(), workspace.len);
     // SAFETY: the device is open, and buffers have what the problem says.
     let status = unsafe { dyt_forward(device(), problem, &raw const args, space, bytes, ptr::null_mut()) };
     let done = checked(status);
     assert!(inputs.iter().flatten().all(Own::unchanged), "an input is written");
+    let found = done && problem.quant != 0 && problem.quant_dynamic == 1;
+    assert!(found || scale.iter().all(Own::unchanged), "a scale is written that is an input");
     let row = needed.map_or([0, 1], |needed| needed.row);
     for own in [&mut x, &mut residual, &mut y, &mut sum].into_iter().flatten() {
         let written = done && [to, sum_to].contains(&own.at());
+        let size = if own.at() == to && problem.quant != 0 { 1 } else { size };
         let kept = if written { own.gaps_unchanged(size, row) } else { own.unchanged() };
         assert!(kept, "a tensor is written where it must not be: {}", words());
     }

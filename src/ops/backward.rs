@@ -221,6 +221,9 @@ impl<'a> Backward<'a> {
         workspace: Option<(&ViewMut<'a>, usize)>,
     ) -> Result<BackwardPtrs> {
         self.check_presence(problem)?;
+        if let Some(quant) = problem.quant() {
+            return Err(Error::QuantisedBackward { quant });
+        }
         let one = Shape::Vector(1);
         let columns = Shape::Vector(problem.cols());
         let statistics = Shape::Vector(problem.statistics());

@@ -40,6 +40,18 @@ impl Memory {
         if adds { Ok(()) } else { Err(Error::NotSupported { backend: self.backend(), argument }) }
     }
 
+    /// Refuses a scale, which a quantised y has, where the kernels of the backend do not quantise yet.
+    pub(crate) const fn check_quant(self, argument: Argument) -> Result<()> {
+        let quantises = match self {
+            Self::Host => true,
+            #[cfg(has_cuda)]
+            Self::Cuda(_) => false,
+            #[cfg(has_wgpu)]
+            Self::Wgpu => false,
+        };
+        if quantises { Ok(()) } else { Err(Error::NotSupported { backend: self.backend(), argument }) }
+    }
+
     /// Refuses an argument in a place that the device does not reach.
     pub(crate) fn check(self, argument: Argument, place: Place<'_>) -> Result<()> {
         if self.holds(place) {
@@ -108,7 +120,14 @@ impl<'a> Seen<'a> {
         if !ptr.addr().is_multiple_of(dtype.size()) {
             return Err(Error::Misaligned { argument, alignment: dtype.size() });
         }
-        Ok(Checked { argument, place, start: ptr.addr(), bytes: expected * dtype.size(), shape })
+        Ok(Checked {
+            argument,
+            place,
+            start: ptr.addr(),
+            bytes: expected * dtype.size(),
+            size: dtype.size(),
+            shape,
+        })
     }
 }
 
@@ -119,6 +138,8 @@ pub(super) struct Checked<'a> {
     place: Place<'a>,
     start: usize,
     bytes: usize,
+    /// Of an element.
+    size: usize,
     shape: Shape,
 }
 
@@ -139,7 +160,7 @@ impl<'a> Checked<'a> {
                 return Err(Error::Misaligned { argument, alignment });
             }
         }
-        Ok(Self { argument, place, start, bytes, shape: Shape::Vector(bytes) })
+        Ok(Self { argument, place, start, bytes, size: 1, shape: Shape::Vector(bytes) })
     }
 
     fn intersects(&self, other: &Self) -> bool {
@@ -150,12 +171,12 @@ impl<'a> Checked<'a> {
             && other.start < self.start + self.bytes
     }
 
-    /// Whether two tensors of one stride keep to different columns of a larger buffer.
+    /// Whether two tensors of one stride in bytes keep to different columns of a larger buffer.
     fn interleaves(&self, other: &Self, problem: &Problem) -> bool {
-        if self.shape != Shape::Tensor || other.shape != Shape::Tensor {
+        if self.shape != Shape::Tensor || other.shape != Shape::Tensor || self.size != other.size {
             return false;
         }
-        let size = problem.dtype().size();
+        let size = self.size;
         let (stride, row) = (problem.row_stride() * size, problem.row_len() * size);
         let shift = self.start.abs_diff(other.start) % stride;
         shift >= row && shift <= stride - row

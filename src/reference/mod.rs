@@ -17,7 +17,10 @@
 //! ```
 
 mod pointwise;
+mod quant;
 mod rownorm;
+
+pub use quant::{quantised, scale, value};
 
 use half::{bf16, f16};
 
@@ -63,7 +66,8 @@ impl<'a> Inputs<'a> {
         // The sum of two f32, rounded to f64 and then to f32, is the sum rounded once.
         let sum = (self.x[at] + residual[at]) as f32;
         match problem.dtype() {
-            DType::F32 => f64::from(sum),
+            // Data has no type of a quantised y.
+            DType::F32 | DType::Quant(_) => f64::from(sum),
             DType::F16 => f16::from_f32(sum).to_f64(),
             DType::Bf16 => bf16::from_f32(sum).to_f64(),
         }

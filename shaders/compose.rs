@@ -28,7 +28,7 @@ pub(crate) const fn kept(form: Form, pass: Pass, dtype: DType) -> u32 {
     match (form, pass, dtype) {
         // Each column of a backward has two sums beside its two values.
         (Form::Kept, Pass::Backward, DType::F16 | DType::Bf16) => 2,
-        (Form::Kept, Pass::Backward, DType::F32) | (Form::Kept, Pass::Forward, _) => 4,
+        (Form::Kept, Pass::Backward, DType::F32 | DType::Quant(_)) | (Form::Kept, Pass::Forward, _) => 4,
         (Form::Long | Form::First, _, _) => 4,
     }
 }
@@ -36,7 +36,8 @@ pub(crate) const fn kept(form: Form, pass: Pass, dtype: DType) -> u32 {
 /// Whether a word has two elements.
 const fn narrow(dtype: DType) -> bool {
     match dtype {
-        DType::F32 => false,
+        // Data has no type of a quantised y.
+        DType::F32 | DType::Quant(_) => false,
         DType::F16 | DType::Bf16 => true,
     }
 }

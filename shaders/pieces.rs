@@ -107,7 +107,9 @@ impl Kernel {
     fn rows(self) -> Vec<Piece> {
         let mut pieces = match (self.wide, self.dtype) {
             (true, _) => vec![piece!("lib/row_vector.wgsl")],
-            (false, DType::F32) => vec![piece!("lib/row_element.wgsl"), piece!("lib/row_element_f32.wgsl")],
+            (false, DType::F32 | DType::Quant(_)) => {
+                vec![piece!("lib/row_element.wgsl"), piece!("lib/row_element_f32.wgsl")]
+            }
             (false, DType::F16 | DType::Bf16) => {
                 vec![piece!("lib/row_element.wgsl"), piece!("lib/row_element_16.wgsl")]
             }
@@ -123,7 +125,8 @@ impl Kernel {
     /// Reading and writing elements.
     fn access(self) -> Vec<Piece> {
         let mut pieces = match self.dtype {
-            DType::F32 => Vec::new(),
+            // Data has no type of a quantised y.
+            DType::F32 | DType::Quant(_) => Vec::new(),
             DType::F16 => vec![piece!("lib/f16.wgsl")],
             DType::Bf16 => vec![piece!("lib/bf16.wgsl")],
         };

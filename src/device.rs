@@ -337,7 +337,9 @@ impl Device {
     ///
     /// # Errors
     /// [`Error::MissingArgument`], [`Error::UnexpectedArgument`], [`Error::WrongDtype`], [`Error::WrongLength`],
-    /// [`Error::Misaligned`], [`Error::Aliasing`], [`Error::WrongDevice`]. No output has been written then.
+    /// [`Error::Misaligned`], [`Error::Aliasing`], [`Error::WrongDevice`]; of a quantised y [`Error::MissingScale`],
+    /// [`Error::BothScales`] and [`Error::QuantisedInPlace`], of any other [`Error::UnexpectedScale`]. No output has been
+    /// written then.
     #[expect(clippy::needless_pass_by_value, reason = "the outputs are borrowed for this call alone")]
     pub fn forward(&self, problem: &Problem, arguments: Forward<'_>) -> Result<()> {
         let pointers = arguments.check(problem, self.memory())?;
@@ -357,7 +359,7 @@ impl Device {
     /// [`Self::backward_with`] takes the caller's instead.
     ///
     /// # Errors
-    /// As [`Self::forward`], [`Error::MissingGamma`] and [`Error::OutOfMemory`]. No output has been written then.
+    /// As [`Self::forward`], [`Error::MissingGamma`], [`Error::QuantisedBackward`] and [`Error::OutOfMemory`]. No output has been written then.
     pub fn backward(&self, problem: &Problem, arguments: Backward<'_>) -> Result<()> {
         arguments.check(problem, self.memory(), None)?;
         let bytes = self.workspace_bytes(problem, Pass::Backward);

@@ -4,9 +4,10 @@ use core::fmt;
 
 use half::{bf16, f16};
 
-use crate::{Error, Result};
+use crate::{Error, Quant, Result};
 
-/// The type in which elements are stored. Arithmetic is f32 whatever the storage type.
+/// The type in which elements are stored. Arithmetic is f32 whatever the storage type. Data and parameters are f32, f16 or
+/// bf16; a y that the problem quantises has the type of its [`Quant`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum DType {
     /// IEEE 754 binary32.
@@ -15,10 +16,12 @@ pub enum DType {
     F16,
     /// bfloat16: the upper half of a binary32.
     Bf16,
+    /// The type of a quantised y.
+    Quant(Quant),
 }
 
 impl DType {
-    /// Every dtype.
+    /// Every dtype that data may have.
     pub const ALL: [Self; 3] = [Self::F32, Self::F16, Self::Bf16];
 
     /// Bytes of one element.
@@ -27,16 +30,18 @@ impl DType {
         match self {
             Self::F32 => 4,
             Self::F16 | Self::Bf16 => 2,
+            Self::Quant(_) => 1,
         }
     }
 
-    /// The name in lower case: `f32`, `f16` or `bf16`.
+    /// The name in lower case: `f32`, `f16`, `bf16`, or that of the [`Quant`].
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::F32 => "f32",
             Self::F16 => "f16",
             Self::Bf16 => "bf16",
+            Self::Quant(quant) => quant.name(),
         }
     }
 }
@@ -70,7 +75,8 @@ impl Storage {
     /// The pair of these dtypes.
     ///
     /// # Errors
-    /// [`Error::ParamDtype`] if `param_dtype` is neither `dtype` nor f32.
+    /// [`Error::ParamDtype`] if `param_dtype` is neither `dtype` nor f32; [`Error::DataDtype`] if one of them is the type of a
+    /// quantised y.
     pub const fn new(dtype: DType, param_dtype: DType) -> Result<Self> {
         match (dtype, param_dtype) {
             (DType::F32, DType::F32) => Ok(Self::F32),
@@ -81,6 +87,7 @@ impl Storage {
             (DType::F32, DType::F16 | DType::Bf16)
             | (DType::F16, DType::Bf16)
             | (DType::Bf16, DType::F16) => Err(Error::ParamDtype { dtype, param_dtype }),
+            (DType::Quant(quant), _) | (_, DType::Quant(quant)) => Err(Error::DataDtype { quant }),
         }
     }
 
@@ -105,7 +112,8 @@ impl Storage {
     }
 }
 
-/// A Rust type that buffers may hold: [`f32`], [`half::f16`] or [`half::bf16`]. Sealed.
+/// A Rust type that buffers may hold: [`f32`], [`half::f16`] or [`half::bf16`], and for a quantised y [`float8::F8E4M3`],
+/// [`float8::F8E5M2`] or [`i8`]. Sealed.
 pub trait Element: bytemuck::Pod + Send + Sync + sealed::Sealed {
     /// The tag of this type.
     const DTYPE: DType;
@@ -121,7 +129,7 @@ impl Element for bf16 {
     const DTYPE: DType = DType::Bf16;
 }
 
-mod sealed {
+pub(crate) mod sealed {
     /// Keeps [`super::Element`] to this crate.
     pub trait Sealed {}
     impl Sealed for f32 {}

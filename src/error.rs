@@ -2,7 +2,7 @@
 
 use thiserror::Error as ThisError;
 
-use crate::{Backend, DType, Level, Op};
+use crate::{Backend, DType, Level, Op, Quant};
 
 /// The result of every fallible call of this crate.
 pub type Result<T> = core::result::Result<T, Error>;
@@ -29,6 +29,8 @@ pub enum Argument {
     Dbeta,
     Mean,
     Rstd,
+    Scale,
+    Scales,
     Workspace,
 }
 
@@ -54,6 +56,8 @@ impl Argument {
             Self::Dbeta => "dbeta",
             Self::Mean => "mean",
             Self::Rstd => "rstd",
+            Self::Scale => "scale",
+            Self::Scales => "scales",
             Self::Workspace => "workspace",
         }
     }
@@ -61,14 +65,15 @@ impl Argument {
 
 impl Argument {
     /// What in a problem decides the dtype, as the end of an error; the other arguments are always f32.
-    const fn dtype_setter(self) -> &'static str {
+    const fn dtype_setter(self, expected: DType) -> &'static str {
         match self {
+            Self::Y if matches!(expected, DType::Quant(_)) => "; for a problem, `quant` sets it",
             Self::X | Self::Residual | Self::Sum | Self::Y | Self::Dy | Self::Dsum | Self::Dx => {
                 "; for a problem, `dtype` sets it"
             }
             Self::Gamma | Self::Beta => "; for a problem, `param_dtype` sets it",
             Self::Alpha | Self::Shift | Self::Dalpha | Self::Dshift | Self::Dgamma | Self::Dbeta => "",
-            Self::Mean | Self::Rstd | Self::Workspace => "",
+            Self::Mean | Self::Rstd | Self::Scale | Self::Scales | Self::Workspace => "",
         }
     }
 }
@@ -77,12 +82,12 @@ impl Argument {
     /// The inputs whose place an output may take, as the end of an error.
     const fn places(self) -> &'static str {
         match self {
-            Self::Y => "y may take the place of x or residual, exactly",
+            Self::Y => "y may take the place of x or residual, exactly, if it is not quantised",
             Self::Sum => "sum may take the place of x or residual, exactly",
             Self::Dx => "dx may take the place of dy or dsum, exactly",
             Self::X | Self::Residual | Self::Alpha | Self::Shift | Self::Gamma | Self::Beta => APART,
             Self::Dy | Self::Dsum | Self::Dalpha | Self::Dshift | Self::Dgamma | Self::Dbeta => APART,
-            Self::Mean | Self::Rstd | Self::Workspace => APART,
+            Self::Mean | Self::Rstd | Self::Scale | Self::Scales | Self::Workspace => APART,
         }
     }
 }
@@ -373,6 +378,52 @@ pub enum Error {
         /// Storage type of gamma and beta that was asked for.
         param_dtype: DType,
     },
+    /// Data and parameters have a type that is for a quantised y alone.
+    #[error(
+        "{quant} is a type of a quantised y, which `quant` sets; data and parameters are f32, f16 or bf16"
+    )]
+    DataDtype {
+        /// The type that was asked for.
+        quant: Quant,
+    },
+    /// y is quantised, and there is neither `scale` nor `scales`.
+    #[error("y is quantised to {quant}: it needs scale, an input, or scales, an output")]
+    MissingScale {
+        /// The type of y.
+        quant: Quant,
+    },
+    /// y is quantised, and there are both `scale` and `scales`.
+    #[error("y is quantised to {quant}: it takes scale, an input, or scales, an output, and not both")]
+    BothScales {
+        /// The type of y.
+        quant: Quant,
+    },
+    /// A scale is given, and y is not quantised.
+    #[error("{argument} is given, and y is not quantised; for a problem, `quant` does that")]
+    UnexpectedScale {
+        /// `scale` or `scales`.
+        argument: Argument,
+    },
+    /// y is quantised, and is to take the place of x, whose elements are larger.
+    #[error("y is quantised to {quant}, so that it cannot take the place of x")]
+    QuantisedInPlace {
+        /// The type of y.
+        quant: Quant,
+    },
+    /// y of the problem is quantised, and so has no gradient.
+    #[error(
+        "y is quantised to {quant}: a backward takes the same problem without it, as `with_quant(None)` gives it"
+    )]
+    QuantisedBackward {
+        /// The type of y.
+        quant: Quant,
+    },
+    /// |y| of a norm has no bound that follows from its parameters.
+    #[error("y of {op} has no bound that follows from gamma and beta; DyT and Derf have one")]
+    BoundOfNorm {
+        /// The op.
+        op: Op,
+    },
     /// A buffer has the wrong number of elements.
     #[error("{argument} has {actual} elements, expected {expected}")]
     WrongLength {
@@ -384,7 +435,7 @@ pub enum Error {
         actual: usize,
     },
     /// A buffer has another element type than the problem.
-    #[error("{argument} has dtype {actual}, expected {expected}{}", argument.dtype_setter())]
+    #[error("{argument} has dtype {actual}, expected {expected}{}", argument.dtype_setter(*expected))]
     WrongDtype {
         /// Which argument.
         argument: Argument,

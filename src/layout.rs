@@ -42,10 +42,12 @@ impl Layout {
     pub(crate) const fn closed(&self) -> usize {
         self.tokens * self.strides.row
     }
-}
 
-#[cfg(any(test, feature = "reference"))]
-impl Layout {
+    /// Elements from one row of a token to the next; without heads from token to token.
+    pub(crate) const fn stride(&self) -> usize {
+        if self.heads == 1 { self.strides.row } else { self.strides.head }
+    }
+
     /// The index of the first element of row `row`, counted through all heads of all tokens.
     pub(crate) const fn row(&self, row: usize) -> usize {
         row / self.heads * self.strides.row + row % self.heads * self.strides.head

@@ -29,6 +29,7 @@ mod error;
 mod layout;
 mod ops;
 mod problem;
+mod quant;
 #[cfg(feature = "reference")]
 pub mod reference;
 mod view;
@@ -40,9 +41,11 @@ pub use cpu::Level;
 pub use device::{Backend, Candidate, Device};
 pub use dtype::{DType, Element, Storage};
 pub use error::{Argument, Error, Refusal, Result};
+pub use float8;
 pub use half;
 pub use ops::{Backward, Dsum, Forward, Residual, WithoutDy};
 pub use problem::{Op, Pass, Problem, ProblemBuilder, Std};
+pub use quant::Quant;
 pub use view::{View, ViewMut};
 
 /// The example of README.md, compiled and run.

@@ -3,7 +3,7 @@
 use core::fmt;
 
 use crate::layout::{Layout, Strides};
-use crate::{Argument, DType, Error, Result, Storage};
+use crate::{Argument, DType, Error, Quant, Result, Storage};
 
 /// The op.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -140,6 +140,7 @@ pub struct Problem {
     eps: f32,
     gamma_offset: f32,
     accumulate: bool,
+    quant: Option<Quant>,
 }
 
 impl Problem {
@@ -161,6 +162,7 @@ impl Problem {
             eps: None,
             gamma_offset: 0.0,
             accumulate: false,
+            quant: None,
         }
     }
 
@@ -293,6 +295,24 @@ impl Problem {
     pub const fn accumulate(&self) -> bool {
         self.accumulate
     }
+    /// What y of the forward is quantised to, if it is.
+    #[must_use]
+    pub const fn quant(&self) -> Option<Quant> {
+        self.quant
+    }
+    /// The same problem with another type of a quantised y, or without: a backward takes it without.
+    #[must_use]
+    pub const fn with_quant(self, quant: Option<Quant>) -> Self {
+        Self { quant, ..self }
+    }
+    /// The dtype of y: that of the data, or of [`Self::quant`].
+    #[must_use]
+    pub const fn y_dtype(&self) -> DType {
+        match self.quant {
+            Some(quant) => DType::Quant(quant),
+            None => self.dtype(),
+        }
+    }
     /// Elements of one row: cols · inner.
     #[must_use]
     pub const fn row_len(&self) -> usize {
@@ -341,6 +361,7 @@ pub struct ProblemBuilder {
     eps: Option<f32>,
     gamma_offset: f32,
     accumulate: bool,
+    quant: Option<Quant>,
 }
 
 impl ProblemBuilder {
@@ -411,13 +432,20 @@ impl ProblemBuilder {
         self.accumulate = accumulate;
         self
     }
+    /// Quantises y of the forward, which then takes [`Forward::scale`](crate::Forward::scale) or
+    /// [`Forward::scales`](crate::Forward::scales). y is apart from x, and there is no backward.
+    pub const fn quant(mut self, quant: Quant) -> Self {
+        self.quant = Some(quant);
+        self
+    }
 
     /// Validates.
     ///
     /// # Errors
     /// [`Error::ZeroCols`], [`Error::ZeroInner`], [`Error::ZeroHeads`], [`Error::HeadsChannelsFirst`],
-    /// [`Error::HeadsOverlap`], [`Error::SizeOverflow`], [`Error::StrideTooSmall`], [`Error::ParamRows`], [`Error::InvalidEps`], [`Error::InvalidGammaOffset`], [`Error::UnbiasedSingleColumn`],
-    /// [`Error::UnbiasedNotLayerNorm`], [`Error::ParamDtype`].
+    /// [`Error::HeadsOverlap`], [`Error::SizeOverflow`], [`Error::StrideTooSmall`], [`Error::ParamRows`],
+    /// [`Error::InvalidEps`], [`Error::InvalidGammaOffset`], [`Error::UnbiasedSingleColumn`],
+    /// [`Error::UnbiasedNotLayerNorm`], [`Error::ParamDtype`], [`Error::DataDtype`].
     pub fn build(self) -> Result<Problem> {
         if self.cols == 0 {
             return Err(Error::ZeroCols);
@@ -471,6 +499,7 @@ impl ProblemBuilder {
             eps,
             gamma_offset: self.gamma_offset,
             accumulate: self.accumulate,
+            quant: self.quant,
         })
     }
 

@@ -6,7 +6,7 @@ mod common;
 use std::thread;
 
 use common::{Inputs, Random, Tensor, devices, problems, quick};
-use dyt::{Backward, Device, Forward, Op, Pass, Problem, Result, Storage};
+use dyt::{Backward, Device, Forward, Op, Pass, Problem, Quant, Result, Storage};
 
 /// The stack that a call takes by docs/process.md, of which the C library takes some for the thread itself.
 const STACK: usize = 32 * 1024;
@@ -33,6 +33,13 @@ fn check(device: &Device, problem: &Problem, inputs: &Inputs) -> Result<()> {
     call.mean = op.has_mean().then(|| mean.as_mut_slice().into());
     call.rstd = (!op.is_pointwise()).then(|| rstd.as_mut_slice().into());
     on_a_small_stack(|| device.forward(problem, call))?;
+    for quant in Quant::ALL {
+        let quantised = problem.with_quant(Some(quant));
+        let mut bytes = Tensor::zeros(quantised.y_dtype(), problem.span(), 0);
+        let mut scales = vec![0.0_f32; problem.statistics()];
+        let call = inputs.forward(problem, Forward::new(inputs.x.view(), bytes.view_mut()));
+        on_a_small_stack(|| device.forward(&quantised, call.scales(&mut scales)))?;
+    }
     for saved in [true, false] {
         let call = Backward::of(inputs.x.view()).dy(inputs.dy.view()).dx(dx.view_mut());
         let mut call = inputs.backward(problem, call.dgamma(&mut dgamma).dbeta(&mut dbeta));

@@ -17,14 +17,8 @@ class Problem(c.Structure):
         ("reserved", c.c_uint32),
         *((name, c.c_int64) for name in ("rows", "cols", "row_stride", "inner")),
         ("gamma_offset", c.c_float),
-        ("reserved2", c.c_uint32),
-        ("reserved3", c.c_uint32),
-        ("reserved4", c.c_uint32),
-        ("param_rows", c.c_int64),
-        ("heads", c.c_int64),
-        ("head_stride", c.c_int64),
-        ("y_row_stride", c.c_int64),
-        ("y_head_stride", c.c_int64),
+        *((name, c.c_uint32) for name in ("quant", "quant_dynamic", "reserved2")),
+        *((name, c.c_int64) for name in ("param_rows", "heads", "head_stride", "y_row_stride", "y_head_stride")),
     ]
 
 
@@ -35,7 +29,7 @@ def _args(*pointers):
 class ForwardArgs(c.Structure):
     """dyt_forward_args."""
 
-    _fields_ = _args("x", "alpha", "shift", "gamma", "beta", "y", "mean", "rstd", "residual", "sum")
+    _fields_ = _args("x", "alpha", "shift", "gamma", "beta", "y", "mean", "rstd", "residual", "sum", "scale")
 
 
 class BackwardArgs(c.Structure):

@@ -48,6 +48,7 @@ impl Gpu {
                 DType::F32 => CudaStorageSlice::F32(self.device.alloc(len)?),
                 DType::F16 => CudaStorageSlice::F16(self.device.alloc(len)?),
                 DType::Bf16 => CudaStorageSlice::BF16(self.device.alloc(len)?),
+                DType::Quant(quant) => candle_core::bail!("the CUDA kernels do not write {quant} yet"),
             }
         };
         Ok(CudaStorage { slice, device: self.device.clone() })

@@ -6,7 +6,8 @@ use std::sync::OnceLock;
 use candle_core::CudaStorage;
 use candle_core::op::BackpropOp;
 use candle_core::{CpuStorage, DType, Error, Layout, Result, Shape, Storage, Tensor, WithDType, bail};
-use dyt::{Backward, Device, Element, Forward, Problem, View, ViewMut};
+use dyt::float8::F8E4M3;
+use dyt::{Backward, Device, Element, Forward, Problem, Quant, View, ViewMut};
 use half::{bf16, f16};
 
 #[cfg(feature = "cuda")]
@@ -125,6 +126,10 @@ impl Place {
                 dyt::DType::F32 => CpuStorage::F32(vec![0.0; len]),
                 dyt::DType::F16 => CpuStorage::F16(vec![f16::ZERO; len]),
                 dyt::DType::Bf16 => CpuStorage::BF16(vec![bf16::ZERO; len]),
+                dyt::DType::Quant(Quant::F8E4M3) => CpuStorage::F8E4M3(vec![F8E4M3::ZERO; len]),
+                dyt::DType::Quant(quant @ (Quant::F8E5M2 | Quant::I8)) => {
+                    bail!("candle has no tensor of {quant}")
+                }
             })),
             #[cfg(feature = "cuda")]
             Self::Cuda(gpu) => gpu.storage(dtype, len).map(Storage::Cuda),

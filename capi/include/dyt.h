@@ -48,6 +48,18 @@ typedef enum dyt_dtype {
     DYT_BF16 = 2,
 } dyt_dtype;
 
+// Types of a quantised y: one byte an element, y = v / s rounded to nearest even and saturated. v is the op's result in f32.
+typedef enum dyt_quant {
+    // y is as x.
+    DYT_QUANT_NONE = 0,
+    // OCP's E4M3, up to 448. NaN stays NaN.
+    DYT_QUANT_F8E4M3 = 1,
+    // OCP's E5M2, up to 57344. NaN stays NaN.
+    DYT_QUANT_F8E5M2 = 2,
+    // A signed byte from -127 to 127. NaN gives 0.
+    DYT_QUANT_I8 = 3,
+} dyt_quant;
+
 // Ops.
 typedef enum dyt_op {
     // y = gamma * tanh(alpha * x) + beta
@@ -118,6 +130,10 @@ typedef struct dyt_problem {
     int64_t inner;
     // The factor of each column is gamma + gamma_offset, rounded to f32; 1 where gamma is NULL. Finite.
     float gamma_offset;
+    // A `dyt_quant`: what y of the forward is quantised to. A backward takes DYT_QUANT_NONE.
+    uint32_t quant;
+    // Of a quantised y. 0: `scale` is an input, one f32. 1: an output, rows * inner f32, as rstd.
+    uint32_t quant_dynamic;
     // 0.
     uint32_t reserved2;
     // 0.
@@ -155,7 +171,7 @@ typedef struct dyt_forward_args {
     const void *gamma;
     // Of param_dtype; NULL means 0.
     const void *beta;
-    // The output. May be x or residual itself.
+    // The output. May be x or residual itself, if it is not quantised.
     void *y;
     // LayerNorm: the mean of each row, or NULL.
     void *mean;
@@ -165,6 +181,9 @@ typedef struct dyt_forward_args {
     const void *residual;
     // With residual: x + residual as it is stored, to which the op is applied. May be x or residual itself, and is not y.
     void *sum;
+    // What a quantised y is divided by, or NULL: an input of one f32, or with `quant_dynamic` an output. Then it is the largest
+    // |v| of each row / the largest value of the type, at least 2^-126; 1 where that |v| is 0. NaN is left out of it.
+    void *scale;
 } dyt_forward_args;
 
 // The buffers of a backward. NULL where absent: a gradient that is not asked for is not written.
@@ -217,6 +236,18 @@ int dyt_workspace_size(const struct dyt_device *device,
                        const struct dyt_problem *problem,
                        uint32_t pass,
                        size_t *bytes);
+
+// The most that |y| of DyT and Derf is, whatever x: the largest |gamma + gamma_offset| + |beta| of a column. *bound / the largest
+// value of a dyt_quant is a scale with which y never saturates; a bound of 0 stands for a scale of 1. gamma and beta are host
+// pointers to cols of param_dtype, or NULL, which means 1 and 0. For the norms it is DYT_INVALID_ARGUMENT. On failure *bound is
+// not written.
+//
+// # Safety
+// problem has the bytes that its size says; gamma and beta are NULL or have cols elements; bound is writable.
+int dyt_bound(const struct dyt_problem *problem,
+              const void *gamma,
+              const void *beta,
+              float *bound);
 
 // Runs a forward: y, and the statistics that are asked for. Nothing is allocated or kept.
 //

@@ -46,6 +46,20 @@ pub enum dyt_dtype {
     DYT_BF16 = 2,
 }
 
+/// Types of a quantised y: one byte an element, y = v / s rounded to nearest even and saturated. v is the op's result in f32.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub enum dyt_quant {
+    /// y is as x.
+    DYT_QUANT_NONE = 0,
+    /// OCP's E4M3, up to 448. NaN stays NaN.
+    DYT_QUANT_F8E4M3 = 1,
+    /// OCP's E5M2, up to 57344. NaN stays NaN.
+    DYT_QUANT_F8E5M2 = 2,
+    /// A signed byte from -127 to 127. NaN gives 0.
+    DYT_QUANT_I8 = 3,
+}
+
 /// Ops.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
@@ -121,12 +135,12 @@ pub struct dyt_problem {
     pub inner: i64,
     /// The factor of each column is gamma + gamma_offset, rounded to f32; 1 where gamma is NULL. Finite.
     pub gamma_offset: f32,
+    /// A `dyt_quant`: what y of the forward is quantised to. A backward takes DYT_QUANT_NONE.
+    pub quant: u32,
+    /// Of a quantised y. 0: `scale` is an input, one f32. 1: an output, rows * inner f32, as rstd.
+    pub quant_dynamic: u32,
     /// 0.
     pub reserved2: u32,
-    /// 0.
-    pub reserved3: u32,
-    /// 0.
-    pub reserved4: u32,
     /// Neighbouring rows, counted with heads, that share gamma and beta; divides rows * heads. 0: all rows.
     pub param_rows: i64,
     /// Rows of a token; 1 or 0 without heads. For channels-last data.
@@ -160,7 +174,7 @@ pub struct dyt_forward_args {
     pub gamma: *const c_void,
     /// Of param_dtype; NULL means 0.
     pub beta: *const c_void,
-    /// The output. May be x or residual itself.
+    /// The output. May be x or residual itself, if it is not quantised.
     pub y: *mut c_void,
     /// LayerNorm: the mean of each row, or NULL.
     pub mean: *mut c_void,
@@ -170,6 +184,9 @@ pub struct dyt_forward_args {
     pub residual: *const c_void,
     /// With residual: x + residual as it is stored, to which the op is applied. May be x or residual itself, and is not y.
     pub sum: *mut c_void,
+    /// What a quantised y is divided by, or NULL: an input of one f32, or with `quant_dynamic` an output. Then it is the largest
+    /// |v| of each row / the largest value of the type, at least 2^-126; 1 where that |v| is 0. NaN is left out of it.
+    pub scale: *mut c_void,
 }
 
 /// The buffers of a backward. NULL where absent: a gradient that is not asked for is not written.

@@ -7,7 +7,7 @@ use dyt::{Backward, DType, Forward, Pass, Problem, View, ViewMut};
 use crate::abi::{dyt_backward_args, dyt_forward_args, dyt_problem};
 use crate::devices::{device, dyt_device};
 use crate::memory::Memory;
-use crate::problem::{Sized32, pass, problem, read, reserved};
+use crate::problem::{Sized32, pass, problem, problem_and_scaling, read, reserved};
 use crate::status::{Failure, Outcome, guard};
 use crate::stream::{Current, Stream};
 
@@ -32,6 +32,38 @@ pub unsafe extern "C" fn dyt_workspace_size(
         }
         // SAFETY: it is not NULL, and the caller's to write.
         unsafe { bytes.write(device.device().workspace_bytes(&problem, pass)) };
+        Ok(())
+    })
+}
+
+/// The most that |y| of DyT and Derf is, whatever x: the largest |gamma + gamma_offset| + |beta| of a column. *bound / the largest
+/// value of a dyt_quant is a scale with which y never saturates; a bound of 0 stands for a scale of 1. gamma and beta are host
+/// pointers to cols of param_dtype, or NULL, which means 1 and 0. For the norms it is DYT_INVALID_ARGUMENT. On failure *bound is
+/// not written.
+///
+/// # Safety
+/// problem has the bytes that its size says; gamma and beta are NULL or have cols elements; bound is writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dyt_bound(
+    problem: *const dyt_problem,
+    gamma: *const c_void,
+    beta: *const c_void,
+    bound: *mut f32,
+) -> c_int {
+    guard(|| {
+        // SAFETY: by the contract.
+        let problem = unsafe { self::problem(problem) }?;
+        if bound.is_null() {
+            return Err(Failure::null("bound"));
+        }
+        let view = |from: *const c_void| {
+            let from = core::ptr::NonNull::new(from.cast_mut().cast())?;
+            // SAFETY: by the contract.
+            Some(unsafe { View::from_raw_parts(from, problem.cols(), problem.param_dtype()) })
+        };
+        let value = problem.bound(view(gamma), view(beta))?;
+        // SAFETY: it is not NULL, and the caller's to write.
+        unsafe { bound.write(value) };
         Ok(())
     })
 }
@@ -110,12 +142,12 @@ unsafe fn call<A: Arguments>(
 ) -> c_int {
     guard(|| {
         // SAFETY: by the contract.
-        let (device, problem, args) =
-            unsafe { (self::device(device)?, self::problem(problem)?, read(args)?) };
+        let (device, (problem, dynamic), args) =
+            unsafe { (self::device(device)?, problem_and_scaling(problem)?, read(args)?) };
         reserved(A::NAME, "reserved", args.reserved())?;
         let stream = Stream::of(device.device(), stream)?;
         let memory = device.memory(args.pointers().chain([workspace.cast_const()]));
-        let buffers = Buffers { memory: &memory, problem };
+        let buffers = Buffers { memory: &memory, problem, dynamic };
         // SAFETY: by the contract.
         let workspace = unsafe { buffers.workspace(workspace, workspace_bytes)? };
         let needed = device.device().workspace_bytes(&problem, A::PASS);
@@ -143,8 +175,8 @@ impl Arguments for dyt_forward_args {
     }
 
     fn pointers(&self) -> impl Iterator<Item = *const c_void> {
-        let Self { x, alpha, shift, gamma, beta, y, mean, rstd, residual, sum, .. } = *self;
-        [x, alpha, shift, gamma, beta, y, mean, rstd, residual, sum].into_iter()
+        let Self { x, alpha, shift, gamma, beta, y, mean, rstd, residual, sum, scale, .. } = *self;
+        [x, alpha, shift, gamma, beta, y, mean, rstd, residual, sum, scale].into_iter()
     }
 
     unsafe fn run(&self, buffers: Buffers<'_>, _workspace: ViewMut<'_>, stream: Stream<'_>) -> Outcome {
@@ -164,6 +196,11 @@ impl Arguments for dyt_forward_args {
             forward.beta = buffers.parameter("beta", self.beta)?;
             forward.mean = buffers.output("mean", self.mean, statistics)?;
             forward.rstd = buffers.output("rstd", self.rstd, statistics)?;
+            if buffers.dynamic {
+                forward.scales = buffers.output("scale", self.scale, statistics)?;
+            } else {
+                forward.scale = buffers.scalar("scale", self.scale)?;
+            }
             Ok(stream.forward(&buffers.problem, forward)?)
         }
     }
@@ -218,6 +255,8 @@ impl Arguments for dyt_backward_args {
 struct Buffers<'a> {
     memory: &'a Memory,
     problem: Problem,
+    /// Whether the rows of a quantised y have scales of their own.
+    dynamic: bool,
 }
 
 impl<'a> Buffers<'a> {
@@ -239,7 +278,7 @@ impl<'a> Buffers<'a> {
 
     unsafe fn y_mut(self, name: &'static str, to: *mut c_void) -> Outcome<ViewMut<'a>> {
         // SAFETY: promised by the caller.
-        unsafe { self.memory.view_mut(name, to, self.problem.y_span(), self.problem.dtype()) }
+        unsafe { self.memory.view_mut(name, to, self.problem.y_span(), self.problem.y_dtype()) }
     }
 
     unsafe fn scalar(self, name: &'static str, from: *const c_void) -> Outcome<Option<View<'a>>> {

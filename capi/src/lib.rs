@@ -15,9 +15,9 @@ mod stream;
 
 pub use abi::{
     DYT_ABI_VERSION, DYT_LAYER_NORM_EPS, DYT_LAYER_NORM_UNBIASED_EPS, DYT_RMS_NORM_EPS, dyt_backward_args,
-    dyt_dtype, dyt_forward_args, dyt_op, dyt_pass, dyt_problem, dyt_status, dyt_std,
+    dyt_dtype, dyt_forward_args, dyt_op, dyt_pass, dyt_problem, dyt_quant, dyt_status, dyt_std,
 };
-pub use calls::{dyt_backward, dyt_forward, dyt_workspace_size};
+pub use calls::{dyt_backward, dyt_bound, dyt_forward, dyt_workspace_size};
 pub use devices::{
     dyt_alloc, dyt_device, dyt_device_close, dyt_device_name, dyt_device_open, dyt_download, dyt_free,
     dyt_set_threads, dyt_synchronize, dyt_upload,

@@ -2,7 +2,7 @@
 
 use core::mem::MaybeUninit;
 
-use dyt::{DType, Op, Pass, Problem, Std};
+use dyt::{DType, Op, Pass, Problem, Quant, Std};
 
 use crate::abi::dyt_problem;
 use crate::status::{Failure, Outcome};
@@ -72,6 +72,15 @@ pub(crate) fn reserved(name: &'static str, field: &'static str, value: u32) -> O
 /// As [`read`].
 pub(crate) unsafe fn problem(from: *const dyt_problem) -> Outcome<Problem> {
     // SAFETY: promised by the caller.
+    unsafe { problem_and_scaling(from) }.map(|(problem, _)| problem)
+}
+
+/// The same, and whether the rows of a quantised y have scales of their own.
+///
+/// # Safety
+/// As [`read`].
+pub(crate) unsafe fn problem_and_scaling(from: *const dyt_problem) -> Outcome<(Problem, bool)> {
+    // SAFETY: promised by the caller.
     let raw = unsafe { read(from) }?;
     reserved(dyt_problem::NAME, "reserved", raw.reserved)?;
     for (field, value) in
@@ -83,7 +92,7 @@ pub(crate) unsafe fn problem(from: *const dyt_problem) -> Outcome<Problem> {
         .dtype(dtype("dtype", raw.dtype)?)
         .param_dtype(dtype("param_dtype", raw.param_dtype)?)
         .std(std(raw.std)?)
-        .accumulate(accumulate(raw.accumulate)?)
+        .accumulate(flag("accumulate", raw.accumulate)?)
         .eps(raw.eps)
         .gamma_offset(raw.gamma_offset)
         .inner(if raw.inner == 0 { 1 } else { count("inner", raw.inner)? });
@@ -107,7 +116,18 @@ pub(crate) unsafe fn problem(from: *const dyt_problem) -> Outcome<Problem> {
     if let Some(param_rows) = nonzero("param_rows", raw.param_rows)? {
         builder = builder.param_rows(param_rows);
     }
-    Ok(builder.build()?)
+    let dynamic = flag("quant_dynamic", raw.quant_dynamic)?;
+    Ok((builder.build()?.with_quant(quant(raw.quant)?), dynamic))
+}
+
+fn quant(value: u32) -> Outcome<Option<Quant>> {
+    match value {
+        0 => Ok(None),
+        1 => Ok(Some(Quant::F8E4M3)),
+        2 => Ok(Some(Quant::F8E5M2)),
+        3 => Ok(Some(Quant::I8)),
+        _ => Err(Failure::invalid(format!("quant is {value}, which no dyt_quant is"))),
+    }
 }
 
 /// A count of which 0 stands for a default.
@@ -149,11 +169,11 @@ fn std(value: u32) -> Outcome<Std> {
     }
 }
 
-fn accumulate(value: u32) -> Outcome<bool> {
+fn flag(name: &'static str, value: u32) -> Outcome<bool> {
     match value {
         0 => Ok(false),
         1 => Ok(true),
-        _ => Err(Failure::invalid(format!("accumulate is {value}, neither 0 nor 1"))),
+        _ => Err(Failure::invalid(format!("{name} is {value}, neither 0 nor 1"))),
     }
 }
 

@@ -71,6 +71,13 @@ fn status_of(error: &dyt::Error) -> dyt_status {
         | E::UnexpectedArgument { .. }
         | E::MissingGamma
         | E::MissingPartner { .. }
+        | E::DataDtype { .. }
+        | E::MissingScale { .. }
+        | E::BothScales { .. }
+        | E::UnexpectedScale { .. }
+        | E::QuantisedInPlace { .. }
+        | E::QuantisedBackward { .. }
+        | E::BoundOfNorm { .. }
         | E::Aliasing { .. }
         | E::WorkspaceTooSmall { .. }
         | E::Misaligned { .. }

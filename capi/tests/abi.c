@@ -7,12 +7,14 @@ _Static_assert(offsetof(dyt_problem, accumulate) == 20 && offsetof(dyt_problem, 
 _Static_assert(offsetof(dyt_problem, rows) == 32 && offsetof(dyt_problem, inner) == 56, "dyt_problem");
 _Static_assert(offsetof(dyt_problem, gamma_offset) == 64, "dyt_problem");
 _Static_assert(offsetof(dyt_problem, param_rows) == 80 && offsetof(dyt_problem, y_head_stride) == 112, "dyt_problem");
+_Static_assert(offsetof(dyt_problem, quant) == 68 && offsetof(dyt_problem, quant_dynamic) == 72, "dyt_problem");
 _Static_assert(offsetof(dyt_forward_args, x) == 8, "dyt_forward_args");
-_Static_assert(sizeof(dyt_forward_args) == 8 + 10 * sizeof(void *), "dyt_forward_args");
+_Static_assert(sizeof(dyt_forward_args) == 8 + 11 * sizeof(void *), "dyt_forward_args");
 _Static_assert(offsetof(dyt_forward_args, y) == 8 + 5 * sizeof(void *), "dyt_forward_args");
 _Static_assert(offsetof(dyt_backward_args, dx) == 8 + 7 * sizeof(void *), "dyt_backward_args");
 _Static_assert(sizeof(dyt_backward_args) == 8 + 13 * sizeof(void *), "dyt_backward_args");
 _Static_assert(DYT_OK == 0 && DYT_UNSUPPORTED == 2 && DYT_INTERNAL == 6, "dyt_status");
+_Static_assert(DYT_QUANT_NONE == 0 && DYT_QUANT_F8E4M3 == 1 && DYT_QUANT_F8E5M2 == 2 && DYT_QUANT_I8 == 3, "enums");
 _Static_assert(DYT_BF16 == 2 && DYT_OP_RMS_NORM == 3 && DYT_STD_UNBIASED == 1 && DYT_BACKWARD == 1, "enums");
 
 static void devices(void) {
@@ -102,6 +104,8 @@ static void problems(const dyt_device *device) {
     WRONG(DYT_INVALID_ARGUMENT, "accumulate is 2", p.accumulate = 2);
     WRONG(DYT_INVALID_ARGUMENT, "reserved", p.reserved = 1);
     WRONG(DYT_INVALID_ARGUMENT, "reserved", p.reserved2 = 1);
+    WRONG(DYT_INVALID_ARGUMENT, "quant is 4", p.quant = 4);
+    WRONG(DYT_INVALID_ARGUMENT, "quant_dynamic is 2", p.quant_dynamic = 2);
     WRONG(DYT_INVALID_ARGUMENT, "gamma_offset is inf", p.gamma_offset = INFINITY);
     WRONG(DYT_INVALID_ARGUMENT, "eps", p.eps = NAN);
     WRONG(DYT_INVALID_ARGUMENT, "eps", p.eps = -1.0f);

@@ -7,7 +7,7 @@ pub use arrangement::Arrangement;
 use core::fmt;
 use std::collections::HashMap;
 
-use dyt::{Op, Problem, Std, Storage};
+use dyt::{Op, Problem, Quant, Std, Storage};
 
 use crate::data::{Random, Values};
 use crate::report::Output;
@@ -87,7 +87,25 @@ impl fmt::Display for Statistics {
     }
 }
 
-/// One forward and one backward.
+/// How y is quantised.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Quantised {
+    /// The type of y.
+    pub quant: Quant,
+    /// Whether each row has a scale of its own.
+    pub by_row: bool,
+}
+
+impl Quantised {
+    /// Every way.
+    #[must_use]
+    pub fn all() -> Vec<Self> {
+        let both = |quant| [false, true].map(|by_row| Self { quant, by_row });
+        Quant::ALL.into_iter().flat_map(both).collect()
+    }
+}
+
+/// One forward and one backward; of a quantised y one forward.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Case {
     /// Op, shape, types; whether gradients are added.
@@ -100,6 +118,8 @@ pub struct Case {
     pub statistics: Statistics,
     /// Whether x has a residual, and dx a dsum.
     pub residual: bool,
+    /// What y is quantised to, if it is. `problem` has the rest.
+    pub quantised: Option<Quantised>,
     /// Whether there is a gamma.
     pub gamma: bool,
     /// Whether there is a beta.
@@ -121,6 +141,7 @@ impl Case {
             gradients: Gradients::All,
             statistics: Statistics::Saved,
             residual: false,
+            quantised: None,
             gamma: true,
             beta: true,
             in_place: false,
@@ -143,6 +164,12 @@ impl Case {
     #[must_use]
     pub const fn residual(mut self, residual: bool) -> Self {
         self.residual = residual;
+        self
+    }
+    /// Sets what y is quantised to.
+    #[must_use]
+    pub const fn quantised(mut self, quantised: Option<Quantised>) -> Self {
+        self.quantised = quantised;
         self
     }
     /// Sets whether there is a gamma; without it there is no dgamma.
@@ -183,14 +210,24 @@ impl Case {
         self.seed & 1 == 0
     }
 
+    /// The problem of the forward.
+    #[must_use]
+    pub fn forward_problem(&self) -> Problem {
+        self.problem.with_quant(self.quantised.map(|quantised| quantised.quant))
+    }
+
     /// Whether the case has this output.
     #[must_use]
     pub fn asks(&self, output: Output) -> bool {
         let op = self.problem.op();
+        if self.quantised.is_some() && output.is_gradient() {
+            return false;
+        }
         let saved = |alone| self.statistics == Statistics::Saved || self.statistics == alone;
         match output {
             Output::Y => true,
             Output::Sum => self.residual,
+            Output::Scales => self.quantised.is_some_and(|quantised| quantised.by_row),
             Output::Mean => op.has_mean() && saved(Statistics::MeanOnly),
             Output::Rstd => !op.is_pointwise() && saved(Statistics::RstdOnly),
             Output::Dx | Output::Dbeta => self.gradients.asks(output),
@@ -234,6 +271,9 @@ impl fmt::Display for Case {
         ];
         for (_, name) in options.iter().filter(|(set, _)| *set) {
             write!(f, " {name}")?;
+        }
+        if let Some(Quantised { quant, by_row }) = self.quantised {
+            write!(f, " {quant}{}", if by_row { "-by-row" } else { "" })?;
         }
         if p.gamma_offset() != 0.0 {
             write!(f, " gamma-offset={}", p.gamma_offset())?;
@@ -313,7 +353,15 @@ pub fn cases() -> Vec<Case> {
             list.kind(variant, storage);
         }
     }
+    let quantised = quantised(&list.cases);
+    list.cases.extend(quantised);
     list.cases
+}
+
+/// Every third case with a quantised y, each way in turns.
+fn quantised(cases: &[Case]) -> Vec<Case> {
+    let every = cases.iter().step_by(3).zip(Quantised::all().into_iter().cycle());
+    every.map(|(case, way)| case.quantised(Some(way))).collect()
 }
 
 /// A twentieth of [`cases`], and small ones: every op and storage, forward and backward. For emulators.

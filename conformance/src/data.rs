@@ -62,7 +62,8 @@ impl Random {
 #[must_use]
 pub fn round_to(dtype: DType, value: f64) -> f32 {
     match dtype {
-        DType::F32 => value as f32,
+        // y is quantised from f32: see `dyt::reference::quantised`.
+        DType::F32 | DType::Quant(_) => value as f32,
         DType::F16 => f16::from_f64(sticky(value)).to_f32(),
         DType::Bf16 => bf16::from_f64(sticky(value)).to_f32(),
     }

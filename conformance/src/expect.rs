@@ -2,6 +2,7 @@
 
 mod norm;
 mod pointwise;
+mod quant;
 
 use dyt::reference::{self, Place, places};
 use dyt::{DType, Result};
@@ -32,6 +33,8 @@ pub(crate) struct Truth {
     backward: reference::Backward,
     /// The norms: what holds of each row.
     rows: Vec<norm::Row>,
+    /// The scale of a quantised y, where rows have none of their own.
+    given_scale: f32,
 }
 
 fn widen(values: &[f32]) -> Vec<f64> {
@@ -88,10 +91,12 @@ impl Truth {
             forward,
             backward,
             rows: Vec::new(),
+            given_scale: 1.0,
         };
         if !problem.op().is_pointwise() {
             truth.rows = (0..problem.statistics()).map(|statistic| truth.row(statistic)).collect();
         }
+        truth.given_scale = truth.drawn_scale();
         Ok(truth)
     }
 
@@ -105,6 +110,10 @@ impl Truth {
         let op = self.case.problem.op();
         let statistics = 0..self.case.problem.statistics();
         match output {
+            Output::Y if self.case.quantised.is_some() => {
+                self.quantised(arithmetic, &|statistic| self.found_scale(statistic))
+            }
+            Output::Scales => statistics.map(|i| (i, self.scale(arithmetic, i))).collect(),
             Output::Y | Output::Sum | Output::Dx => places(&self.case.problem)
                 .map(|place| (output.index(place), self.element(arithmetic, output, place)))
                 .collect(),
@@ -136,8 +145,15 @@ impl Truth {
                     |dsum: &Vec<f64>| tolerance::with_dsum(arithmetic, problem.dtype(), dx, dsum[at]);
                 self.dsum.as_ref().map_or(dx, joined)
             }
-            _ if pointwise => self.pointwise_y(arithmetic, place),
-            _ => self.norm_y(arithmetic, place),
+            _ => self.y(arithmetic, problem.dtype(), place),
+        }
+    }
+
+    /// y as `dtype` stores it.
+    fn y(&self, arithmetic: Arithmetic, dtype: DType, place: Place) -> Expected {
+        match self.case.problem.op().is_pointwise() {
+            true => self.pointwise_y(arithmetic, dtype, place),
+            false => self.norm_y(arithmetic, dtype, place),
         }
     }
 

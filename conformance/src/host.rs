@@ -1,6 +1,7 @@
 //! Host copies of typed buffers, and buffers of a device with canaries around and between the rows.
 
-use dyt::{Buffer, DType, Problem, Result, View, ViewMut};
+use dyt::float8::{F8E4M3, F8E5M2};
+use dyt::{Buffer, DType, Problem, Quant, Result, View, ViewMut};
 use half::{bf16, f16};
 
 use crate::Target;
@@ -11,7 +12,14 @@ pub(crate) enum Host {
     F32(Vec<f32>),
     F16(Vec<f16>),
     Bf16(Vec<bf16>),
+    F8E4M3(Vec<F8E4M3>),
+    F8E5M2(Vec<F8E5M2>),
+    I8(Vec<i8>),
 }
+
+/// The byte of an element that is not written yet, or must not be: no kernel writes it. A NaN with a sign, or −128.
+const UNWRITTEN: u8 = 0xff;
+const UNWRITTEN_I8: i8 = i8::MIN;
 
 macro_rules! each {
     ($host:expr, $vec:ident => $body:expr) => {
@@ -19,17 +27,27 @@ macro_rules! each {
             Host::F32($vec) => $body,
             Host::F16($vec) => $body,
             Host::Bf16($vec) => $body,
+            Host::F8E4M3($vec) => $body,
+            Host::F8E5M2($vec) => $body,
+            Host::I8($vec) => $body,
         }
     };
 }
 
 impl Host {
-    /// Values that the type holds exactly.
+    /// Values that the type holds exactly. Of one byte they are all the same, which no kernel writes.
     pub(crate) fn new(dtype: DType, values: impl Iterator<Item = f32>) -> Self {
         match dtype {
             DType::F32 => Self::F32(values.collect()),
             DType::F16 => Self::F16(values.map(f16::from_f32).collect()),
             DType::Bf16 => Self::Bf16(values.map(bf16::from_f32).collect()),
+            DType::Quant(Quant::F8E4M3) => {
+                Self::F8E4M3(values.map(|_| F8E4M3::from_bits(UNWRITTEN)).collect())
+            }
+            DType::Quant(Quant::F8E5M2) => {
+                Self::F8E5M2(values.map(|_| F8E5M2::from_bits(UNWRITTEN)).collect())
+            }
+            DType::Quant(Quant::I8) => Self::I8(values.map(|_| UNWRITTEN_I8).collect()),
         }
     }
 
@@ -38,6 +56,9 @@ impl Host {
             Self::F32(v) => v[i],
             Self::F16(v) => v[i].to_f32(),
             Self::Bf16(v) => v[i].to_f32(),
+            Self::F8E4M3(v) => v[i].to_f32(),
+            Self::F8E5M2(v) => v[i].to_f32(),
+            Self::I8(v) => v[i].into(),
         }
     }
 
@@ -46,6 +67,9 @@ impl Host {
             Self::F32(v) => v[i].to_bits(),
             Self::F16(v) => v[i].to_bits().into(),
             Self::Bf16(v) => v[i].to_bits().into(),
+            Self::F8E4M3(v) => v[i].to_bits().into(),
+            Self::F8E5M2(v) => v[i].to_bits().into(),
+            Self::I8(v) => v[i].cast_unsigned().into(),
         }
     }
 
@@ -214,6 +238,9 @@ impl Fetched {
             Host::F32(v) => v[at] = value,
             Host::F16(v) => v[at] = f16::from_f32(value),
             Host::Bf16(v) => v[at] = bf16::from_f32(value),
+            Host::F8E4M3(v) => v[at] = F8E4M3::from_f32(value),
+            Host::F8E5M2(v) => v[at] = F8E5M2::from_f32(value),
+            Host::I8(v) => v[at] = value as i8,
         }
     }
 
@@ -234,6 +261,9 @@ impl Host {
             Self::F32(_) => DType::F32,
             Self::F16(_) => DType::F16,
             Self::Bf16(_) => DType::Bf16,
+            Self::F8E4M3(_) => DType::Quant(Quant::F8E4M3),
+            Self::F8E5M2(_) => DType::Quant(Quant::F8E5M2),
+            Self::I8(_) => DType::Quant(Quant::I8),
         }
     }
 }

@@ -78,7 +78,9 @@ struct Reach {
 
 const fn reach(dtype: DType) -> Reach {
     match dtype {
-        DType::F32 | DType::Bf16 => Reach { low: -37.9, high: 38.5, subnormal: f32::MIN_POSITIVE as f64 },
+        DType::F32 | DType::Bf16 | DType::Quant(_) => {
+            Reach { low: -37.9, high: 38.5, subnormal: f32::MIN_POSITIVE as f64 }
+        }
         DType::F16 => Reach { low: -4.2, high: 4.8, subnormal: 1.0 / 16_384.0 },
     }
 }

@@ -25,7 +25,7 @@ mod target;
 pub mod tolerance;
 mod turns;
 
-pub use cases::{Arrangement, Case, Gradients, Statistics, VARIANTS, cases, quick_cases};
+pub use cases::{Arrangement, Case, Gradients, Quantised, Statistics, VARIANTS, cases, quick_cases};
 pub use data::{Random, Values, round_to};
 pub use devices::{MissingDevices, check_required, coverage_line, devices_under_test};
 pub use report::{Failure, Output, Report, Worst};

@@ -13,6 +13,7 @@ use crate::tolerance::Measured;
 pub enum Output {
     Y,
     Sum,
+    Scales,
     Mean,
     Rstd,
     Dx,
@@ -24,9 +25,10 @@ pub enum Output {
 
 impl Output {
     /// Every output.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Y,
         Self::Sum,
+        Self::Scales,
         Self::Mean,
         Self::Rstd,
         Self::Dx,
@@ -42,6 +44,7 @@ impl Output {
         match self {
             Self::Y => "y",
             Self::Sum => "sum",
+            Self::Scales => "scales",
             Self::Mean => "mean",
             Self::Rstd => "rstd",
             Self::Dx => "dx",
@@ -64,7 +67,7 @@ impl Output {
     #[must_use]
     pub const fn is_gradient(self) -> bool {
         match self {
-            Self::Y | Self::Sum | Self::Mean | Self::Rstd => false,
+            Self::Y | Self::Sum | Self::Scales | Self::Mean | Self::Rstd => false,
             Self::Dx | Self::Dalpha | Self::Dshift | Self::Dgamma | Self::Dbeta => true,
         }
     }
@@ -154,7 +157,7 @@ pub enum Failure {
         /// Where, in elements from the beginning of the output; negative before it.
         offset: isize,
     },
-    /// The device took a residual, and its backend is listed as one that refuses it.
+    /// The device took a case that its kernels are said to lack.
     #[error("{device}: {case}: it took what its backend is said to lack; take that out of `lacks`")]
     NotRefused {
         /// Which device.

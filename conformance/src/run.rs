@@ -21,8 +21,8 @@ pub fn lacks(backend: Backend, case: &Case) -> bool {
     let layout = problem.heads() > 1 || case.has_y_strides() || problem.param_groups() != 1;
     match backend {
         Backend::Cpu => false,
-        Backend::Wgpu => layout,
-        _ => layout || case.residual,
+        Backend::Wgpu => layout || case.quantised.is_some(),
+        _ => layout || case.quantised.is_some() || case.residual,
     }
 }
 
@@ -122,10 +122,12 @@ impl Run<'_> {
     /// Runs everything that the case asks for.
     fn results(&self) -> dyt::Result<Results> {
         let forward = self.forward(false)?;
-        let backward = self.backward(&forward, false)?;
+        let quantised = self.prepared.case.quantised.is_some();
+        let backward = if quantised { Outputs::new() } else { self.backward(&forward, false)? };
         let out_of_place = self.fetch(forward.iter().chain(&backward))?;
         let in_place = if self.prepared.case.in_place && !self.prepared.case.has_y_strides() {
-            let outputs = [self.forward(true)?, self.backward(&forward, true)?];
+            let again = self.forward(true)?;
+            let outputs = [again, if quantised { Outputs::new() } else { self.backward(&forward, true)? }];
             Some(self.fetch(outputs.iter().flatten())?)
         } else {
             None
@@ -141,15 +143,14 @@ impl Run<'_> {
         Layout::guarded(!self.prepared.case.is_aligned())
     }
 
-    fn tensor(&self, rows: Rows, gap: f32, value: impl Fn(usize) -> f32) -> dyt::Result<Slot> {
+    fn tensor(&self, dtype: DType, rows: Rows, gap: f32, value: impl Fn(usize) -> f32) -> dyt::Result<Slot> {
         let closed = self.prepared.case.seed & 2 == 2;
-        let dtype = self.problem().dtype();
         Slot::tensor(self.target, self.layout(), dtype, rows, closed, gap, value)
     }
 
     /// Gaps of inputs hold NaN, so that reading them shows.
     fn read_tensor(&self, values: &[f32]) -> dyt::Result<Slot> {
-        self.tensor(Rows::of_x(self.problem()), f32::NAN, |i| values[i])
+        self.tensor(self.problem().dtype(), Rows::of_x(self.problem()), f32::NAN, |i| values[i])
     }
 
     fn vector(&self, dtype: DType, values: &[f32]) -> dyt::Result<Slot> {
@@ -169,13 +170,14 @@ impl Run<'_> {
         };
         match output {
             Output::Y | Output::Sum | Output::Dx => {
-                let rows = match output {
-                    Output::Y => Rows::of_y(self.problem()),
-                    _ => Rows::of_x(self.problem()),
+                let y = self.prepared.case.forward_problem().y_dtype();
+                let (dtype, rows) = match output {
+                    Output::Y => (y, Rows::of_y(self.problem())),
+                    _ => (self.problem().dtype(), Rows::of_x(self.problem())),
                 };
-                self.tensor(rows, CANARY, |i| in_place.map_or(f32::NAN, |values| values[i]))
+                self.tensor(dtype, rows, CANARY, |i| in_place.map_or(f32::NAN, |values| values[i]))
             }
-            Output::Mean | Output::Rstd => {
+            Output::Scales | Output::Mean | Output::Rstd => {
                 self.vector(DType::F32, &vec![f32::NAN; self.problem().statistics()])
             }
             Output::Dalpha => added(&inputs.prior_sums[..1]),
@@ -191,6 +193,8 @@ impl Run<'_> {
         let (x, apart) = (Some(x.as_slice()), Held { y: None, sum: None });
         match (in_place, residual.as_deref(), self.prepared.case.seed >> 2 & 3) {
             (false, ..) => apart,
+            // A quantised y takes no place.
+            (true, residual, _) if self.prepared.case.quantised.is_some() => Held { sum: residual, ..apart },
             (true, None, _) => Held { y: x, ..apart },
             (true, residual, 0) => Held { y: x, sum: residual },
             (true, _, 1) => Held { y: x, ..apart },
@@ -210,7 +214,8 @@ impl Run<'_> {
         let (gamma, beta) =
             (self.parameter(inputs.gamma.as_deref())?, self.parameter(inputs.beta.as_deref())?);
         let mut outputs = Outputs::new();
-        for output in [Output::Y, Output::Sum, Output::Mean, Output::Rstd] {
+        let scale = self.vector(DType::F32, &[self.prepared.truth.given_scale()])?;
+        for output in [Output::Y, Output::Sum, Output::Scales, Output::Mean, Output::Rstd] {
             if case.asks(output) {
                 let held = if output == Output::Sum { held.sum } else { held.y };
                 outputs.push((Role::Output(output), self.written(output, held)?));
@@ -233,14 +238,16 @@ impl Run<'_> {
         }
         call.gamma = gamma.as_ref().map(Slot::view);
         call.beta = beta.as_ref().map(Slot::view);
+        call.scale = case.quantised.filter(|quantised| !quantised.by_row).map(|_| scale.view());
         for (role, slot) in others {
             match role {
+                Role::Output(Output::Scales) => call.scales = Some(slot.view_mut()),
                 Role::Output(Output::Sum) => call.sum = Some(slot.view_mut()),
                 Role::Output(Output::Mean) => call.mean = Some(slot.view_mut()),
                 _ => call.rstd = Some(slot.view_mut()),
             }
         }
-        self.target.forward(&case.problem, call)?;
+        self.target.forward(&case.forward_problem(), call)?;
         Ok(outputs)
     }
 
@@ -250,7 +257,7 @@ impl Run<'_> {
         let op = case.problem.op();
         // After a residual, the sum.
         let x = self.read_tensor(&self.prepared.truth.input())?;
-        let dy = self.tensor(Rows::of_y(&case.problem), f32::NAN, |i| inputs.dy[i])?;
+        let dy = self.tensor(case.problem.dtype(), Rows::of_y(&case.problem), f32::NAN, |i| inputs.dy[i])?;
         let joins = inputs.dsum.as_deref().filter(|_| case.asks(Output::Dx));
         let dsum = joins.map(|values| self.read_tensor(values)).transpose()?;
         let (alpha, shift) =
@@ -291,7 +298,7 @@ impl Run<'_> {
                 Output::Dshift => call.dshift = view,
                 Output::Dgamma => call.dgamma = view,
                 Output::Dbeta => call.dbeta = view,
-                Output::Y | Output::Sum | Output::Mean | Output::Rstd => {}
+                Output::Y | Output::Sum | Output::Scales | Output::Mean | Output::Rstd => {}
             }
         }
         self.target.backward_with(&case.problem, call, workspace.view_mut())?;

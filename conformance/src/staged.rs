@@ -20,6 +20,8 @@ pub fn forward(device: &Device, problem: &Problem, arguments: Forward<'_>) -> Re
         Some(Residual::Apart(view)) => Some(device.upload(view)?),
         Some(Residual::InSum) | None => None,
     };
+    let scale = input(arguments.scale)?;
+    let mut scales = Output::new(device, arguments.scales)?;
     let mut y = device.upload(arguments.y.as_view())?;
     let mut sum = Output::new(device, arguments.sum)?;
     let mut mean = Output::new(device, arguments.mean)?;
@@ -39,11 +41,14 @@ pub fn forward(device: &Device, problem: &Problem, arguments: Forward<'_>) -> Re
     call.beta = beta.as_ref().map(Into::into);
     call.mean = mean.view();
     call.rstd = rstd.view();
+    call.scale = scale.as_ref().map(Into::into);
+    call.scales = scales.view();
     device.forward(problem, call)?;
     device.read(&y, arguments.y)?;
     sum.fetch(device)?;
     mean.fetch(device)?;
-    rstd.fetch(device)
+    rstd.fetch(device)?;
+    scales.fetch(device)
 }
 
 /// As [`Device::backward`], with arguments in host memory.

@@ -7,11 +7,13 @@
 
 mod dsum;
 mod expected;
+mod quant;
 
 use dyt::{Backend, DType, Op};
 
 pub use dsum::with_dsum;
 pub use expected::{Expected, Measured};
+pub use quant::{quantised_y, scale};
 
 use crate::data::round_to;
 
@@ -37,6 +39,8 @@ pub struct Arithmetic {
     pub unfused: bool,
     /// Whether a subnormal result may be 0.
     pub flushes: bool,
+    /// Bound of a division, in ulp.
+    pub division: f64,
     /// Whether the bounds of the norms hold for rows whose squares overflow or underflow.
     pub any_squares: bool,
 }
@@ -45,10 +49,17 @@ impl Arithmetic {
     /// That of a backend. A backend that is not known is held to the rules of the CPU.
     #[must_use]
     pub const fn of(backend: Backend) -> Self {
-        let cpu = Self { y_ulps: 4.0, factor: 1.0, unfused: false, flushes: false, any_squares: true };
+        let cpu = Self {
+            y_ulps: 4.0,
+            factor: 1.0,
+            unfused: false,
+            flushes: false,
+            division: 0.5,
+            any_squares: true,
+        };
         match backend {
             Backend::Cuda => Self { y_ulps: 5.0, any_squares: false, ..cpu },
-            Backend::Wgpu => Self { factor: 2.0, unfused: true, flushes: true, ..cpu },
+            Backend::Wgpu => Self { factor: 2.0, unfused: true, flushes: true, division: 2.5, ..cpu },
             _ => cpu,
         }
     }
@@ -86,7 +97,7 @@ pub fn storage_ulp(dtype: DType, value: f64) -> f64 {
 fn ulp_at(dtype: DType, value: f64) -> f64 {
     let highest = match dtype {
         DType::F16 => 15,
-        DType::F32 | DType::Bf16 => 127,
+        DType::F32 | DType::Bf16 | DType::Quant(_) => 127,
     };
     ulp_below(dtype, value, highest)
 }
@@ -94,7 +105,8 @@ fn ulp_at(dtype: DType, value: f64) -> f64 {
 /// The same, with `highest` for the largest exponent of the type.
 fn ulp_below(dtype: DType, value: f64, highest: i32) -> f64 {
     let (digits, lowest) = match dtype {
-        DType::F32 => (23, -126),
+        // y is quantised from f32, and held to bounds of its own.
+        DType::F32 | DType::Quant(_) => (23, -126),
         DType::F16 => (10, -14),
         DType::Bf16 => (7, -126),
     };
@@ -105,7 +117,7 @@ fn ulp_below(dtype: DType, value: f64, highest: i32) -> f64 {
 /// The magnitude from which on values round to infinity in `dtype`.
 fn overflow(dtype: DType) -> f64 {
     let largest = match dtype {
-        DType::F32 => LARGEST,
+        DType::F32 | DType::Quant(_) => LARGEST,
         DType::F16 => 65_504.0,
         DType::Bf16 => f64::from(half::bf16::MAX),
     };
@@ -161,7 +173,7 @@ pub fn pointwise_y(arithmetic: Arithmetic, dtype: DType, y: f64, at: &Pointwise)
     let underflow = arithmetic.underflow(SMALLEST_SUBNORMAL * (f + product));
     let single = arithmetic.y_ulps * ULP * larger + underflow;
     let bound = match dtype {
-        DType::F32 => arithmetic.relax(y, single),
+        DType::F32 | DType::Quant(_) => arithmetic.relax(y, single),
         DType::F16 | DType::Bf16 => {
             let rest = if arithmetic.flushes { underflow } else { 0.0 };
             arithmetic.or_zero(y, stored(dtype, y, larger, term_ulp(dtype, larger) / 2.0 + rest))
@@ -271,7 +283,7 @@ fn term_ulp(dtype: DType, larger: f64) -> f64 {
 /// One ulp of a 16-bit storage type at `value`; 0 for f32, whose bounds hold the rounding already.
 fn rounding(dtype: DType, value: f64) -> f64 {
     match dtype {
-        DType::F32 => 0.0,
+        DType::F32 | DType::Quant(_) => 0.0,
         DType::F16 | DType::Bf16 => storage_ulp(dtype, value),
     }
 }
@@ -337,13 +349,13 @@ pub fn norm_y(arithmetic: Arithmetic, op: Op, dtype: DType, at: &NormY) -> Expec
     let rest = ULP * at.beta.abs() + underflow + lost + arithmetic.lost(at.beta);
     let single = 1e-6 * (1.0 + at.x_hat.abs()) * at.gamma.abs() + rest;
     let single = match (dtype, op.has_mean()) {
-        (DType::F32, _) | (_, true) => single,
+        (DType::F32 | DType::Quant(_), _) | (_, true) => single,
         // RMSNorm subtracts nothing: its x̂ has the relative error of rstd.
         (DType::F16 | DType::Bf16, false) => single.min(2e-6 * scaled + rest),
     };
     let single = arithmetic.relax(at.y, single);
     let bound = match dtype {
-        DType::F32 => single,
+        DType::F32 | DType::Quant(_) => single,
         DType::F16 | DType::Bf16 => {
             arithmetic.or_zero(at.y, stored(dtype, at.y, scaled.max(at.beta.abs()), single))
         }

@@ -83,9 +83,12 @@ impl Input<'_> {
                 150..=199 => 1.0,
                 _ => f32::from_bits(self.word()),
             },
+            quant: match self.byte() {
+                0..=149 => 0,
+                _ => self.field(4),
+            },
+            quant_dynamic: self.field(2),
             reserved2: if self.byte() < 250 { 0 } else { self.word() },
-            reserved3: 0,
-            reserved4: 0,
             param_rows: 0,
             heads: 0,
             head_stride: 0,
@@ -102,7 +105,6 @@ impl Input<'_> {
         problem.head_stride = often_zero();
         problem.y_row_stride = often_zero();
         problem.y_head_stride = often_zero();
-        problem.reserved3 = if self.byte() < 250 { 0 } else { self.word() };
     }
 }
 
@@ -328,6 +330,8 @@ fn run_forward(input: &mut Input<'_>, problem: &dyt_problem, needed: Option<Need
         200..=239 => at(&mut x),
         _ => at(&mut y),
     };
+    // One value, or one of each row.
+    let mut scale = added(input, statistics.map(|n| n.max(1)), 4);
     let args = dyt_forward_args {
         size: size_of::<dyt_forward_args>() as u32,
         reserved,
@@ -341,16 +345,20 @@ fn run_forward(input: &mut Input<'_>, problem: &dyt_problem, needed: Option<Need
         rstd,
         residual: at(&mut residual),
         sum: sum_to,
+        scale: at(&mut scale),
     };
     let (space, bytes) = (workspace.at(), workspace.len);
     // SAFETY: the device is open, and buffers have what the problem says.
     let status = unsafe { dyt_forward(device(), problem, &raw const args, space, bytes, ptr::null_mut()) };
     let done = checked(status);
     assert!(inputs.iter().flatten().all(Own::unchanged), "an input is written");
+    let found = done && problem.quant != 0 && problem.quant_dynamic == 1;
+    assert!(found || scale.iter().all(Own::unchanged), "a scale is written that is an input");
+    let y_size = if problem.quant == 0 { size } else { 1 };
     let [of_x, of_y] = [0, 1].map(|k| needed.map(|needed| needed.rows[k]));
     for own in [&mut x, &mut residual, &mut y, &mut sum].into_iter().flatten() {
         let kept = match own.at() {
-            at if done && at == to => own.gaps_unchanged(size, of_y),
+            at if done && at == to => own.gaps_unchanged(y_size, of_y),
             at if done && at == sum_to => own.gaps_unchanged(size, of_x),
             _ => own.unchanged(),
         };

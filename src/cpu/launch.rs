@@ -5,9 +5,9 @@ use half::{bf16, f16};
 use super::math::{Erf, Tanh};
 use super::stored::Stored;
 use super::tensor::Tensor;
-use super::{Cpu, norm, pointwise};
+use super::{Cpu, norm, pointwise, quant};
 use crate::ops::{BackwardPtrs, ForwardPtrs};
-use crate::{DType, Op, Problem};
+use crate::{Op, Problem, Quant, Storage};
 
 /// A checked call.
 #[derive(Clone, Copy)]
@@ -24,10 +24,10 @@ impl Cpu {
     /// The arguments are checked against the problem.
     pub(crate) unsafe fn forward(&self, problem: &Problem, arguments: &ForwardPtrs) {
         let launch = Launch { cpu: self, problem, arguments, workspace: core::ptr::null_mut() };
-        match problem.dtype() {
-            DType::F32 => launch.forward::<f32>(),
-            DType::F16 => launch.forward::<f16>(),
-            DType::Bf16 => launch.forward::<bf16>(),
+        match problem.storage() {
+            Storage::F32 => launch.forward::<f32>(),
+            Storage::F16 | Storage::F16ParamsF32 => launch.forward::<f16>(),
+            Storage::Bf16 | Storage::Bf16ParamsF32 => launch.forward::<bf16>(),
         }
     }
 
@@ -39,10 +39,10 @@ impl Cpu {
             return;
         }
         let launch = Launch { cpu: self, problem, arguments, workspace };
-        match problem.dtype() {
-            DType::F32 => launch.backward::<f32>(),
-            DType::F16 => launch.backward::<f16>(),
-            DType::Bf16 => launch.backward::<bf16>(),
+        match problem.storage() {
+            Storage::F32 => launch.backward::<f32>(),
+            Storage::F16 | Storage::F16ParamsF32 => launch.backward::<f16>(),
+            Storage::Bf16 | Storage::Bf16ParamsF32 => launch.backward::<bf16>(),
         }
     }
 }
@@ -69,11 +69,30 @@ impl<A> Launch<'_, A> {
 
 impl Launch<'_, ForwardPtrs> {
     fn forward<T: Stored>(self) {
+        if let Some(quant) = self.problem.quant() {
+            return self.quantised::<T>(quant);
+        }
         match self.problem.op() {
             Op::Dyt => pointwise::forward::<T, Tanh>(self),
             Op::Derf => pointwise::forward::<T, Erf>(self),
             Op::LayerNorm => norm::forward::<T, true>(self),
             Op::RmsNorm => norm::forward::<T, false>(self),
+        }
+    }
+}
+
+impl Launch<'_, ForwardPtrs> {
+    fn quantised<T: Stored>(self, quant: Quant) {
+        let Self { problem, arguments, .. } = self;
+        match problem.op() {
+            Op::Dyt => {
+                quant::forward::<T, _>(self, quant, pointwise::Values::<Tanh>::new(problem, arguments));
+            }
+            Op::Derf => {
+                quant::forward::<T, _>(self, quant, pointwise::Values::<Erf>::new(problem, arguments));
+            }
+            Op::LayerNorm => quant::forward::<T, _>(self, quant, norm::Values::<T, true>::new(&self)),
+            Op::RmsNorm => quant::forward::<T, _>(self, quant, norm::Values::<T, false>::new(&self)),
         }
     }
 }

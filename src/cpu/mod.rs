@@ -13,6 +13,7 @@ mod norm;
 mod param;
 mod plan;
 mod pointwise;
+mod quant;
 mod residual;
 mod rows;
 mod stage;

@@ -130,6 +130,7 @@ impl Given {
             DType::F32 => Self::F32(p.cast()),
             DType::F16 => Self::F16(p.cast()),
             DType::Bf16 => Self::Bf16(p.cast()),
+            DType::Quant(_) => Self::Absent(absent),
         }
     }
 }
@@ -182,6 +183,16 @@ impl<T: Stored, const K: usize> Sources<T, K> {
             p[k] = unsafe { params[k].tile::<R, T>(tiles[k], columns, fresh) };
         }
         Self::Tiles(Values { p, by_slot: true })
+    }
+}
+
+impl<const K: usize> Sources<f32, K> {
+    /// The values beside an x of f32, which has one form alone.
+    #[inline(always)]
+    pub(crate) const fn of_f32(self) -> Values<f32, K> {
+        match self {
+            Self::Stored(values) | Self::Tiles(values) => values,
+        }
     }
 }
 

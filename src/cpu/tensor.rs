@@ -22,9 +22,8 @@ impl<T: Stored> Tensor<T> {
     /// As [`Rows::new`] says, of the elements of the layout, which is one of the problem.
     pub(crate) unsafe fn new(first: *mut T, problem: &Problem, layout: Layout) -> Self {
         let heads = Heads::of(problem);
-        let stride = if layout.heads == 1 { layout.strides.row } else { layout.strides.head };
         // SAFETY: the caller's promise.
-        let rows = unsafe { Rows::new(first, stride, layout.span()) };
+        let rows = unsafe { Rows::new(first, layout.stride(), layout.span()) };
         Self { rows, heads, token_stride: layout.strides.row }
     }
 

@@ -34,6 +34,7 @@ impl Buffer {
                 DType::F32 => values.extend(value.to_ne_bytes()),
                 DType::F16 => values.extend(f16::from_f32(value).to_ne_bytes()),
                 DType::Bf16 => values.extend(bf16::from_f32(value).to_ne_bytes()),
+                DType::Quant(_) => values.push(0),
             }
         }
         let skip = offset * dtype.size();
@@ -83,6 +84,8 @@ fn results(cpu: &Cpu, problem: &Problem, offset: usize) -> Vec<Vec<u8>> {
         y: y.pointer(),
         mean: null_mut(),
         rstd: null_mut(),
+        scale: core::ptr::null(),
+        scales: null_mut(),
     };
     let backward = BackwardPtrs {
         dy: dy.pointer(),

@@ -223,6 +223,9 @@ impl<'a> Backward<'a> {
         self.check_presence(problem)?;
         let in_place = self.dy.is_none() && !matches!(self.dsum, Some(Dsum::InDx));
         check_strides(problem, Argument::Dx, Argument::Dy, in_place)?;
+        if let Some(quant) = problem.quant() {
+            return Err(Error::QuantisedBackward { quant });
+        }
         let one = Shape::Vector(1);
         let columns = Shape::Vector(problem.params());
         let statistics = Shape::Vector(problem.statistics());

@@ -60,6 +60,18 @@ impl Memory {
         Error::NotSupported { backend: self.backend(), what }
     }
 
+    /// Refuses a scale, which a quantised y has, where the kernels of the backend do not quantise yet.
+    pub(crate) const fn check_quant(self, argument: Argument) -> Result<()> {
+        let quantises = match self {
+            Self::Host => true,
+            #[cfg(has_cuda)]
+            Self::Cuda(_) => false,
+            #[cfg(has_wgpu)]
+            Self::Wgpu => false,
+        };
+        if quantises { Ok(()) } else { Err(self.lacks(argument.name())) }
+    }
+
     /// Refuses an argument in a place that the device does not reach.
     pub(crate) fn check(self, argument: Argument, place: Place<'_>) -> Result<()> {
         if self.holds(place) {
@@ -143,7 +155,14 @@ impl<'a> Seen<'a> {
         if !ptr.addr().is_multiple_of(dtype.size()) {
             return Err(Error::Misaligned { argument, alignment: dtype.size() });
         }
-        Ok(Checked { argument, place, start: ptr.addr(), bytes: expected * dtype.size(), shape })
+        Ok(Checked {
+            argument,
+            place,
+            start: ptr.addr(),
+            bytes: expected * dtype.size(),
+            size: dtype.size(),
+            shape,
+        })
     }
 }
 
@@ -154,6 +173,8 @@ pub(super) struct Checked<'a> {
     place: Place<'a>,
     start: usize,
     bytes: usize,
+    /// Of an element.
+    size: usize,
     shape: Shape,
 }
 
@@ -174,7 +195,7 @@ impl<'a> Checked<'a> {
                 return Err(Error::Misaligned { argument, alignment });
             }
         }
-        Ok(Self { argument, place, start, bytes, shape: Shape::Vector(bytes) })
+        Ok(Self { argument, place, start, bytes, size: 1, shape: Shape::Vector(bytes) })
     }
 
     fn intersects(&self, other: &Self) -> bool {
@@ -185,15 +206,15 @@ impl<'a> Checked<'a> {
             && other.start < self.start + self.bytes
     }
 
-    /// Whether two tensors of one stride keep to different columns of a larger buffer.
+    /// Whether two tensors of one stride in bytes keep to different columns of a larger buffer.
     fn interleaves(&self, other: &Self, problem: &Problem) -> bool {
         let layouts = self.shape.layout(problem).zip(other.shape.layout(problem));
         let Some((a, b)) = layouts else { return false };
-        if a.strides.row != b.strides.row {
+        if a.strides.row != b.strides.row || self.size != other.size {
             return false;
         }
         let (low, high) = if self.start <= other.start { (a, b) } else { (b, a) };
-        let size = problem.dtype().size();
+        let size = self.size;
         let (stride, shift) = (a.strides.row * size, self.start.abs_diff(other.start));
         shift % stride >= low.extent() * size && shift % stride + high.extent() * size <= stride
     }

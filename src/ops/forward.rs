@@ -6,7 +6,7 @@ use super::check::{
 };
 use crate::error::Argument;
 use crate::view::{View, ViewMut};
-use crate::{DType, Problem, Result};
+use crate::{DType, Error, Problem, Result};
 
 /// The buffers of a forward call, by name.
 ///
@@ -18,6 +18,8 @@ use crate::{DType, Problem, Result};
 /// | gamma, beta | cols, or param_groups × cols | param_dtype | all, optional: 1 and 0 where absent |
 /// | mean | rows · heads · inner | f32 | LayerNorm, optional output |
 /// | rstd | rows · heads · inner | f32 | LayerNorm, RMSNorm, optional output |
+/// | scale | 1 | f32 | all, where y is quantised: either this |
+/// | scales | rows · heads · inner | f32 | or this, an output |
 ///
 /// ```
 /// # use dyt::Forward;
@@ -52,6 +54,23 @@ use crate::{DType, Problem, Result};
 /// assert!((layer[0] - 1.0).abs() < 1e-5);
 /// # Ok::<(), dyt::Error>(())
 /// ```
+///
+/// # Quantised y
+/// With [`ProblemBuilder::quant`](crate::ProblemBuilder::quant) y has one byte an element, y = v / s by the rules of
+/// [`Quant`](crate::Quant), where v is the op's result in f32. s is `scale`, one value that the caller gives, or `scales`, one
+/// of each row that the forward finds and writes: the largest |v| of the row / the largest value of the type, at least 2⁻¹²⁶.
+/// A NaN is left out of the largest |v|; where that is 0 s is 1, and where it is infinite so is s. y lies apart from x and
+/// from the residual; sum has the dtype of x, as ever.
+///
+/// ```
+/// # use dyt::{Device, Forward, Op, Problem, Quant};
+/// let problem = Problem::new(Op::RmsNorm, 1, 2).quant(Quant::I8).build()?;
+/// let (x, mut y, mut scales) = ([3.0_f32, -4.0], [0_i8; 2], [0.0_f32]);
+/// # let device = Device::open("cpu:portable")?;
+/// device.forward(&problem, Forward::new(&x, &mut y).scales(&mut scales))?;
+/// assert_eq!(y, [95, -127]);
+/// # Ok::<(), dyt::Error>(())
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Forward<'a> {
@@ -75,6 +94,10 @@ pub struct Forward<'a> {
     pub mean: Option<ViewMut<'a>>,
     /// The reciprocal of the standard deviation of each row, written for the backward.
     pub rstd: Option<ViewMut<'a>>,
+    /// What a quantised y is divided by.
+    pub scale: Option<View<'a>>,
+    /// What each row of a quantised y is divided by, found and written here.
+    pub scales: Option<ViewMut<'a>>,
 }
 
 impl<'a> Forward<'a> {
@@ -97,6 +120,8 @@ impl<'a> Forward<'a> {
             y: y.into(),
             mean: None,
             rstd: None,
+            scale: None,
+            scales: None,
         }
     }
     /// Adds `residual` to x before the op; [`Self::sum`] takes the sum.
@@ -154,6 +179,18 @@ impl<'a> Forward<'a> {
         self.rstd = Some(rstd.into());
         self
     }
+    /// Sets the scale of a quantised y, one for all rows.
+    #[must_use]
+    pub fn scale(mut self, scale: impl Into<View<'a>>) -> Self {
+        self.scale = Some(scale.into());
+        self
+    }
+    /// Quantises each row with a scale of its own, which the forward finds and writes.
+    #[must_use]
+    pub fn scales(mut self, scales: impl Into<ViewMut<'a>>) -> Self {
+        self.scales = Some(scales.into());
+        self
+    }
 
     /// The residual, where it lies in a buffer of its own.
     const fn residual_apart(&self) -> Option<&View<'a>> {
@@ -177,6 +214,7 @@ impl<'a> Forward<'a> {
         let (residual, sum) = (self.residual.is_some(), self.sum.is_some());
         check_partner((Argument::Residual, residual), (Argument::Sum, sum))?;
         check_partner((Argument::Sum, sum), (Argument::Residual, residual))?;
+        let scale = self.check_scales(problem)?;
 
         check_strides(problem, Argument::Y, Argument::X, self.x.is_none())?;
 
@@ -194,19 +232,44 @@ impl<'a> Forward<'a> {
             expect(Seen::read(Argument::Shift, self.shift.as_ref()), DType::F32, one)?,
             expect(Seen::read(Argument::Gamma, self.gamma.as_ref()), param, columns)?,
             expect(Seen::read(Argument::Beta, self.beta.as_ref()), param, columns)?,
+            expect(Seen::read(Argument::Scale, self.scale.as_ref()), DType::F32, one)?,
         ];
         let outputs = [
-            expect(Seen::write(Argument::Y, Some(&self.y)), dtype, Shape::Y)?,
+            expect(Seen::write(Argument::Y, Some(&self.y)), problem.y_dtype(), Shape::Y)?,
             expect(Seen::write(Argument::Sum, self.sum.as_ref()), dtype, Shape::X)?,
             expect(Seen::write(Argument::Mean, self.mean.as_ref()), DType::F32, statistics)?,
             expect(Seen::write(Argument::Rstd, self.rstd.as_ref()), DType::F32, statistics)?,
+            expect(Seen::write(Argument::Scales, self.scales.as_ref()), DType::F32, statistics)?,
         ];
-        check_aliasing(problem, &outputs, &inputs, &IN_PLACE)?;
+        // A quantised y takes no place: the first two pairs are its.
+        let in_place = if scale.is_some() { &IN_PLACE[2..] } else { &IN_PLACE };
+        check_aliasing(problem, &outputs, &inputs, in_place)?;
         memory.check_layout(problem)?;
         if residual {
             memory.check_residual(Argument::Residual)?;
         }
+        scale.map_or(Ok(()), |scale| memory.check_quant(scale))?;
         Ok(self.pointers())
+    }
+
+    /// Which of the two a quantised y has.
+    const fn check_scales(&self, problem: &Problem) -> Result<Option<Argument>> {
+        let Some(quant) = problem.quant() else {
+            return match (&self.scale, &self.scales) {
+                (None, None) => Ok(None),
+                (Some(_), _) => Err(Error::UnexpectedScale { argument: Argument::Scale }),
+                (None, Some(_)) => Err(Error::UnexpectedScale { argument: Argument::Scales }),
+            };
+        };
+        if self.x.is_none() {
+            return Err(Error::QuantisedInPlace { quant });
+        }
+        match (&self.scale, &self.scales) {
+            (Some(_), None) => Ok(Some(Argument::Scale)),
+            (None, Some(_)) => Ok(Some(Argument::Scales)),
+            (None, None) => Err(Error::MissingScale { quant }),
+            (Some(_), Some(_)) => Err(Error::BothScales { quant }),
+        }
     }
 
     fn pointers(&self) -> ForwardPtrs {
@@ -222,6 +285,8 @@ impl<'a> Forward<'a> {
             y: self.y.address(),
             mean: address_mut(self.mean.as_ref()).cast(),
             rstd: address_mut(self.rstd.as_ref()).cast(),
+            scale: address(self.scale.as_ref()).cast(),
+            scales: address_mut(self.scales.as_ref()).cast(),
         }
     }
 }
@@ -257,6 +322,9 @@ pub(crate) struct ForwardPtrs {
     pub(crate) y: *mut u8,
     pub(crate) mean: *mut f32,
     pub(crate) rstd: *mut f32,
+    /// One of these two where y is quantised.
+    pub(crate) scale: *const f32,
+    pub(crate) scales: *mut f32,
 }
 
 impl ForwardPtrs {

@@ -17,7 +17,10 @@
 //! ```
 
 mod pointwise;
+mod quant;
 mod rownorm;
+
+pub use quant::{quantised, scale, value};
 
 use half::{bf16, f16};
 
@@ -64,7 +67,8 @@ impl<'a> Inputs<'a> {
         // The sum of two f32, rounded to f64 and then to f32, is the sum rounded once.
         let sum = (self.x[at] + residual[at]) as f32;
         match problem.dtype() {
-            DType::F32 => f64::from(sum),
+            // Data has no type of a quantised y.
+            DType::F32 | DType::Quant(_) => f64::from(sum),
             DType::F16 => f16::from_f32(sum).to_f64(),
             DType::Bf16 => bf16::from_f32(sum).to_f64(),
         }
@@ -132,27 +136,34 @@ pub struct Place {
     pub statistic: usize,
 }
 
-/// Every element of a problem, in the order of its memory.
+/// Every element of a problem, row by row, or of channels-first data channel by channel.
 pub fn places(problem: &Problem) -> impl Iterator<Item = Place> {
     let (rows, cols, inner) = (problem.total_rows(), problem.cols(), problem.inner());
-    let (x, y, sharing) = (problem.layout(), problem.y_layout(), problem.param_rows());
-    (0..rows).flat_map(move |n| {
-        (0..cols).flat_map(move |c| {
-            (0..inner).map(move |s| Place {
-                at: x.row(n) + c * inner + s,
-                y: y.row(n) + c * inner + s,
-                param: n / sharing * cols + c,
-                statistic: n * inner + s,
-            })
-        })
-    })
+    let place = place(problem);
+    (0..rows).flat_map(move |n| (0..cols).flat_map(move |c| (0..inner).map(move |s| place(n, c, s))))
 }
 
-/// The index in x of each element of the row whose statistics have index `statistic`.
+/// The elements of the row whose statistics have index `statistic`, in the order of the columns.
+pub fn row_places(problem: &Problem, statistic: usize) -> impl Iterator<Item = Place> + Clone {
+    let (place, inner) = (place(problem), problem.inner());
+    (0..problem.cols()).map(move |c| place(statistic / inner, c, statistic % inner))
+}
+
+/// The index in x of each element of that row.
 pub fn row(problem: &Problem, statistic: usize) -> impl Iterator<Item = usize> + Clone {
-    let inner = problem.inner();
-    let first = problem.layout().row(statistic / inner) + statistic % inner;
-    (0..problem.cols()).map(move |c| first + c * inner)
+    row_places(problem, statistic).map(|place| place.at)
+}
+
+/// The place of column `c` of row `n` at position `s` of `inner`.
+fn place(problem: &Problem) -> impl Fn(usize, usize, usize) -> Place + Copy + use<> {
+    let (cols, inner) = (problem.cols(), problem.inner());
+    let (x, y, sharing) = (problem.layout(), problem.y_layout(), problem.param_rows());
+    move |n, c, s| Place {
+        at: x.row(n) + c * inner + s,
+        y: y.row(n) + c * inner + s,
+        param: n / sharing * cols + c,
+        statistic: n * inner + s,
+    }
 }
 
 /// The forward of the problem's op.

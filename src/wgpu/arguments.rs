@@ -174,6 +174,6 @@ const fn is_parameter_gradient(argument: Argument) -> bool {
         Argument::X | Argument::Alpha | Argument::Shift | Argument::Gamma | Argument::Beta => false,
         Argument::Residual | Argument::Sum | Argument::Dsum => false,
         Argument::Y | Argument::Dy | Argument::Dx | Argument::Mean | Argument::Rstd => false,
-        Argument::Workspace => false,
+        Argument::Scale | Argument::Scales | Argument::Workspace => false,
     }
 }

@@ -79,9 +79,21 @@ impl Tensor {
                 DType::F32 => bytes.copy_from_slice(&value.to_ne_bytes()),
                 DType::F16 => bytes.copy_from_slice(&f16::from_f32(value).to_ne_bytes()),
                 DType::Bf16 => bytes.copy_from_slice(&bf16::from_f32(value).to_ne_bytes()),
+                DType::Quant(quant) => unreachable!("no test reads {quant}"),
             }
         }
         tensor
+    }
+    /// The same values as f32.
+    pub(crate) fn widened(&self) -> Self {
+        let wide = |bytes: &[u8]| match (self.dtype, bytes) {
+            (DType::F32, &[a, b, c, d]) => f32::from_ne_bytes([a, b, c, d]),
+            (DType::F16, &[a, b]) => f16::from_ne_bytes([a, b]).to_f32(),
+            (DType::Bf16, &[a, b]) => bf16::from_ne_bytes([a, b]).to_f32(),
+            (dtype, bytes) => unreachable!("an element of {dtype} has {} bytes", bytes.len()),
+        };
+        let values: Vec<f32> = self.bits().chunks_exact(self.dtype.size()).map(wide).collect();
+        Self::new(DType::F32, &values, 0)
     }
     /// The same elements elsewhere.
     pub(crate) fn moved(&self, offset: usize) -> Self {

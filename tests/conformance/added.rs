@@ -98,6 +98,7 @@ fn added(dtype: DType, a: &[u8], b: &[u8]) -> Vec<u8> {
     let f16s = |bytes: &[u8]| bytemuck::pod_collect_to_vec::<u8, f16>(bytes);
     let bf16s = |bytes: &[u8]| bytemuck::pod_collect_to_vec::<u8, bf16>(bytes);
     match dtype {
+        DType::Quant(quant) => unreachable!("no sum is stored as {quant}"),
         DType::F32 => f32s(a).iter().zip(f32s(b)).flat_map(|(a, b)| (a + b).to_ne_bytes()).collect(),
         DType::F16 => {
             let sum = |(a, b): (&f16, f16)| f16::from_f32(a.to_f32() + b.to_f32()).to_ne_bytes();

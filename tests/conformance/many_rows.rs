@@ -32,6 +32,7 @@ struct Form {
 fn stored(dtype: DType, values: &[f32]) -> Vec<u8> {
     let bytes = |values: &[f32]| bytemuck::cast_slice(values).to_vec();
     match dtype {
+        DType::Quant(quant) => unreachable!("no data is stored as {quant}"),
         DType::F32 => bytes(values),
         DType::F16 => values.iter().flat_map(|v| f16::from_f32(*v).to_ne_bytes()).collect(),
         DType::Bf16 => values.iter().flat_map(|v| bf16::from_f32(*v).to_ne_bytes()).collect(),

@@ -1,10 +1,11 @@
 //! Calls whose arguments all lie in one buffer of wgpu, for which kernels have variants: a target of the list of cases.
 
+use dyt::float8::{F8E4M3, F8E5M2};
 use dyt::wgpu::WgpuKernels;
 use dyt::wgpu::wgpu::{Buffer as Memory, CommandEncoder};
 use dyt::{
-    Backend, Backward, Buffer, DType, Device, Dsum, Element, Error, Forward, Pass, Problem, Residual, Result,
-    View, ViewMut,
+    Backend, Backward, Buffer, DType, Device, Dsum, Element, Error, Forward, Pass, Problem, Quant, Residual,
+    Result, View, ViewMut,
 };
 use dyt_conformance::Target;
 use half::{bf16, f16};
@@ -39,6 +40,9 @@ impl<'a> Arguments<'a> {
             DType::F32 => self.put::<f32>(view),
             DType::F16 => self.put::<f16>(view),
             DType::Bf16 => self.put::<bf16>(view),
+            DType::Quant(Quant::F8E4M3) => self.put::<F8E4M3>(view),
+            DType::Quant(Quant::F8E5M2) => self.put::<F8E5M2>(view),
+            DType::Quant(Quant::I8) => self.put::<i8>(view),
         };
         view.map(put).transpose()
     }
@@ -60,6 +64,13 @@ impl<'a> Arguments<'a> {
                 DType::F32 => self.host.write(&self.arena.values::<f32>(bytes, at), target),
                 DType::F16 => self.host.write(&self.arena.values::<f16>(bytes, at), target),
                 DType::Bf16 => self.host.write(&self.arena.values::<bf16>(bytes, at), target),
+                DType::Quant(Quant::F8E4M3) => {
+                    self.host.write(&self.arena.values::<F8E4M3>(bytes, at), target)
+                }
+                DType::Quant(Quant::F8E5M2) => {
+                    self.host.write(&self.arena.values::<F8E5M2>(bytes, at), target)
+                }
+                DType::Quant(Quant::I8) => self.host.write(&self.arena.values::<i8>(bytes, at), target),
             }?;
         }
         Ok(())

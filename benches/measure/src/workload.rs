@@ -213,6 +213,7 @@ fn filled(device: &Device, dtype: DType, len: usize, next: impl FnMut() -> f32) 
         DType::F32 => fill(device, len, next, |v| v),
         DType::F16 => fill(device, len, next, f16::from_f32),
         DType::Bf16 => fill(device, len, next, bf16::from_f32),
+        DType::Quant(_) => device.zeros(dtype, len),
     }
 }
 
@@ -237,6 +238,7 @@ fn bytes(buffer: &Buffer) -> Option<&[u8]> {
         DType::F32 => buffer.as_slice::<f32>().map(bytemuck::cast_slice),
         DType::F16 => buffer.as_slice::<f16>().map(bytemuck::cast_slice),
         DType::Bf16 => buffer.as_slice::<bf16>().map(bytemuck::cast_slice),
+        DType::Quant(_) => None,
     }
 }
 
@@ -245,6 +247,7 @@ fn bytes_mut(buffer: &mut Buffer) -> Option<&mut [u8]> {
         DType::F32 => buffer.as_mut_slice::<f32>().map(bytemuck::cast_slice_mut),
         DType::F16 => buffer.as_mut_slice::<f16>().map(bytemuck::cast_slice_mut),
         DType::Bf16 => buffer.as_mut_slice::<bf16>().map(bytemuck::cast_slice_mut),
+        DType::Quant(_) => None,
     }
 }
 

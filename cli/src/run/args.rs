@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 use std::str::FromStr;
 
 use clap::{Args, ValueEnum};
-use dyt::{Op, Std};
+use dyt::{Op, Quant, Std};
 
 use crate::error::CliError;
 use crate::tensor::{Format, METADATA, Reference, target_of};
@@ -22,7 +22,10 @@ other tensors and the metadata stay as they are. To read a file with only one te
 output that exists, and a --sum or --gradients file that exists, is overwritten only with --force.
 
 The last dimension of the input is the columns and all others are rows; with --channels-first the first is the
-rows and the second the columns. The output has the type and the shape of the input.")]
+rows and the second the columns. The output has the type and the shape of the input.
+
+With --quantise the output is F8_E4M3, F8_E5M2 or I8 in .safetensors, or i8 in .npy, where NumPy has no 8-bit
+floats: y / scale, rounded to nearest even. The scale is --scale, or one of each row, which --scales takes.")]
 pub(crate) struct RunArgs {
     /// dyt, derf, layer_norm or rms_norm
     #[arg(value_name = "OP", value_parser = parse_op)]
@@ -45,6 +48,15 @@ pub(crate) struct RunArgs {
     /// Where x + residual goes: a new file, or with :NAME one tensor of a .safetensors file
     #[arg(long, value_name = "FILE[:NAME]", requires = "residual")]
     pub(super) sum: Option<Reference>,
+    /// Quantise y: f8e4m3, f8e5m2 or i8
+    #[arg(long, value_name = "TYPE", value_parser = parse_quant, conflicts_with = "dy")]
+    pub(super) quantise: Option<Quant>,
+    /// With --quantise: what y is divided by, as a number or a tensor of one element
+    #[arg(long, value_name = "NUMBER|FILE[:NAME]", requires = "quantise", allow_negative_numbers = true)]
+    pub(super) scale: Option<Scalar>,
+    /// With --quantise: where the scales go that are found for each row, in f32: a new file, or with :NAME one tensor
+    #[arg(long, value_name = "FILE[:NAME]", requires = "quantise", conflicts_with = "scale")]
+    pub(super) scales: Option<Reference>,
     /// Run the backward: the gradient of y, as x in type and shape
     #[arg(long, value_name = "FILE[:NAME]")]
     pub(super) dy: Option<Reference>,
@@ -124,15 +136,30 @@ impl RunArgs {
         if op != Op::LayerNorm && self.std == StdArg::Unbiased {
             return refuse("--std unbiased");
         }
+        if let Some(quant) = self.quantise {
+            self.check_quantise(quant)?;
+        }
         self.check_files()
     }
 
+    fn check_quantise(&self, quant: Quant) -> Result<(), CliError> {
+        if self.scale.is_none() && self.scales.is_none() {
+            return Err(CliError::Usage("--quantise needs --scale or --scales".to_owned()));
+        }
+        if quant != Quant::I8 && Format::of(&self.output.path)? == Format::Npy {
+            let text = format!("NumPy has no {quant}: with it --output takes a .safetensors file");
+            return Err(CliError::Usage(text));
+        }
+        Ok(())
+    }
+
     fn check_files(&self) -> Result<(), CliError> {
-        let others = [&self.dy, &self.residual, &self.sum, &self.dsum].map(Option::as_ref);
+        let others = [&self.dy, &self.residual, &self.sum, &self.dsum, &self.scales].map(Option::as_ref);
         for reference in [Some(&self.input), Some(&self.output)].into_iter().chain(others).flatten() {
             Format::of(&reference.path)?;
         }
-        for (written, argument) in [(Some(&self.output), "--output"), (self.sum.as_ref(), "--sum")] {
+        let beside = [(self.sum.as_ref(), "--sum"), (self.scales.as_ref(), "--scales")];
+        for (written, argument) in [(Some(&self.output), "--output")].into_iter().chain(beside) {
             match written.and_then(|reference| reference.name.as_deref()) {
                 Some("") => return Err(CliError::Usage(format!("{argument} has no name after the colon"))),
                 Some(METADATA) => {
@@ -142,9 +169,14 @@ impl RunArgs {
             }
         }
         // Only the file that is written last would be left.
-        let same = |other: &Reference| target_of(&other.path) == target_of(&self.output.path);
-        if self.sum.as_ref().is_some_and(same) {
-            return Err(CliError::Usage("--sum and --output are the same file".to_owned()));
+        let same = |one: &Reference, other: &Reference| target_of(&one.path) == target_of(&other.path);
+        for (written, argument) in beside {
+            if written.is_some_and(|written| same(written, &self.output)) {
+                return Err(CliError::Usage(format!("{argument} and --output are the same file")));
+            }
+        }
+        if self.sum.as_ref().zip(self.scales.as_ref()).is_some_and(|(sum, scales)| same(sum, scales)) {
+            return Err(CliError::Usage("--sum and --scales are the same file".to_owned()));
         }
         if let Some(gradients) = &self.gradients {
             if Format::of(&gradients.path)? != Format::Safetensors || gradients.name.is_some() {
@@ -155,7 +187,7 @@ impl RunArgs {
                 let text = format!("{} has gradients of parameters only with --gamma or --beta", self.op);
                 return Err(CliError::Usage(text));
             }
-            if same(gradients) {
+            if same(gradients, &self.output) {
                 return Err(CliError::Usage("--gradients and --output are the same file".to_owned()));
             }
         }
@@ -171,6 +203,13 @@ fn parse_op(text: &str) -> Result<Op, String> {
         .into_iter()
         .find(|op| plain(op.name()) == plain(text))
         .ok_or_else(|| format!("the ops are {}", names()))
+}
+
+fn parse_quant(text: &str) -> Result<Quant, String> {
+    let plain = |name: &str| name.to_ascii_lowercase().replace(['_', '-'], "");
+    let names = || Quant::ALL.map(Quant::name).join(", ");
+    let known = Quant::ALL.into_iter().find(|quant| quant.name() == plain(text));
+    known.ok_or_else(|| format!("the types are {}", names()))
 }
 
 /// [`Std`] as an argument.

@@ -2,6 +2,7 @@
 
 mod args;
 mod layout;
+mod quantised;
 mod stream;
 
 pub(crate) use args::RunArgs;
@@ -38,7 +39,8 @@ pub(crate) fn run(args: &RunArgs) -> Result<(), CliError> {
     interrupt::watch();
     let sources = Sources { x, dy, added };
     match job.dtype {
-        DType::F32 => execute::<f32>(args, &job, sources, &notes),
+        // x has no type of a quantised y.
+        DType::F32 | DType::Quant(_) => execute::<f32>(args, &job, sources, &notes),
         DType::F16 => execute::<half::f16>(args, &job, sources, &notes),
         DType::Bf16 => execute::<half::bf16>(args, &job, sources, &notes),
     }
@@ -78,6 +80,7 @@ fn job(args: &RunArgs, layout: Layout, dtype: DType, notes: &mut Vec<String>) ->
         None => Ok(0.0),
     };
     let (alpha, shift) = (scalar(&args.alpha)?, scalar(&args.shift)?);
+    let scale = args.scale.is_some().then(|| scalar(&args.scale)).transpose()?;
     let mut columns = |reference: &Option<Reference>| {
         reference.as_ref().map(|reference| read(reference, layout.cols)).transpose()
     };
@@ -92,6 +95,8 @@ fn job(args: &RunArgs, layout: Layout, dtype: DType, notes: &mut Vec<String>) ->
         gamma: columns(&args.gamma)?,
         gamma_offset: args.gamma_offset,
         beta: columns(&args.beta)?,
+        quant: args.quantise,
+        scale,
         block_rows: 0,
         device,
         dtype,
@@ -126,14 +131,26 @@ fn execute<T: Element>(
     let beside = args.gradients.as_ref().map(|reference| begin_gradients(reference, job, args.force));
     let beside = beside.transpose()?;
     let shape = x.shape().to_vec();
-    let written = |reference: &Reference, name| begin(reference, name, args.force, job, &shape, &bar);
-    let mut output = written(&args.output, if job.backward { "dx" } else { "y" })?;
-    let mut sum = args.sum.as_ref().map(|reference| written(reference, "sum")).transpose()?;
+    let written = |reference: &Reference, name, dtype, shape: &[u64]| {
+        begin(reference, Entry { name, dtype, shape }, args.force, &bar)
+    };
+    let dtype = job.quant.map_or(job.dtype, DType::Quant);
+    let mut output = written(&args.output, if job.backward { "dx" } else { "y" }, dtype, &shape)?;
+    let sum = |reference| written(reference, "sum", job.dtype, &shape);
+    let mut sum = args.sum.as_ref().map(sum).transpose()?;
+    let scales = |reference| written(reference, "scales", DType::F32, &of_rows(&shape, args.channels_first));
+    let mut scales = args.scales.as_ref().map(scales).transpose()?;
     notes.iter().for_each(|note| out::note(note));
     let Some(mut dy) = dy else {
         let adds = added.as_mut().zip(sum.as_mut());
-        stream::forward::<T>(job, &mut x, adds, &mut output, &bar)?;
-        return complete(&bar, sum.into_iter().chain([output]).collect());
+        match job.quant {
+            Some(quant) => {
+                let targets = quantised::Targets { y: &mut output, scales: scales.as_mut() };
+                quantised::forward::<T>(job, quant, &mut x, adds, targets, &bar)?;
+            }
+            None => stream::forward::<T>(job, &mut x, adds, &mut output, &bar)?,
+        }
+        return complete(&bar, sum.into_iter().chain(scales).chain([output]).collect());
     };
     let gradients = stream::backward::<T>(job, (&mut x, &mut dy), added.as_mut(), &mut output, &bar)?;
     match beside {
@@ -161,19 +178,18 @@ fn complete(bar: &ProgressBar, sinks: Vec<Sink>) -> Result<(), CliError> {
 }
 
 /// A tensor with a name goes into the file that there is; without, the file is the tensor.
-fn begin(
-    reference: &Reference,
-    name: &str,
-    force: bool,
-    job: &Job,
-    shape: &[u64],
-    bar: &ProgressBar,
-) -> Result<Sink, CliError> {
-    let (path, dtype) = (&reference.path, job.dtype);
+fn begin(reference: &Reference, entry: Entry<'_>, force: bool, bar: &ProgressBar) -> Result<Sink, CliError> {
+    let path = &reference.path;
     match &reference.name {
-        Some(name) => Sink::amend(path, &Entry { name, dtype, shape }, bar),
-        None => Sink::tensors(path, &[Entry { name, dtype, shape }], force),
+        Some(name) => Sink::amend(path, &Entry { name, ..entry }, bar),
+        None => Sink::tensors(path, &[entry], force),
     }
+}
+
+/// The shape of what each row has one of: that of x without the columns.
+fn of_rows(shape: &[u64], channels_first: bool) -> Vec<u64> {
+    let columns = if channels_first { 1 } else { shape.len().saturating_sub(1) };
+    shape.iter().enumerate().filter(|(i, _)| *i != columns).map(|(_, size)| *size).collect()
 }
 
 /// The file of the gradients that the job will have, in their order.

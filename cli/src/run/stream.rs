@@ -1,6 +1,6 @@
 //! Blocks of rows through an op: read, computed in place, written.
 
-use dyt::{Backward, DType, Device, Element, Forward, Op, Pass, Problem, Std};
+use dyt::{Backward, DType, Device, Element, Forward, Op, Pass, Problem, Quant, Std};
 use dyt_conformance::staged;
 use indicatif::ProgressBar;
 
@@ -27,6 +27,9 @@ pub(super) struct Job {
     pub(super) gamma: Option<Vec<f32>>,
     pub(super) gamma_offset: f32,
     pub(super) beta: Option<Vec<f32>>,
+    pub(super) quant: Option<Quant>,
+    /// Of a quantised y; found for each row if there is none.
+    pub(super) scale: Option<f32>,
 }
 
 impl Job {
@@ -35,10 +38,11 @@ impl Job {
         let builder = Problem::new(self.op, rows, self.layout.cols).inner(self.layout.inner);
         let builder = builder.dtype(self.dtype).param_dtype(DType::F32).std(self.std);
         let builder = builder.gamma_offset(self.gamma_offset);
-        match self.eps {
+        let problem = match self.eps {
             Some(eps) => builder.eps(eps).build(),
             None => builder.build(),
-        }
+        };
+        Ok(problem?.with_quant(self.quant))
     }
 
     /// The most rows that stay within `allowed` bytes, with parameters, gradients and workspace.
@@ -48,7 +52,11 @@ impl Job {
         let each = if self.backward { 4 + 4 + 8 } else { 4 };
         let parameters = (self.layout.cols as u64).saturating_mul(columns as u64 * each);
         let tensors = 1 + u64::from(self.backward) + u64::from(self.adds);
-        let row = (self.layout.row_len() as u64).saturating_mul(tensors * self.dtype.size() as u64);
+        let row_len = self.layout.row_len() as u64;
+        let row = row_len.saturating_mul(tensors * self.dtype.size() as u64);
+        // A quantised y lies apart from x, and each row has a scale.
+        let bytes = row_len.saturating_add(4 * self.layout.inner as u64);
+        let row = row.saturating_add(if self.quant.is_some() { bytes } else { 0 });
         let needed = |rows: usize| -> Result<u64, CliError> {
             let workspace = match self.backward {
                 true => self.device.workspace_bytes(&self.problem(rows)?, Pass::Backward) as u64,

@@ -5,7 +5,7 @@ use std::io::{self, Read as _, Seek as _, SeekFrom, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use dyt::{DType, Element};
+use dyt::{DType, Element, Quant};
 use indicatif::ProgressBar;
 use tempfile::NamedTempFile;
 
@@ -33,6 +33,9 @@ impl<'a> Entry<'a> {
             DType::F32 => Kind::F32,
             DType::F16 => Kind::F16,
             DType::Bf16 => Kind::Bf16,
+            DType::Quant(Quant::F8E4M3) => Kind::F8E4M3,
+            DType::Quant(Quant::F8E5M2) => Kind::F8E5M2,
+            DType::Quant(Quant::I8) => Kind::I8,
         }
     }
 

@@ -66,7 +66,8 @@ impl Source {
         match self.extent.kind {
             Kind::F16 => DType::F16,
             Kind::Bf16 => DType::Bf16,
-            Kind::F32 | Kind::F64 => DType::F32,
+            // Of one byte nothing is read.
+            Kind::F32 | Kind::F64 | Kind::F8E4M3 | Kind::F8E5M2 | Kind::I8 => DType::F32,
         }
     }
 
@@ -156,7 +157,7 @@ impl Source {
             return Err(CliError::Elements { path: self.path, expected, actual });
         }
         match self.dtype() {
-            DType::F32 => self.read_as(expected, |x: f32| x),
+            DType::F32 | DType::Quant(_) => self.read_as(expected, |x: f32| x),
             DType::F16 => self.read_as(expected, half::f16::to_f32),
             DType::Bf16 => self.read_as(expected, half::bf16::to_f32),
         }

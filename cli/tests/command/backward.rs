@@ -71,7 +71,7 @@ impl Layer {
                 }
             };
             match problem.dtype() {
-                DType::F32 => arithmetic,
+                DType::F32 | DType::Quant(_) => arithmetic,
                 dtype @ (DType::F16 | DType::Bf16) => arithmetic + storage_ulp(dtype, expected.dx[at]),
             }
         };

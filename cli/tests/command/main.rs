@@ -6,6 +6,7 @@ mod conversions;
 mod devices;
 mod forward;
 mod outputs;
+mod quantised;
 mod refusals;
 mod streaming;
 mod support;

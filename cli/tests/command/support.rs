@@ -5,7 +5,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
-use dyt::{DType, Op, reference};
+use dyt::{DType, Op, Quant, reference};
 use dyt_conformance::tolerance::storage_ulp;
 use half::{bf16, f16};
 use tempfile::TempDir;
@@ -129,6 +129,7 @@ impl Tensor {
             DType::F32 => bytes.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect(),
             DType::F16 => bytes.as_chunks().0.iter().map(|b| f16::from_le_bytes(*b).to_f32()).collect(),
             DType::Bf16 => bytes.as_chunks().0.iter().map(|b| bf16::from_le_bytes(*b).to_f32()).collect(),
+            DType::Quant(quant) => bytes.iter().map(|byte| reference::value(quant, *byte)).collect(),
         };
         Self { dtype, shape: shape.to_vec(), values }
     }
@@ -139,6 +140,7 @@ impl Tensor {
             DType::F32 => values.flat_map(|v| v.to_le_bytes()).collect(),
             DType::F16 => values.flat_map(|v| f16::from_f32(*v).to_le_bytes()).collect(),
             DType::Bf16 => values.flat_map(|v| bf16::from_f32(*v).to_le_bytes()).collect(),
+            DType::Quant(quant) => unreachable!("no test writes {quant}"),
         }
     }
 
@@ -158,6 +160,7 @@ impl Tensor {
             DType::F32 => "<f4",
             DType::F16 => "<f2",
             DType::Bf16 => "|V2",
+            DType::Quant(_) => "|i1",
         };
         let sizes = self.shape.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
         let comma = if self.shape.len() == 1 { "," } else { "" };
@@ -184,6 +187,9 @@ impl Tensor {
             Some("F32") => DType::F32,
             Some("F16") => DType::F16,
             Some("BF16") => DType::Bf16,
+            Some("F8_E4M3") => DType::Quant(Quant::F8E4M3),
+            Some("F8_E5M2") => DType::Quant(Quant::F8E5M2),
+            Some("I8") => DType::Quant(Quant::I8),
             other => return Err(format!("dtype {other:?}").into()),
         };
         let shape: Vec<usize> = serde_json::from_value(record["shape"].clone())?;
@@ -213,6 +219,7 @@ pub(crate) fn safetensors(tensors: &[(&str, &Tensor)]) -> Vec<u8> {
             DType::F32 => "F32",
             DType::F16 => "F16",
             DType::Bf16 => "BF16",
+            DType::Quant(quant) => unreachable!("no test writes {quant}"),
         };
         let begin = elements.len();
         elements.extend(tensor.bytes());
@@ -275,8 +282,8 @@ pub(crate) fn y_bounds(
         let f = forward.f[place.at];
         let larger = (gamma * f).abs().max(beta.abs());
         match (problem.dtype(), problem.op()) {
-            (DType::F32, Op::Dyt | Op::Derf) => 4.0 * ULP * larger,
-            (DType::F32, Op::LayerNorm | Op::RmsNorm) => {
+            (DType::F32 | DType::Quant(_), Op::Dyt | Op::Derf) => 4.0 * ULP * larger,
+            (DType::F32 | DType::Quant(_), Op::LayerNorm | Op::RmsNorm) => {
                 1e-6 * (1.0 + f.abs()) * gamma.abs() + ULP * beta.abs()
             }
             (dtype @ (DType::F16 | DType::Bf16), op) => {

@@ -5,7 +5,8 @@ use super::*;
 #[test]
 fn every_op_and_storage_meets_every_shape_value_and_choice() {
     let each = 1 + SHAPES.len() + Values::ALL.len() * SMALL.len() + Gradients::ALL.len();
-    let list = cases();
+    let all = cases();
+    let list: Vec<Case> = all.iter().copied().filter(|case| case.quantised.is_none()).collect();
     assert_eq!(list.len(), VARIANTS.len() * Storage::ALL.len() * each);
     for (op, std) in VARIANTS {
         for storage in Storage::ALL {
@@ -33,7 +34,33 @@ fn every_op_and_storage_meets_every_shape_value_and_choice() {
         let with_both = |case: &&Case| case.problem.op() == op && case.problem.heads() > 1 && case.residual;
         assert!(list.iter().any(|case| with_both(&case)));
     }
-    assert_eq!(list, cases(), "the list is the same each time");
+    assert_eq!(all, cases(), "the list is the same each time");
+}
+
+#[test]
+fn every_op_and_storage_meets_every_quantised_y() {
+    let quantised: Vec<Case> = cases().into_iter().filter(|case| case.quantised.is_some()).collect();
+    for (op, std) in VARIANTS {
+        for storage in Storage::ALL {
+            let of_kind = |p: &Problem| (p.op(), p.std(), p.storage()) == (op, std, storage);
+            let kind: Vec<&Case> = quantised.iter().filter(|case| of_kind(&case.problem)).collect();
+            let has = |found: &dyn Fn(&Case) -> bool| kind.iter().any(|case| found(case));
+            for way in Quantised::all() {
+                assert!(has(&|case| case.quantised == Some(way)), "{op} {way:?}");
+            }
+            assert!(has(&|case| case.problem.inner() > 1) && has(&|case| case.problem.inner() == 1));
+            assert!(has(&|case| case.residual && case.problem.inner() == 1));
+            assert!(has(&|case| !case.gamma) && has(&|case| !case.beta));
+            assert!(has(&|case| case.gamma && case.problem.gamma_offset() != 0.0));
+        }
+    }
+    assert!(quantised.iter().any(|case| case.residual && case.in_place && case.problem.inner() > 1));
+    for values in Values::ALL {
+        for way in Quantised::all() {
+            let met = |case: &&Case| case.values == values && case.quantised == Some(way);
+            assert!(quantised.iter().any(|case| met(&case)), "{values} {way:?}");
+        }
+    }
 }
 
 #[test]

@@ -100,18 +100,18 @@ impl Truth {
         if row.kind == Kind::Ordinary && lost > LARGEST_LOSS { Kind::Open } else { row.kind }
     }
 
-    pub(super) fn norm_y(&self, arithmetic: Arithmetic, place: Place) -> Expected {
+    pub(super) fn norm_y(&self, arithmetic: Arithmetic, dtype: DType, place: Place) -> Expected {
         let Place { at, y, param, statistic } = place;
         let problem = &self.case.problem;
         match self.kind_on(arithmetic, statistic) {
             Kind::NotANumber => Expected::nan(),
             Kind::Open => Expected::Anything,
-            Kind::Equal => tolerance::exact_y(arithmetic, problem.dtype(), [0.0, self.beta_at(param)]),
+            Kind::Equal => tolerance::exact_y(arithmetic, dtype, [0.0, self.beta_at(param)]),
             Kind::Ordinary => {
                 let (gamma, beta) = (self.gamma_at(param), self.beta_at(param));
                 let lost = self.forward.rstd[statistic] * self.lost_at(arithmetic, at);
                 let result = NormY { y: self.forward.y[y], x_hat: self.forward.f[at], gamma, beta, lost };
-                tolerance::norm_y(arithmetic, problem.op(), problem.dtype(), &result)
+                tolerance::norm_y(arithmetic, problem.op(), dtype, &result)
             }
         }
     }

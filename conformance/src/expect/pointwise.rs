@@ -34,19 +34,19 @@ impl Truth {
         }
     }
 
-    pub(super) fn pointwise_y(&self, arithmetic: Arithmetic, place: Place) -> Expected {
+    pub(super) fn pointwise_y(&self, arithmetic: Arithmetic, dtype: DType, place: Place) -> Expected {
         let at = self.pointwise(arithmetic, place);
         let y = self.forward.y[place.y];
         if at.u.is_infinite() {
             // Exactly ±gamma + beta.
             let terms = [at.gamma * at.f, at.beta];
-            return tolerance::exact_y(arithmetic, self.case.problem.dtype(), terms);
+            return tolerance::exact_y(arithmetic, dtype, terms);
         }
         if at.u == 0.0 && self.beta.is_none() {
             // f(±0) is ±0, and so is gamma times it.
             return Expected::Exactly(y as f32);
         }
-        tolerance::pointwise_y(arithmetic, self.case.problem.dtype(), y, &at)
+        tolerance::pointwise_y(arithmetic, dtype, y, &at)
     }
 
     /// dx of the op as `dtype` stores it.

@@ -64,7 +64,7 @@ impl Judge<'_> {
             Output::Y | Output::Sum | Output::Dx => {
                 dyt::reference::places(problem).map(|place| output.index(place)).collect()
             }
-            Output::Mean | Output::Rstd => (0..problem.statistics()).collect(),
+            Output::Scales | Output::Mean | Output::Rstd => (0..problem.statistics()).collect(),
             Output::Dalpha | Output::Dshift => vec![0],
             Output::Dgamma | Output::Dbeta => (0..problem.params()).collect(),
         }
@@ -76,7 +76,7 @@ impl Judge<'_> {
         for (role, fetched) in outputs {
             let Role::Output(output) = *role else { continue };
             let mut worst = Worst { output, error: 0.0, bound: 0.0 };
-            for (index, expected) in self.prepared.truth.of(arithmetic, output) {
+            for (index, expected) in self.expected(arithmetic, output, outputs) {
                 let error = self.element(output, index, expected, fetched.get(index))?;
                 if error.ratio() > worst.ratio() {
                     worst = error;
@@ -87,10 +87,29 @@ impl Judge<'_> {
         Ok(report)
     }
 
+    /// What every element of `output` has to be. A quantised y is held to the scales that the device wrote, which have a bound
+    /// of their own.
+    fn expected(
+        &self,
+        arithmetic: Arithmetic,
+        output: Output,
+        outputs: &[(Role, Fetched)],
+    ) -> Vec<(usize, Expected)> {
+        let is_scales = |(role, _): &&(Role, Fetched)| *role == Role::Output(Output::Scales);
+        match outputs.iter().find(is_scales) {
+            Some((_, scales)) if output == Output::Y => {
+                self.prepared.truth.quantised(arithmetic, &|statistic| scales.get(statistic))
+            }
+            _ => self.prepared.truth.of(arithmetic, output),
+        }
+    }
+
     fn element(&self, output: Output, index: usize, expected: Expected, got: f32) -> Result<Worst, Failure> {
         let dtype = match output {
-            Output::Y | Output::Sum | Output::Dx => self.prepared.case.problem.dtype(),
-            Output::Mean
+            Output::Y => self.prepared.case.forward_problem().y_dtype(),
+            Output::Sum | Output::Dx => self.prepared.case.problem.dtype(),
+            Output::Scales
+            | Output::Mean
             | Output::Rstd
             | Output::Dalpha
             | Output::Dshift

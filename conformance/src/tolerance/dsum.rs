@@ -11,7 +11,7 @@ pub fn with_dsum(arithmetic: Arithmetic, dtype: DType, dx: Expected, dsum: f64) 
         Expected::Near { value, bound } => (value, bound),
         Expected::Exactly(value) => (f64::from(value), 0.0),
         Expected::Anything if dsum.is_nan() => return Expected::nan(),
-        Expected::Anything => return Expected::Anything,
+        Expected::Between { .. } | Expected::Anything => return Expected::Anything,
     };
     // The op's part may be infinite before dsum brings it back.
     if value.is_finite() && value.abs() + bound >= overflow(DType::F32) && !dsum.is_nan() {

@@ -17,6 +17,15 @@ pub enum Expected {
     },
     /// These very bits.
     Exactly(f32),
+    /// From `low` to `high`, where `value` is due: of a quantised y.
+    Between {
+        /// The reference's value.
+        value: f64,
+        /// The least that is accepted.
+        low: f64,
+        /// The most that is accepted.
+        high: f64,
+    },
     /// The table promises nothing.
     Anything,
 }
@@ -66,6 +75,7 @@ impl Expected {
         match *self {
             Self::Near { value, bound } => (value, bound),
             Self::Exactly(value) => (f64::from(value), 0.0),
+            Self::Between { value, low, high } => (value, (high - value).max(value - low)),
             Self::Anything => (f64::NAN, f64::NAN),
         }
     }
@@ -75,7 +85,7 @@ impl Expected {
     pub fn is_open(&self) -> bool {
         match *self {
             Self::Near { value, bound } => value.is_finite() && bound.is_infinite(),
-            Self::Exactly(_) => false,
+            Self::Exactly(_) | Self::Between { .. } => false,
             Self::Anything => true,
         }
     }
@@ -86,6 +96,12 @@ impl Expected {
         match *self {
             Self::Near { value, bound } => near(dtype, value, bound, f64::from(got)),
             Self::Exactly(value) => (value.to_bits() == got.to_bits()).then_some(Measured::default()),
+            Self::Between { value, low, high } => {
+                let got = f64::from(got);
+                let measured =
+                    Measured { error: (got - value).abs(), bound: (high - value).max(value - low) };
+                (low <= got && got <= high).then_some(measured)
+            }
             Self::Anything => Some(Measured::default()),
         }
     }

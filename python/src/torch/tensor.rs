@@ -119,7 +119,8 @@ impl Tensor {
     pub(super) fn empty(sizes: &[i64], strides: &[i64], dtype: DType, place: Place) -> Result<Self, Failure> {
         debug_assert_eq!(sizes.len(), strides.len());
         let code = shims().dtypes[match dtype {
-            DType::F32 => 0,
+            // No tensor of this package is quantised.
+            DType::F32 | DType::Quant(_) => 0,
             DType::F16 => 1,
             DType::Bf16 => 2,
         }];

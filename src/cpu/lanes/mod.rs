@@ -12,6 +12,7 @@ use half::{bf16, f16};
 
 use super::stored::Stored;
 
+pub(crate) mod bits;
 pub(crate) mod half_bits;
 pub(crate) mod portable;
 #[cfg(test)]
@@ -107,7 +108,7 @@ pub(crate) trait Arithmetic: Copy + 'static {
 }
 
 /// One register of f32 of a level.
-pub(crate) trait Register: Arithmetic {
+pub(crate) trait Register: Arithmetic + bits::Bits {
     /// Lanes of a register.
     const LANES: usize;
     /// Rows that are worked on side by side: as many as the registers hold.

@@ -34,7 +34,7 @@ impl<T: Stored> Line<T> {
         (0..self.cols).map(|c| term(self.at(c))).sum::<f64>() / self.cols as f64
     }
 
-    fn statistics<const CENTER: bool>(self, norm: &Norm) -> Statistics {
+    pub(super) fn statistics<const CENTER: bool>(self, norm: &Norm) -> Statistics {
         let mean = if CENTER { self.mean(|x| x) } else { 0.0 };
         let variance = self.mean(|x| (x - mean) * (x - mean));
         let (std, rstd) = norm.exact(variance, self.cols);
@@ -43,16 +43,16 @@ impl<T: Stored> Line<T> {
 }
 
 /// What a row is normalised by.
-#[derive(Clone, Copy)]
-struct Statistics {
-    mean: f64,
+#[derive(Clone, Copy, Default)]
+pub(super) struct Statistics {
+    pub(super) mean: f64,
     /// With cols − 1 in the unbiased form.
     std: f64,
-    rstd: f64,
+    pub(super) rstd: f64,
 }
 
 impl Statistics {
-    fn x_hat(self, x: f64) -> f64 {
+    pub(super) fn x_hat(self, x: f64) -> f64 {
         (x - self.mean) * self.rstd
     }
 }

@@ -104,7 +104,7 @@ pub(super) struct Parts {
 }
 
 impl Parts {
-    const ZERO: Self = Self { m: 0.0, rstd: 0.0, shift: 0.0 };
+    pub(super) const ZERO: Self = Self { m: 0.0, rstd: 0.0, shift: 0.0 };
 
     /// Those of a row, from its statistics.
     #[inline(always)]
@@ -237,7 +237,7 @@ pub(super) struct Write<T, const CENTER: bool> {
 impl<T: Stored, const CENTER: bool> Write<T, CENTER> {
     /// The rows `rows`, of which row 0 has the statistics `first`.
     #[inline(always)]
-    fn rows<R: Register, P: Stored, const PAST: bool>(
+    pub(super) fn rows<R: Register, P: Stored, const PAST: bool>(
         &self,
         parts: &[Parts],
         first: usize,

@@ -5,8 +5,11 @@ mod exact;
 mod forward;
 mod lone;
 mod projections;
+mod quant;
 mod runs;
 mod stats;
+
+pub(super) use quant::Values;
 
 use crate::cpu::fold::Partials;
 use crate::cpu::launch::Launch;

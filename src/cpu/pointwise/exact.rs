@@ -14,7 +14,7 @@ fn element<T: Stored>(tensor: Tensor<T>, row: usize, c: usize, inner: usize, s: 
 }
 
 /// tanh u and sech² u.
-fn tanh(u: f64) -> (f64, f64) {
+pub(super) fn tanh(u: f64) -> (f64, f64) {
     let e = (-2.0 * u.abs()).exp();
     (u.tanh(), 4.0 * e / ((1.0 + e) * (1.0 + e)))
 }

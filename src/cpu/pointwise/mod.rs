@@ -3,7 +3,10 @@
 mod backward;
 mod exact;
 mod forward;
+mod quant;
 mod runs;
+
+pub(super) use quant::Values;
 
 use core::marker::PhantomData;
 

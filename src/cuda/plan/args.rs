@@ -19,7 +19,8 @@ pub(super) struct Storage {
 impl Storage {
     pub(super) fn of(problem: &Problem) -> Self {
         let dtype = match problem.dtype() {
-            DType::F32 => 0,
+            // Data has no type of a quantised y.
+            DType::F32 | DType::Quant(_) => 0,
             DType::F16 => 1,
             DType::Bf16 => 2,
         };

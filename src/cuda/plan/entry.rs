@@ -120,7 +120,8 @@ pub enum Entry {
 macro_rules! typed {
     ($op:literal, $pass:literal, $dtype:expr, $form:literal) => {
         match $dtype {
-            DType::F32 => concat!("dyt_", $op, "_", $pass, "_f32_", $form),
+            // Data has no type of a quantised y.
+            DType::F32 | DType::Quant(_) => concat!("dyt_", $op, "_", $pass, "_f32_", $form),
             DType::F16 => concat!("dyt_", $op, "_", $pass, "_f16_", $form),
             DType::Bf16 => concat!("dyt_", $op, "_", $pass, "_bf16_", $form),
         }

@@ -66,7 +66,7 @@ fn common(problem: &Problem, at: &Arguments) -> u32 {
     flags |= match problem.param_dtype() {
         DType::F32 => PARAMETERS_F32,
         // Then they are stored as x is.
-        DType::F16 | DType::Bf16 => 0,
+        DType::F16 | DType::Bf16 | DType::Quant(_) => 0,
     };
     flags
 }

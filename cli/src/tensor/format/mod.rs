@@ -20,12 +20,17 @@ pub(crate) enum Kind {
     F32,
     /// Read as [`Kind::F32`].
     F64,
+    /// Written alone, as the two below.
+    F8E4M3,
+    F8E5M2,
+    I8,
 }
 
 impl Kind {
     /// Bytes of an element.
     pub(crate) const fn size(self) -> usize {
         match self {
+            Self::F8E4M3 | Self::F8E5M2 | Self::I8 => 1,
             Self::F16 | Self::Bf16 => 2,
             Self::F32 => 4,
             Self::F64 => 8,

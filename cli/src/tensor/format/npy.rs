@@ -51,6 +51,9 @@ pub(crate) fn header(kind: Kind, shape: &[u64]) -> Vec<u8> {
         Kind::F16 => "<f2",
         Kind::Bf16 => "|V2",
         Kind::F64 => "<f8",
+        Kind::I8 => "|i1",
+        // NumPy has none: the command refuses it. They would be bytes.
+        Kind::F8E4M3 | Kind::F8E5M2 => "|u1",
     };
     let sizes = shape.iter().map(|size| format!("{size}, ")).collect::<String>();
     // Python writes a tuple of one with a comma, and longer ones without a last one; it reads both.

@@ -222,6 +222,9 @@ fn info(entry: &Entry<'_>) -> Result<TensorInfo, FormatError> {
         Kind::F16 => Dtype::F16,
         Kind::Bf16 => Dtype::BF16,
         Kind::F64 => Dtype::F64,
+        Kind::F8E4M3 => Dtype::F8_E4M3,
+        Kind::F8E5M2 => Dtype::F8_E5M2,
+        Kind::I8 => Dtype::I8,
     };
     // Sizes whose product fits an address fit it, too, but beside a zero.
     let size = |size: &u64| usize::try_from(*size).map_err(|_| too_many(entry.shape));

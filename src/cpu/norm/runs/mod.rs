@@ -88,19 +88,19 @@ fn vector<R: Register>(at: At, i: usize) -> At {
 
 /// The rows of one index of N as kernels of this file see them: a row for each channel, a column for each position.
 #[inline(always)]
-fn channels<T: Stored>(tensor: Tensor<T>, n: usize, inner: usize) -> Rows<T> {
+pub(super) fn channels<T: Stored>(tensor: Tensor<T>, n: usize, inner: usize) -> Rows<T> {
     tensor.from(n).with_stride(inner)
 }
 
 /// Position `s` of S.
 #[inline(always)]
-fn line<T: Stored>(tensor: Tensor<T>, n: usize, inner: usize, s: usize, cols: usize) -> Line<T> {
+pub(super) fn line<T: Stored>(tensor: Tensor<T>, n: usize, inner: usize, s: usize, cols: usize) -> Line<T> {
     Line { values: channels(tensor, n, inner).shifted(s), cols }
 }
 
 /// The statistics of the rows in `N` vectors.
 #[inline(always)]
-fn statistics<R: Register, T: Stored, const N: usize, const WHOLE: bool, const CENTER: bool>(
+pub(super) fn statistics<R: Register, T: Stored, const N: usize, const WHOLE: bool, const CENTER: bool>(
     norm: &Norm,
     x: Rows<T>,
     cols: usize,

@@ -2,6 +2,8 @@ use super::super::compose::{Body, Form, kept};
 use super::*;
 use crate::{DType, Error, Op};
 
+mod arrangement;
+
 const ROWS: [usize; 9] = [1, 2, 7, 64, 255, 4096, 70_001, 1 << 20, 1 << 25];
 const COLS: [usize; 12] = [1, 2, 3, 8, 17, 64, 768, 4096, 8192, 16_384, 65_536, 262_144];
 /// Where every argument begins: aligned to anything, to 16 bytes, and to an element.
@@ -142,7 +144,7 @@ fn parts_are_whole(problem: &Problem, offset: u64, dispatches: &[Dispatch]) {
 }
 
 /// The first stage writes one record behind the other, and the fold reads just those.
-fn records_are_folded_once(problem: &Problem, offset: u64, dispatches: &[Dispatch], limits: &Limits) {
+fn records_are_written_and_read(problem: &Problem, offset: u64, dispatches: &[Dispatch], limits: &Limits) {
     let record = |dispatch: &Dispatch| u64::from(dispatch.params.record) * 4;
     let span = |dispatch: &Dispatch| {
         let sums = binding(dispatch, Slot::Sums).expect("the partial sums are bound");
@@ -163,12 +165,14 @@ fn records_are_folded_once(problem: &Problem, offset: u64, dispatches: &[Dispatc
     }
     assert!(written - offset <= workspace_bytes(problem, Pass::Backward, limits) as u64, "{problem:?}");
     let mut read = offset;
-    for (i, dispatch) in folds.into_iter().enumerate() {
+    for dispatch in folds {
         let (begin, end) = span(dispatch);
         assert_eq!(begin, read, "{dispatch:?}");
-        assert_eq!(end - begin, u64::from(dispatch.params.chunks) * record(dispatch), "{dispatch:?}");
+        let chunks = u64::from(dispatch.params.groups) * u64::from(dispatch.params.chunks);
+        assert_eq!(end - begin, chunks * record(dispatch), "{dispatch:?}");
         // What the first of several has written, the others add to.
-        assert_eq!(dispatch.params.flags & flag::ACCUMULATE != 0, i > 0, "{dispatch:?}");
+        assert_eq!(dispatch.params.flags & flag::ACCUMULATE_SCALARS != 0, read > offset, "{dispatch:?}");
+        assert!(problem.param_groups() > 1 || dispatch.params.flags & flag::ACCUMULATE == 0 || read > offset);
         read = end;
     }
     assert_eq!(read, written, "{problem:?}");
@@ -197,7 +201,7 @@ fn check(problem: &Problem) -> Result<()> {
                 }
                 parts_are_whole(problem, offset, &dispatches);
                 if pass == Pass::Backward {
-                    records_are_folded_once(problem, offset, &dispatches, limits);
+                    records_are_written_and_read(problem, offset, &dispatches, limits);
                 }
             }
         }

@@ -193,7 +193,13 @@ pub(super) fn backward(problem: &Problem, at: &Arguments, limits: &Limits) -> Re
         if flag::gradients(at) & !flag::DX != 0 {
             let before = tiling.chunks_before(problem, portion.first);
             let chunks = tiling.chunks(problem, portion);
-            parts.bind(Slot::Sums, Argument::Workspace, 4, before * layout.record(), chunks * layout.record())?;
+            parts.bind(
+                Slot::Sums,
+                Argument::Workspace,
+                4,
+                before * layout.record(),
+                chunks * layout.record(),
+            )?;
         }
         Ok(stage.dispatch(parts, portion))
     };

@@ -76,12 +76,7 @@ impl<'a> Stage<'a> {
         parts.dispatch(self.kernel(), self.tiling.workgroups(self.problem, self.pass, portion))
     }
 
-    fn bind_rows(
-        &self,
-        parts: &mut Parts<'_>,
-        portion: Portion,
-        tensors: &[(Slot, Argument)],
-    ) -> Result<()> {
+    fn bind_rows(&self, parts: &mut Parts<'_>, portion: Portion, tensors: &[(Slot, Argument)]) -> Result<()> {
         let size = self.problem.dtype().size() as u64;
         for &(slot, argument) in tensors {
             let (first, len) = self.rows.range(argument, portion.first, portion.len());

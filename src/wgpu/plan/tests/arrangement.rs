@@ -94,7 +94,8 @@ fn covers_rows(problem: &Problem, pass: Pass, offset: u64, dispatches: &[Dispatc
         for workgroup in 0..params.workgroups {
             let lanes = lanes(dispatch, workgroup);
             let rows = lanes.iter().flatten().copied();
-            let groups: Vec<_> = rows.clone().map(|row| (first + row as usize) / problem.param_rows()).collect();
+            let groups: Vec<_> =
+                rows.clone().map(|row| (first + row as usize) / problem.param_rows()).collect();
             assert!(!groups.is_empty(), "workgroup {workgroup} has no rows: {dispatch:?}");
             if pass == Pass::Backward {
                 assert!(groups.iter().all(|group| *group == groups[0]), "{groups:?}: {dispatch:?}");
@@ -189,10 +190,13 @@ fn check_rows(problem: &Problem) -> Result<()> {
 #[test]
 fn rows_of_heads_lie_where_their_layouts_say() -> Result<()> {
     for op in Op::ALL {
-        for (tokens, heads, cols) in [(3, 2, 5), (50, 8, 64), (1, 7, 128), (333, 12, 64), (2, 400, 24), (40, 3, 1000)] {
+        for (tokens, heads, cols) in
+            [(3, 2, 5), (50, 8, 64), (1, 7, 128), (333, 12, 64), (2, 400, 24), (40, 3, 1000)]
+        {
             for (head_gap, gap) in [(0, 0), (0, 2 * heads * cols), (3, 0), (8, 16), (0, 40_000)] {
                 let head = cols + head_gap;
-                let problem = Problem::new(op, tokens, cols).heads(heads, head).row_stride(heads * head + gap);
+                let problem =
+                    Problem::new(op, tokens, cols).heads(heads, head).row_stride(heads * head + gap);
                 check_rows(&problem.build()?)?;
                 check_rows(&problem.y_strides(heads * cols, cols).dtype(DType::Bf16).build()?)?;
                 check_rows(&problem.y_strides(heads * cols + 5, cols).param_rows(heads).build()?)?;
@@ -255,7 +259,10 @@ fn without_rows_there_are_no_groups() -> Result<()> {
     let at = arguments(&problem, Pass::Backward, 0);
     let folds = backward(&problem, &at, &LIMITS[0])?;
     // dalpha is still the sum of nothing.
-    assert_eq!(folds.iter().map(|fold| (fold.params.groups, fold.params.workgroups)).collect::<Vec<_>>(), [(0, 1)]);
+    assert_eq!(
+        folds.iter().map(|fold| (fold.params.groups, fold.params.workgroups)).collect::<Vec<_>>(),
+        [(0, 1)]
+    );
     Ok(())
 }
 

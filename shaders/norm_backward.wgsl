@@ -18,9 +18,9 @@ fn sums_of(scale: f32, m: f32, end: u32, lane: u32, index: u32) -> vec4<f32> {
     return team_sum(sums, index, params.team);
 }
 
-fn load_row(row: u32, end: u32, lane: u32, reads_x: bool) {
-    let x_begin = params.x_start + row * params.row_stride;
-    let dy_begin = params.dy_start + row * params.row_stride;
+fn load_row(begin: vec2<u32>, end: u32, lane: u32, reads_x: bool) {
+    let x_begin = params.x_start + begin.x;
+    let dy_begin = params.dy_start + begin.y;
     for (var i = 0u; i < COUNT; i++) {
         let at = i * params.team + lane;
         if at < end {
@@ -33,15 +33,15 @@ fn load_row(row: u32, end: u32, lane: u32, reads_x: bool) {
 }
 
 // `again` is the same for the whole workgroup.
-fn kept_slope(row: u32, end: u32, lane: u32, again: bool, index: u32) -> Slope {
+fn kept_slope(row: u32, begin: u32, end: u32, lane: u32, again: bool, index: u32) -> Slope {
     var scaled = unscaled();
     if again {
-        scaled = kept_scaled(row, end, lane, index);
+        scaled = kept_scaled(begin, end, lane, index);
     }
     var m = 0.0;
     if CENTER {
         if again || !has(HAS_MEAN) {
-            m = origin_of(row, scaled.scale, end, lane, index);
+            m = origin_of(begin, scaled.scale, end, lane, index);
         } else if end > 0u {
             m = mean[params.mean_start + row];
         }
@@ -50,8 +50,7 @@ fn kept_slope(row: u32, end: u32, lane: u32, again: bool, index: u32) -> Slope {
 }
 
 // dx of a row, and its part of the sums.
-fn finish_row(slope: Slope, row: u32, end: u32, lane: u32) {
-    let begin = row * params.row_stride;
+fn finish_row(slope: Slope, begin: u32, end: u32, lane: u32) {
     for (var i = 0u; i < COUNT; i++) {
         let at = i * params.team + lane;
         if at < end {
@@ -94,9 +93,11 @@ fn run(workgroup: u32, index: u32) {
     let team = params.team;
     let lane = index % team;
     let reads_x = has(HAS_DX) || has(HAS_DGAMMA);
+    let rows = rows_of(workgroup);
+    let columns = columns_of(rows.first);
     for (var i = 0u; i < COUNT; i++) {
         if i * team + lane < row_blocks() {
-            of_gamma[i] = gamma_at((i * team + lane) * WIDTH);
+            of_gamma[i] = gamma_at(columns + (i * team + lane) * WIDTH);
         }
     }
     // As in the forward.
@@ -106,18 +107,19 @@ fn run(workgroup: u32, index: u32) {
         var stray_rows = 0u;
         var step = 0u;
         loop {
-            let row = row_of(workgroup, step, index);
+            let row = row_of(rows, step, index);
             // A row that is not there has no blocks, but takes part in the sums.
-            let end = select(0u, row_blocks(), row < params.rows && ((rows_left >> step) & 1u) != 0u);
-            load_row(row, end, lane, reads_x);
+            let end = select(0u, row_blocks(), row < rows.end && ((rows_left >> step) & 1u) != 0u);
+            let begin = begins(row);
+            load_row(begin, end, lane, reads_x);
             var slope = no_slope();
             if reads_x {
-                slope = kept_slope(row, end, lane, again, index);
+                slope = kept_slope(row, params.x_start + begin.x, end, lane, again, index);
             }
             if end > 0u && slope.affine.stray && !again {
                 stray_rows |= 1u << step;
             } else {
-                finish_row(slope, row, end, lane);
+                finish_row(slope, begin.x, end, lane);
             }
             continuing {
                 step++;

@@ -2,8 +2,8 @@
 
 // `again` is the same for the whole workgroup.
 fn first_slope(scaled: Scaled, again: bool, at: Position, index: u32) -> Slope {
-    let x_begin = params.x_start + at.begin;
-    let dy_begin = params.dy_start + at.begin;
+    let x_begin = params.x_start + at.begin.x;
+    let dy_begin = params.dy_start + at.begin.y;
     var m = 0.0;
     if CENTER {
         if again || !has(HAS_MEAN) {
@@ -20,7 +20,7 @@ fn first_slope(scaled: Scaled, again: bool, at: Position, index: u32) -> Slope {
             let element = column * params.inner;
             let x = unpack(x_block(x_begin + element));
             let dy = unpack(dy_block(dy_begin + element));
-            part += terms_of(x, dy, 1u, gamma_at(column), scaled.scale, m);
+            part += terms_of(x, dy, 1u, gamma_at(at.columns + column), scaled.scale, m);
         }
         add_to_cascade(&cascade, part);
     }
@@ -33,13 +33,13 @@ fn finish_column(slope: Slope, at: Position, column: u32, reads_x: bool) -> vec2
         return vec2<f32>();
     }
     let element = at.begin + column * params.inner;
-    let dy = unpack(dy_block(params.dy_start + element))[0];
+    let dy = unpack(dy_block(params.dy_start + element.y))[0];
     var x_hat = 0.0;
     if reads_x {
-        x_hat = x_hat_of(slope.affine, unpack(x_block(params.x_start + element))[0]);
+        x_hat = x_hat_of(slope.affine, unpack(x_block(params.x_start + element.x))[0]);
     }
     if has(HAS_DX) {
-        store_dx(element, Values(dx_of(slope, dy * gamma_at(column)[0], x_hat)));
+        store_dx(element.x, Values(dx_of(slope, dy * gamma_at(at.columns + column)[0], x_hat)));
     }
     return vec2<f32>(dy * x_hat, dy);
 }
@@ -80,14 +80,18 @@ fn run(workgroup: u32, index: u32) {
     let tiles = (params.inner + ALONG - 1u) / ALONG;
     // Chunks of one row of the tensor, so that each may be bound by itself; 0 where a chunk has whole rows.
     let chunks = params.slabs;
-    var begin = workgroup * params.steps;
-    var end = params.rows * tiles;
+    var begin: u32;
+    var end: u32;
     if chunks > 0u {
         let n = workgroup / chunks;
         begin = n * tiles + (workgroup - n * chunks) * params.steps;
-        end = (n + 1u) * tiles;
+        end = min((n + 1u) * tiles, begin + params.steps);
+    } else {
+        let rows = chunk_of(workgroup, params.steps / tiles);
+        begin = rows.first * tiles;
+        end = rows.end * tiles;
     }
-    for (var tile = begin; tile < min(end, begin + params.steps); tile++) {
+    for (var tile = begin; tile < end; tile++) {
         let at = position_of(tile, index);
         var slope = no_slope();
         var scaled = unscaled();
@@ -99,7 +103,7 @@ fn run(workgroup: u32, index: u32) {
             }
             again = true;
             // As in the forward.
-            let of_stray = first_scaled(params.x_start + at.begin, at.line, index);
+            let of_stray = first_scaled(params.x_start + at.begin.x, at.line, index);
             if slope.affine.stray {
                 scaled = of_stray;
             }

@@ -20,14 +20,16 @@ fn deviations_of(scale: f32, m: f32, end: u32, lane: u32, index: u32) -> vec4<f3
 fn run(workgroup: u32, index: u32) {
     let team = params.team;
     let lane = index % team;
+    let rows = rows_of(workgroup);
     // A lane has the same columns of all its rows.
+    let columns = columns_of(row_of(rows, 0u, index));
     var of_gamma: array<Values, COUNT>;
     var of_beta: array<Values, COUNT>;
     for (var i = 0u; i < COUNT; i++) {
         let at = i * team + lane;
         if at < row_blocks() {
-            of_gamma[i] = gamma_at(at * WIDTH);
-            of_beta[i] = beta_at(at * WIDTH);
+            of_gamma[i] = gamma_at(columns + at * WIDTH);
+            of_beta[i] = beta_at(columns + at * WIDTH);
         }
     }
     // Bit i: row i of the team is to be done. A second time round these are the rows that stray.
@@ -38,10 +40,11 @@ fn run(workgroup: u32, index: u32) {
         // The condition comes last, as in the forward of DyT.
         var step = 0u;
         loop {
-            let row = row_of(workgroup, step, index);
+            let row = row_of(rows, step, index);
             // A row that is not there has no blocks, but takes part in the sums.
-            let end = select(0u, row_blocks(), row < params.rows && ((rows_left >> step) & 1u) != 0u);
-            let begin = params.x_start + row * params.row_stride;
+            let end = select(0u, row_blocks(), row < rows.end && ((rows_left >> step) & 1u) != 0u);
+            let at_row = begins(row);
+            let begin = params.x_start + at_row.x;
             for (var i = 0u; i < COUNT; i++) {
                 let at = i * team + lane;
                 if at < end {
@@ -50,11 +53,11 @@ fn run(workgroup: u32, index: u32) {
             }
             var scaled = unscaled();
             if again {
-                scaled = kept_scaled(row, end, lane, index);
+                scaled = kept_scaled(begin, end, lane, index);
             }
             var m = 0.0;
             if CENTER {
-                m = origin_of(row, scaled.scale, end, lane, index);
+                m = origin_of(begin, scaled.scale, end, lane, index);
             }
             let affine = affine_of(scaled, m, deviations_of(scaled.scale, m, end, lane, index));
             let finished = again || !affine.stray;
@@ -64,7 +67,7 @@ fn run(workgroup: u32, index: u32) {
             if end > 0u && finished && lane == 0u {
                 save_statistics(row, affine);
             }
-            let target_begin = params.out_start + row * params.row_stride;
+            let target_begin = params.out_start + at_row.y;
             for (var i = 0u; i < COUNT; i++) {
                 let at = i * team + lane;
                 if at < end && finished {

@@ -19,7 +19,7 @@ fn first_affine(scaled: Scaled, x_begin: u32, line: u32, index: u32) -> Affine {
 
 fn run(workgroup: u32, index: u32) {
     let at = position_of(workgroup, index);
-    let x_begin = params.x_start + at.begin;
+    let x_begin = params.x_start + at.begin.x;
     var scaled = unscaled();
     var affine: Affine;
     var again = false;
@@ -43,7 +43,8 @@ fn run(workgroup: u32, index: u32) {
     }
     for (var column = at.line; column < params.cols; column += LINES) {
         let element = column * params.inner;
-        let y = normalized(unpack(x_block(x_begin + element)), affine, gamma_at(column), beta_at(column));
-        store(params.out_start + at.begin + element, y);
+        let of_gamma = gamma_at(at.columns + column);
+        let y = normalized(unpack(x_block(x_begin + element)), affine, of_gamma, beta_at(at.columns + column));
+        store(params.out_start + at.begin.y + element, y);
     }
 }

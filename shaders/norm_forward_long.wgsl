@@ -31,7 +31,8 @@ fn run(workgroup: u32, index: u32) {
     if row >= params.rows {
         return;
     }
-    let begin = params.x_start + row * params.row_stride;
+    let at = begins(row);
+    let begin = params.x_start + at.x;
     var scaled = unscaled();
     var affine: Affine;
     var again = false;
@@ -46,20 +47,21 @@ fn run(workgroup: u32, index: u32) {
     if index == 0u {
         save_statistics(row, affine);
     }
-    write_row(begin, params.out_start + row * params.row_stride, affine, index);
+    write_row(begin, params.out_start + at.y, columns_of(row), affine, index);
 }
 
 // In place this overwrites x, of which every lane reads its own blocks alone; the first value was read before the last
 // barrier.
-fn write_row(begin: u32, target_begin: u32, affine: Affine, index: u32) {
+fn write_row(begin: u32, target_begin: u32, columns: u32, affine: Affine, index: u32) {
     let blocks = row_blocks();
     for (var tile = 0u; tile < blocks; tile += COUNT * 256u) {
         var tile_blocks = load_tile(begin, tile, blocks, index);
         for (var i = 0u; i < COUNT; i++) {
             let at = tile + i * 256u + index;
             if at < blocks {
-                let y = normalized(unpack(tile_blocks[i]), affine, gamma_at(at * WIDTH), beta_at(at * WIDTH));
-                store_row(target_begin, at, y);
+                let of_gamma = gamma_at(columns + at * WIDTH);
+                let of_beta = beta_at(columns + at * WIDTH);
+                store_row(target_begin, at, normalized(unpack(tile_blocks[i]), affine, of_gamma, of_beta));
             }
         }
     }

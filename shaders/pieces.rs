@@ -21,6 +21,7 @@ impl Kernel {
                 pieces.extend([piece!("lib/cascade.wgsl"), piece!("fold.wgsl"), piece!("lib/no_sum.wgsl")]);
             }
             Body::Pointwise { curve, pass, .. } => {
+                pieces.push(piece!("lib/place.wgsl"));
                 pieces.extend(self.access());
                 pieces.push(piece!("lib/math.wgsl"));
                 pieces.push(match curve {
@@ -34,6 +35,7 @@ impl Kernel {
                 pieces.push(self.preparation(piece!("lib/sum_pointwise.wgsl")));
             }
             Body::Norm { pass, form, subgroups, .. } => {
+                pieces.push(piece!("lib/place.wgsl"));
                 pieces.extend(self.access());
                 if self.has_blocks() {
                     pieces.extend(self.rows());

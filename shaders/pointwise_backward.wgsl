@@ -9,12 +9,12 @@ var<private> sum_beta: Values;
 var<private> sum_alpha: f32;
 var<private> sum_shift: f32;
 
-// dx of the positions of one row, and their part of the sums.
-fn add_row(at: u32, alpha_value: f32, shift_value: f32, of_gamma: Values, reads_x: bool) {
-    let dy = unpack(dy_block(params.dy_start + at));
+// dx of the positions of one row, and their part of the sums. `at` is as `begins` has it.
+fn add_row(at: vec2<u32>, alpha_value: f32, shift_value: f32, of_gamma: Values, reads_x: bool) {
+    let dy = unpack(dy_block(params.dy_start + at.y));
     var x: Values;
     if reads_x {
-        x = unpack(x_block(params.x_start + at));
+        x = unpack(x_block(params.x_start + at.x));
     }
     var dx: Values;
     var row_alpha = 0.0;
@@ -35,7 +35,7 @@ fn add_row(at: u32, alpha_value: f32, shift_value: f32, of_gamma: Values, reads_
     sum_alpha += row_alpha;
     sum_shift += row_shift;
     if has(HAS_DX) {
-        store_dx(at, dx);
+        store_dx(at.x, dx);
     }
 }
 
@@ -118,15 +118,15 @@ fn run(workgroup: u32, index: u32) {
     let width = params.team * WIDTH;
     let position = slab * width + (index % params.team) * WIDTH;
     let lines = 256u / params.team;
-    let first = chunk * lines * params.steps + index / params.team;
-    let end = min(params.rows, (chunk + 1u) * lines * params.steps);
+    let rows = chunk_of(chunk, lines * params.steps);
+    let first = rows.first + index / params.team;
     let reads_x = has(HAS_DX | HAS_DGAMMA | HAS_DALPHA | HAS_DSHIFT);
-    if position < params.len && first < end {
-        let of_gamma = gamma_along(position);
+    if position < params.len && first < rows.end {
+        let of_gamma = gamma_along(columns_of(first), position);
         let alpha_value = alpha[params.alpha_start];
         let shift_value = shift_value();
-        for (var row = first; row < end; row += lines) {
-            add_row(row * params.row_stride + position, alpha_value, shift_value, of_gamma, reads_x);
+        for (var row = first; row < rows.end; row += lines) {
+            add_row(begins(row) + position, alpha_value, shift_value, of_gamma, reads_x);
         }
     }
     let record = params.sums_start + chunk * params.record;

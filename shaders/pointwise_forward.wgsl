@@ -8,23 +8,29 @@ fn run(workgroup: u32, index: u32) {
     if position >= params.len {
         return;
     }
-    let of_gamma = gamma_along(position);
-    let of_beta = beta_along(position);
-    let alpha_value = alpha[params.alpha_start];
-    let shift_value = shift_value();
     let lines = 256u / params.team;
-    let first = chunk * lines * params.steps + index / params.team;
-    let end = min(params.rows, (chunk + 1u) * lines * params.steps);
+    let rows = chunk_of(chunk, lines * params.steps);
+    let first = rows.first + index / params.team;
+    let end = rows.end;
     if first >= end {
         return;
     }
+    // All rows of a lane have the same.
+    let columns = columns_of(first);
+    let of_gamma = gamma_along(columns, position);
+    let of_beta = beta_along(columns, position);
+    let alpha_value = alpha[params.alpha_start];
+    let shift_value = shift_value();
     // The condition comes last: a driver that masks lanes instead of leaving a loop would go round once more for nothing.
     var row = first;
     loop {
         var blocks: array<Block, AHEAD>;
+        var targets: array<u32, AHEAD>;
         for (var i = 0u; i < AHEAD; i++) {
             if row + i * lines < end {
-                blocks[i] = x_block(params.x_start + (row + i * lines) * params.row_stride + position);
+                let at = begins(row + i * lines) + position;
+                blocks[i] = x_block(params.x_start + at.x);
+                targets[i] = params.out_start + at.y;
             }
         }
         for (var i = 0u; i < AHEAD; i++) {
@@ -33,7 +39,7 @@ fn run(workgroup: u32, index: u32) {
                 for (var k = 0u; k < WIDTH; k++) {
                     v[k] = of_gamma[k] * curve(argument(alpha_value, v[k], shift_value)) + of_beta[k];
                 }
-                store(params.out_start + (row + i * lines) * params.row_stride + position, v);
+                store(targets[i], v);
             }
         }
         continuing {

@@ -1,4 +1,4 @@
-// beta of the columns of a block.
+// beta of a block of columns, from where `columns_of` says on.
 fn beta_at(column: u32) -> Values {
     var v: Values;
     for (var k = 0u; k < WIDTH; k++) {
@@ -8,13 +8,13 @@ fn beta_at(column: u32) -> Values {
 }
 
 // beta of the positions of a block of a row, where columns are `inner` positions apart.
-fn beta_along(position: u32) -> Values {
+fn beta_along(columns: u32, position: u32) -> Values {
     if params.inner == 1u {
-        return beta_at(position);
+        return beta_at(columns + position);
     }
     var v: Values;
     for (var k = 0u; k < WIDTH; k++) {
-        v[k] = beta_of((position + k) / params.inner);
+        v[k] = beta_of(columns + (position + k) / params.inner);
     }
     return v;
 }

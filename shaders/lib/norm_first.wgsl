@@ -7,10 +7,12 @@ const LINES: u32 = 8u;
 const FIRST_STEPS: u32 = 16u;
 
 struct Position {
-    // The element of its first column, before the start of a tensor is added.
-    begin: u32,
+    // The element of its first column, before the start of a tensor is added: of x and of y, as in `begins`.
+    begin: vec2<u32>,
     // The index of its statistics.
     row: u32,
+    // Where its gamma and beta begin.
+    columns: u32,
     line: u32,
     live: bool,
 }
@@ -21,8 +23,9 @@ fn position_of(tile: u32, index: u32) -> Position {
     let n = tile / tiles;
     let s = (tile - n * tiles) * ALONG + index % ALONG;
     let live = s < params.inner && n < params.rows;
-    let there = select(0u, n * params.row_stride + select(s - index % ALONG, s, live), n < params.rows);
-    return Position(there, n * params.inner + s, index / ALONG, live);
+    let there = begins(n) + select(s - index % ALONG, s, live);
+    let begin = select(vec2<u32>(), there, n < params.rows);
+    return Position(begin, n * params.inner + s, columns_of(n), index / ALONG, live);
 }
 
 // Sums over the lines of a position; each of its lanes gets them.

@@ -4,21 +4,27 @@
 // The blocks of a row that a lane has.
 var<private> of_x: array<Block, COUNT>;
 
-fn row_of(workgroup: u32, step: u32, index: u32) -> u32 {
-    return (workgroup * params.steps + step) * (256u / params.team) + index / params.team;
+// The rows of a workgroup.
+fn rows_of(workgroup: u32) -> Chunk {
+    return chunk_of(workgroup, params.steps * (256u / params.team));
 }
 
-fn first_of(row: u32, end: u32) -> f32 {
+fn row_of(rows: Chunk, step: u32, index: u32) -> u32 {
+    return rows.first + step * (256u / params.team) + index / params.team;
+}
+
+// The first value of the row that begins at an element.
+fn first_of(begin: u32, end: u32) -> f32 {
     if end == 0u {
         return 0.0;
     }
-    return unpack(row_x(params.x_start + row * params.row_stride, 0u))[0];
+    return unpack(row_x(begin, 0u))[0];
 }
 
 // The origin of deviations: the first value of the row, and the mean of what the others differ from it, so that the
 // mean of equal values is exact.
-fn origin_of(row: u32, scale: f32, end: u32, lane: u32, index: u32) -> f32 {
-    let first = first_of(row, end) * scale;
+fn origin_of(begin: u32, scale: f32, end: u32, lane: u32, index: u32) -> f32 {
+    let first = first_of(begin, end) * scale;
     var sum = 0.0;
     for (var i = 0u; i < COUNT; i++) {
         if i * params.team + lane < end {
@@ -34,8 +40,8 @@ fn origin_of(row: u32, scale: f32, end: u32, lane: u32, index: u32) -> f32 {
 }
 
 // How a row that strays is scaled.
-fn kept_scaled(row: u32, end: u32, lane: u32, index: u32) -> Scaled {
-    let first = first_of(row, end);
+fn kept_scaled(begin: u32, end: u32, lane: u32, index: u32) -> Scaled {
+    let first = first_of(begin, end);
     var sizes = vec4<f32>();
     for (var i = 0u; i < COUNT; i++) {
         let at = i * params.team + lane;

@@ -7,6 +7,7 @@ struct Params {
     rows: u32,
     cols: u32,
     inner: u32,
+    // Elements from a row to the next; with heads from a token to the next.
     row_stride: u32,
     // cols * inner
     len: u32,
@@ -49,6 +50,20 @@ struct Params {
     addend_start: u32,
     residual_start: u32,
     dsum_start: u32,
+    // Rows of a token; 1 where all rows are equally far apart.
+    heads: u32,
+    head_stride: u32,
+    // Of y and dy.
+    y_row_stride: u32,
+    y_head_stride: u32,
+    // The head that the first row is.
+    first_head: u32,
+    // Rows that share gamma and beta; 0 if all do.
+    group_rows: u32,
+    // Chunks that such rows are; 0 if chunks do not end with them.
+    group_chunks: u32,
+    // Of a fold, with `chunks` records each.
+    groups: u32,
 }
 
 const UNBIASED: u32 = 1u;
@@ -69,6 +84,8 @@ const SUM_HOLDS_ADDEND: u32 = 8192u;
 const Y_HOLDS_RESIDUAL: u32 = 16384u;
 const HAS_DSUM: u32 = 32768u;
 const DX_HOLDS_DSUM: u32 = 65536u;
+// dalpha and dshift, where dgamma and dbeta are those of a group.
+const ACCUMULATE_SCALARS: u32 = 131072u;
 
 fn has(flag: u32) -> bool {
     return (params.flags & flag) != 0u;

@@ -5,7 +5,7 @@ fn prepare(workgroup: u32, index: u32) {
     }
     let at = position_of(workgroup, index);
     for (var column = at.line; at.live && column < params.cols; column += LINES) {
-        add_at(at.begin + column * params.inner);
+        add_at(at.begin.x + column * params.inner);
     }
     storageBarrier();
 }

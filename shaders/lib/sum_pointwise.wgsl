@@ -7,8 +7,8 @@ fn prepare(workgroup: u32, index: u32) {
         return;
     }
     let lines = 256u / params.team;
-    let end = min(params.rows, (chunk + 1u) * lines * params.steps);
-    for (var row = chunk * lines * params.steps + index / params.team; row < end; row += lines) {
-        add_at(row * params.row_stride + position);
+    let rows = chunk_of(chunk, lines * params.steps);
+    for (var row = rows.first + index / params.team; row < rows.end; row += lines) {
+        add_at(begins(row).x + position);
     }
 }

@@ -3,13 +3,12 @@ fn prepare(workgroup: u32, index: u32) {
     if !has(HAS_RESIDUAL) {
         return;
     }
-    let each = params.steps * (256u / params.team);
-    let first = min(workgroup * each, params.rows);
+    let rows = chunk_of(workgroup, params.steps * (256u / params.team));
     let parts = (params.cols + ADDED - 1u) / ADDED;
-    let count = min(each, params.rows - first) * parts;
+    let count = (rows.end - rows.first) * parts;
     for (var i = index; i < count; i += 256u) {
         let row = i / parts;
-        add_at((first + row) * params.row_stride + (i - row * parts) * ADDED);
+        add_at(begins(rows.first + row).x + (i - row * parts) * ADDED);
     }
     storageBarrier();
 }

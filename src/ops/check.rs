@@ -43,7 +43,14 @@ impl Memory {
 
     /// Refuses what the kernels of a backend do not take yet: heads, and parameters that change with the row.
     pub(crate) fn check_layout(self, problem: &Problem) -> Result<()> {
-        if self.backend() == Backend::Cpu {
+        let takes = match self {
+            Self::Host => true,
+            #[cfg(has_cuda)]
+            Self::Cuda(_) => false,
+            #[cfg(has_wgpu)]
+            Self::Wgpu => true,
+        };
+        if takes {
             Ok(())
         } else if problem.heads() > 1 {
             Err(self.lacks("heads"))

@@ -28,6 +28,34 @@ fn long_cases() -> dyt::Result<Vec<Case>> {
     Ok(cases)
 }
 
+/// Problems that are cut inside of tokens, between groups of rows that share gamma, and inside of a group.
+fn arranged_cases() -> dyt::Result<Vec<Case>> {
+    let mut cases = Vec::new();
+    for op in Op::ALL {
+        let heads = |tokens, heads, cols, gap| {
+            let problem = Problem::new(op, tokens, cols).heads(heads, cols);
+            problem.row_stride(heads * cols + gap).y_strides(heads * cols + 3, cols)
+        };
+        let groups = |rows, cols, param_rows| {
+            Problem::new(op, rows, cols).param_rows(param_rows).accumulate(rows % 2 == 1)
+        };
+        let problems = [
+            heads(3, 400, 67, 5),
+            heads(90, 10, 64, 1280).param_rows(9),
+            heads(4, 3, 67, 12_000),
+            groups(1200, 67, 1),
+            groups(1200, 67, 300),
+            groups(3 * 701, 33, 701),
+            groups(40, 9, 8).inner(51),
+        ];
+        for problem in problems {
+            let problem = problem.dtype(DType::ALL[cases.len() % 3]).build()?;
+            cases.push(Case::new(problem, Values::Normal).in_place(true).seed(cases.len() as u64));
+        }
+    }
+    Ok(cases)
+}
+
 /// A device of each adapter that binds little at once.
 fn devices() -> Result<Vec<Device>, Box<dyn std::error::Error>> {
     let limits = Limits { max_storage_buffer_binding_size: SMALL_BINDING, ..WgpuKernels::required_limits() };
@@ -41,6 +69,12 @@ fn devices() -> Result<Vec<Device>, Box<dyn std::error::Error>> {
 #[test]
 fn tensors_above_the_binding_limit_are_cut_at_rows() -> Outcome {
     assert_all_pass(&run_in_turns(&devices()?, &long_cases()?)?);
+    Ok(())
+}
+
+#[test]
+fn heads_and_groups_above_the_binding_limit_are_cut() -> Outcome {
+    assert_all_pass(&run_in_turns(&devices()?, &arranged_cases()?)?);
     Ok(())
 }
 

@@ -2,6 +2,7 @@
 //! and what goes wrong. Each test runs on every adapter of this machine.
 #![cfg(feature = "wgpu")]
 
+mod arranged;
 mod failures;
 mod framework;
 mod limits;

@@ -14,6 +14,7 @@ pub(super) const DBETA: u32 = 128;
 pub(super) const DALPHA: u32 = 256;
 pub(super) const DSHIFT: u32 = 512;
 pub(super) const ACCUMULATE: u32 = 1024;
+pub(super) const ACCUMULATE_SCALARS: u32 = 131_072;
 const PARAMETERS_F32: u32 = 2048;
 const RESIDUAL: u32 = 4096;
 const SUM_HOLDS_ADDEND: u32 = 8192;

@@ -11,6 +11,9 @@ mod norm;
 mod params;
 mod parts;
 mod pointwise;
+mod portion;
+mod rows;
+mod stage;
 mod steps;
 #[cfg(test)]
 mod tests;
@@ -21,7 +24,9 @@ pub(super) use params::Params;
 use super::adapter::refused;
 use super::compose::{Kernel, Slot};
 use crate::{Argument, Pass, Problem, Refusal, Result, Std};
-use parts::Parts;
+use portion::Portion;
+use rows::Rows;
+use stage::Stage;
 use tiling::{Layout, Tiling};
 
 /// The geometry that both families share.
@@ -167,22 +172,11 @@ pub(super) fn forward(problem: &Problem, at: &Arguments, limits: &Limits) -> Res
     let tensors = at.forward_tensors();
     let wide = is_wide(problem, at, &tensors);
     let tiling = Tiling::forward(problem, wide);
-    let mut dispatches = Vec::new();
-    let rows = problem.rows() as u64;
-    let most = most_rows(problem, at, limits, 0, 0);
-    let mut first = 0;
-    while first < rows {
-        let count = most.min(rows - first);
-        let params = Params { flags: flag::forward(problem, at), ..part_params(problem, &tiling, count) };
-        let mut parts = Parts::new(at, limits, params);
-        bind_rows(&mut parts, problem, first, count, &tensors)?;
-        bind_columns(&mut parts, problem)?;
-        bind_statistics(&mut parts, problem, first, count)?;
-        let kernel = kernel(problem, &tiling, Pass::Forward, at, limits, wide);
-        dispatches.push(parts.dispatch(kernel, tiling.workgroups(problem, Pass::Forward, count)));
-        first += count;
-    }
-    complete(dispatches, limits)
+    let stage = Stage { problem, at, limits, rows: Rows::of(problem), tiling, wide, pass: Pass::Forward };
+    let flags = flag::forward(problem, at);
+    let dispatch = |portion| Ok(stage.dispatch(stage.bound(flags, portion, &tensors)?, portion));
+    let dispatches = Portion::of(problem).cut(stage.most(0)).map(dispatch);
+    complete(dispatches.collect::<Result<_>>()?, limits)
 }
 
 /// The dispatches of a backward, to be recorded one behind the other.
@@ -191,32 +185,29 @@ pub(super) fn backward(problem: &Problem, at: &Arguments, limits: &Limits) -> Re
     let wide = is_wide(problem, at, &tensors);
     let tiling = Tiling::backward(problem, wide, limits);
     let layout = tiling.layout(problem);
-    let mut dispatches = Vec::new();
-    let rows = problem.rows() as u64;
-    let chunk_rows = tiling.chunk_rows(problem);
-    let each = chunk_rows.max(1);
-    let records = layout.record() * tiling.chunks(problem, each);
-    let most = most_rows(problem, at, limits, records, each) / each * each;
-    let most = most.max(each);
-    let mut first = 0;
-    while first < rows {
-        let count = most.min(rows - first);
-        let params = layout.params(part_params(problem, &tiling, count));
-        let params = Params { flags: flag::backward(problem, at), ..params };
-        let mut parts = Parts::new(at, limits, params);
-        bind_rows(&mut parts, problem, first, count, &tensors)?;
-        bind_columns(&mut parts, problem)?;
-        bind_statistics(&mut parts, problem, first, count)?;
-        let (before, chunks) = (tiling.chunks(problem, first), tiling.chunks(problem, count));
+    let stage = Stage { problem, at, limits, rows: Rows::of(problem), tiling, wide, pass: Pass::Backward };
+    let flags = flag::backward(problem, at);
+    let dispatch = |portion| {
+        let mut parts = stage.bound(flags, portion, &tensors)?;
+        parts.place_sums(&layout);
         if flag::gradients(at) & !flag::DX != 0 {
-            let (begin, len) = (before * layout.record(), chunks * layout.record());
-            parts.bind(Slot::Sums, Argument::Workspace, 4, begin, len)?;
+            let before = tiling.chunks_before(problem, portion.first);
+            let chunks = tiling.chunks(problem, portion);
+            parts.bind(
+                Slot::Sums,
+                Argument::Workspace,
+                4,
+                before * layout.record(),
+                chunks * layout.record(),
+            )?;
         }
-        let kernel = kernel(problem, &tiling, Pass::Backward, at, limits, wide);
-        dispatches.push(parts.dispatch(kernel, tiling.workgroups(problem, Pass::Backward, count)));
-        first += count;
-    }
-    fold::push(problem, at, limits, &layout, tiling.chunks(problem, rows), &mut dispatches)?;
+        Ok(stage.dispatch(parts, portion))
+    };
+    let all = Portion::of(problem);
+    let dispatches = all.cut(stage.most(layout.record())).map(dispatch);
+    let mut dispatches = dispatches.collect::<Result<_>>()?;
+    let chunks = Portion { group: tiling.chunks_of(problem, all.group), ..all };
+    fold::push(problem, at, limits, &layout, chunks, &mut dispatches)?;
     complete(dispatches, limits)
 }
 
@@ -238,7 +229,7 @@ pub(super) fn workspace_bytes(problem: &Problem, pass: Pass, limits: &Limits) ->
     }
     let bytes = |wide| {
         let tiling = Tiling::backward(problem, wide, limits);
-        let chunks = tiling.chunks(problem, problem.rows() as u64);
+        let chunks = tiling.chunks(problem, Portion::of(problem));
         usize::try_from(chunks.saturating_mul(tiling.layout(problem).record()).saturating_mul(4))
             .unwrap_or(usize::MAX)
     };
@@ -246,9 +237,9 @@ pub(super) fn workspace_bytes(problem: &Problem, pass: Pass, limits: &Limits) ->
 }
 
 /// Whether rows are whole blocks of 16 bytes apart from where the tensors begin.
-const fn may_be_wide(problem: &Problem) -> bool {
+fn may_be_wide(problem: &Problem) -> bool {
     let v = geometry::vector(problem.dtype()) as usize;
-    let strided = problem.rows() < 2 || problem.row_stride().is_multiple_of(v);
+    let strided = Rows::of(problem).begin_at_multiples(v);
     // The norms go over channels-first data by elements.
     let inner = problem.inner() == 1 || problem.op().is_pointwise();
     strided && inner && problem.row_len().is_multiple_of(v)
@@ -259,41 +250,11 @@ fn is_wide(problem: &Problem, at: &Arguments, tensors: &[(Slot, Argument)]) -> b
         && tensors.iter().all(|&(_, tensor)| at.offset(tensor).is_none_or(|offset| offset.is_multiple_of(16)))
 }
 
-fn kernel(
-    problem: &Problem,
-    tiling: &Tiling,
-    pass: Pass,
-    at: &Arguments,
-    limits: &Limits,
-    wide: bool,
-) -> Kernel {
-    let (body, dtype) = (tiling.body(pass, limits), problem.dtype());
-    let adds = at.operands.is_some() || at.dsum.is_some();
-    Kernel { body, dtype, wide, in_place: at.in_place, shared: at.within_one_buffer || adds }
-}
-
-/// Rows that can be bound at once; `records` f32 values of the workspace go with `each` rows.
-fn most_rows(problem: &Problem, at: &Arguments, limits: &Limits, records: u64, each: u64) -> u64 {
-    let budget = limits.budget();
-    let size = problem.dtype().size() as u64;
-    let (row, stride) = (problem.row_len() as u64 * size, problem.row_stride() as u64 * size);
-    let mut most = budget.saturating_sub(row) / stride + 1;
-    if at.has(Argument::Mean) || at.has(Argument::Rstd) {
-        most = most.min(budget / (4 * problem.inner() as u64));
-    }
-    if records > 0 {
-        most = most.min((budget / (4 * records)).saturating_mul(each));
-    }
-    most.max(1)
-}
-
 fn part_params(problem: &Problem, tiling: &Tiling, rows: u64) -> Params {
     Params {
         rows: rows as u32,
         cols: problem.cols() as u32,
         inner: problem.inner() as u32,
-        // A single row has no next one.
-        row_stride: if rows > 1 { problem.row_stride() as u32 } else { 0 },
         len: problem.row_len() as u32,
         eps: problem.eps(),
         largest_rstd: largest_rstd(problem),
@@ -320,31 +281,4 @@ fn least_squares(problem: &Problem) -> f32 {
     };
     let power = |k: i32| f32::from_bits(((k + 127) as u32) << 23);
     if problem.eps() >= power(outweighs) { 0.0 } else { problem.cols() as f32 * power(-100) }
-}
-
-fn bind_rows(
-    parts: &mut Parts<'_>,
-    problem: &Problem,
-    first: u64,
-    rows: u64,
-    tensors: &[(Slot, Argument)],
-) -> Result<()> {
-    let (size, stride) = (problem.dtype().size() as u64, problem.row_stride() as u64);
-    let len = (rows - 1) * stride + problem.row_len() as u64;
-    tensors.iter().try_for_each(|&(slot, argument)| parts.bind(slot, argument, size, first * stride, len))
-}
-
-/// gamma and beta, alpha and shift.
-fn bind_columns(parts: &mut Parts<'_>, problem: &Problem) -> Result<()> {
-    let (size, cols) = (problem.param_dtype().size() as u64, problem.cols() as u64);
-    parts.bind(Slot::Gamma, Argument::Gamma, size, 0, cols)?;
-    parts.bind(Slot::Beta, Argument::Beta, size, 0, cols)?;
-    parts.bind(Slot::Alpha, Argument::Alpha, 4, 0, 1)?;
-    parts.bind(Slot::Shift, Argument::Shift, 4, 0, 1)
-}
-
-fn bind_statistics(parts: &mut Parts<'_>, problem: &Problem, first: u64, rows: u64) -> Result<()> {
-    let inner = problem.inner() as u64;
-    parts.bind(Slot::Mean, Argument::Mean, 4, first * inner, rows * inner)?;
-    parts.bind(Slot::Rstd, Argument::Rstd, 4, first * inner, rows * inner)
 }

@@ -2,6 +2,8 @@
 
 use super::super::compose::{Form, kept};
 use super::geometry::{LANES, floor_power, vector};
+use super::portion::rows_of_group;
+use super::rows::Rows;
 use crate::{Pass, Problem};
 
 /// Positions along `inner` that a workgroup has of channels-first data.
@@ -38,14 +40,9 @@ pub(super) const fn tiles(problem: &Problem) -> u64 {
     (problem.inner() as u64).div_ceil(ALONG)
 }
 
-/// Bytes from a row to the next.
-const fn stride_bytes(problem: &Problem) -> u64 {
-    (problem.row_stride() as u64).saturating_mul(problem.dtype().size() as u64)
-}
-
 /// Rows that one chunk may have, so that it can be bound as a whole.
 fn most_rows(problem: &Problem, chunk_bytes: u64) -> u64 {
-    (chunk_bytes / stride_bytes(problem).max(1)).max(1)
+    Rows::of(problem).within(chunk_bytes / problem.dtype().size() as u64)
 }
 
 impl Tiling {
@@ -53,8 +50,9 @@ impl Tiling {
         let tiling = Self::of(problem, Pass::Forward, u64::MAX);
         match tiling.form {
             Form::Kept => {
-                let lines = problem.rows() as u64 / tiling.teams();
-                Self { steps: floor_power(lines / FORWARD_WORKGROUPS).min(FORWARD_STEPS), ..tiling }
+                let lines = problem.total_rows() as u64 / tiling.teams();
+                let most = FORWARD_STEPS.min(floor_power(rows_of_group(problem) / tiling.teams()));
+                Self { steps: floor_power(lines / FORWARD_WORKGROUPS).min(most), ..tiling }
             }
             Form::Long | Form::First => tiling,
         }
@@ -65,8 +63,9 @@ impl Tiling {
         let tiling = Self::of(problem, Pass::Backward, chunk_bytes);
         match tiling.form {
             Form::Kept | Form::Long => {
-                let lines = (problem.rows() as u64).div_ceil(tiling.teams());
+                let lines = (problem.total_rows() as u64).div_ceil(tiling.teams());
                 let most = (most_rows(problem, chunk_bytes) / tiling.teams()).clamp(1, MOST_STEPS);
+                let most = most.min(rows_of_group(problem).div_ceil(tiling.teams()));
                 Self { steps: lines.div_ceil(CHUNKS).clamp(1, most), ..tiling }
             }
             Form::First => tiling.channels_first(problem, chunk_bytes),
@@ -83,8 +82,9 @@ impl Tiling {
         if team > LANES {
             return Self { form: Form::Long, team: LANES, steps: 1, slabs: 0 };
         }
-        // Where rows lie far apart, a workgroup has fewer of them.
-        let fewer = LANES.div_ceil(most_rows(problem, chunk_bytes).min(LANES)).next_power_of_two();
+        // Where rows lie far apart, or few share gamma, a workgroup has fewer of them.
+        let most = most_rows(problem, chunk_bytes).min(rows_of_group(problem));
+        let fewer = LANES.div_ceil(most.min(LANES)).next_power_of_two();
         let team = match pass {
             Pass::Forward => team,
             Pass::Backward => team.max(fewer),
@@ -94,13 +94,14 @@ impl Tiling {
 
     fn channels_first(self, problem: &Problem, chunk_bytes: u64) -> Self {
         let tiles = tiles(problem);
-        let all = (problem.rows() as u64).saturating_mul(tiles);
+        let all = (problem.total_rows() as u64).saturating_mul(tiles);
         let steps = all.div_ceil(FIRST_CHUNKS).clamp(1, MOST_TILES);
         if steps <= tiles {
             return Self { steps, slabs: tiles.div_ceil(steps), ..self };
         }
         // Whole rows, so that none is cut between two bindings.
-        let rows = (steps / tiles).min(most_rows(problem, chunk_bytes));
+        let most = most_rows(problem, chunk_bytes).min(rows_of_group(problem));
+        let rows = (steps / tiles).min(most);
         Self { steps: rows * tiles, ..self }
     }
 

@@ -43,6 +43,14 @@ pub(crate) struct Params {
     pub(crate) addend_start: u32,
     pub(crate) residual_start: u32,
     pub(crate) dsum_start: u32,
+    pub(crate) heads: u32,
+    pub(crate) head_stride: u32,
+    pub(crate) y_row_stride: u32,
+    pub(crate) y_head_stride: u32,
+    pub(crate) first_head: u32,
+    pub(crate) group_rows: u32,
+    pub(crate) group_chunks: u32,
+    pub(crate) groups: u32,
 }
 
 #[cfg(test)]

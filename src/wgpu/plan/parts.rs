@@ -1,7 +1,7 @@
 //! The bindings of one dispatch, and the parameters that say where in them the elements begin.
 
 use super::super::compose::{Kernel, Slot};
-use super::{Arguments, Binding, Dispatch, Limits, Params};
+use super::{Arguments, Binding, Dispatch, Layout, Limits, Params};
 use crate::{Argument, Error, Pass, Result};
 
 pub(super) struct Parts<'a> {
@@ -37,6 +37,11 @@ impl<'a> Parts<'a> {
         *self.start(slot) = ((begin - start) / size) as u32;
         self.bindings.push(Binding { slot, argument, start, bytes });
         Ok(())
+    }
+
+    /// Says where in a record the sums are.
+    pub(super) const fn place_sums(&mut self, layout: &Layout) {
+        self.params = layout.params(self.params);
     }
 
     fn start(&mut self, slot: Slot) -> &mut u32 {

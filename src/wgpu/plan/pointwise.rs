@@ -1,6 +1,8 @@
 //! DyT and Derf. A lane owns the same block of positions of every row that it takes.
 
 use super::geometry::{LANES, floor_power, vector};
+use super::portion::rows_of_group;
+use super::rows::Rows;
 use crate::Problem;
 
 /// Workgroups that keep a large GPU busy for several waves.
@@ -33,35 +35,38 @@ pub(super) struct Tiling {
 
 /// rows · slabs / lines: how many rows a lane would have if there were one workgroup for each slab.
 fn rows_of_all(problem: &Problem, slabs: u64, lines: u64) -> u64 {
-    u64::try_from(problem.rows() as u128 * u128::from(slabs) / u128::from(lines)).unwrap_or(u64::MAX)
+    u64::try_from(problem.total_rows() as u128 * u128::from(slabs) / u128::from(lines)).unwrap_or(u64::MAX)
 }
 
 impl Tiling {
     pub(super) fn forward(problem: &Problem, wide: bool) -> Self {
         let tiling = Self::along(problem, wide, LANES);
         let all = rows_of_all(problem, tiling.slabs, tiling.lines());
-        Self { steps: floor_power(all / FORWARD_WORKGROUPS).min(FORWARD_STEPS), ..tiling }
+        let most = FORWARD_STEPS.min(floor_power(rows_of_group(problem) / tiling.lines()));
+        Self { steps: floor_power(all / FORWARD_WORKGROUPS).min(most), ..tiling }
     }
 
     /// Of the problem alone: what is added up in which order depends on nothing else. A chunk's rows lie within
     /// `chunk_bytes`, if it has more than one.
     pub(super) fn backward(problem: &Problem, wide: bool, chunk_bytes: u64) -> Self {
-        let stride = (problem.row_stride() as u64).saturating_mul(problem.dtype().size() as u64);
-        let most_rows = (chunk_bytes / stride.max(1)).max(1);
+        let most_rows = Rows::of(problem).within(chunk_bytes / problem.dtype().size() as u64);
+        let group = rows_of_group(problem);
         let mut tiling = Self::along(problem, wide, BACKWARD_TEAM);
-        // Where rows lie far apart, a workgroup has fewer of them.
-        if tiling.lines() > most_rows {
-            tiling.team = LANES / floor_power(most_rows);
+        // Where rows lie far apart, or few share gamma, a workgroup has fewer of them.
+        let most_lines = most_rows.min(group);
+        if tiling.lines() > most_lines {
+            tiling.team = LANES / floor_power(most_lines);
             tiling.slabs = (problem.row_len() as u64).div_ceil(tiling.slab());
         }
-        let rows = problem.rows() as u64;
+        let rows = problem.total_rows() as u64;
         let steps = if rows <= tiling.lines() * SINGLE_CHUNK_STEPS {
             SINGLE_CHUNK_STEPS
         } else {
             let all = rows_of_all(problem, tiling.slabs, tiling.lines());
             floor_power(all / BACKWARD_WORKGROUPS).clamp(LEAST_STEPS, BACKWARD_STEPS)
         };
-        Self { steps: steps.min(most_rows / tiling.lines()).max(1), ..tiling }
+        let most = (most_rows / tiling.lines()).min(group.div_ceil(tiling.lines()));
+        Self { steps: steps.min(most).max(1), ..tiling }
     }
 
     fn along(problem: &Problem, wide: bool, widest: u64) -> Self {

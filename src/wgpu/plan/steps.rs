@@ -72,6 +72,7 @@ struct Lane {
     steps: u64,
     slab: u64,
     chunks: u64,
+    groups: u64,
 }
 
 impl Lane {
@@ -101,6 +102,7 @@ impl Lane {
             steps: params.steps.into(),
             slab: params.slabs.into(),
             chunks: params.chunks.into(),
+            groups: params.groups.into(),
         }
     }
 
@@ -217,7 +219,7 @@ impl Lane {
         // A column that slabs cut has a partial sum in each.
         let pieces = self.inner.checked_div(self.slab).map_or(1, |whole| whole + 2);
         let columns = loops(self.chunks.div_ceil(LANES / 32), loops(pieces, 0)) + loops(LANES / 32, 0);
-        let scalars = loops((self.chunks * self.team).div_ceil(LANES), 0) + STRIDED_SUM;
+        let scalars = loops((self.groups * self.chunks * self.team).div_ceil(LANES), 0) + STRIDED_SUM;
         columns.max(scalars)
     }
 }

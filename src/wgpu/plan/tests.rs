@@ -2,6 +2,9 @@ use super::super::compose::{Body, Form, kept};
 use super::*;
 use crate::{DType, Error, Op};
 
+mod arrangement;
+mod counted;
+
 const ROWS: [usize; 9] = [1, 2, 7, 64, 255, 4096, 70_001, 1 << 20, 1 << 25];
 const COLS: [usize; 12] = [1, 2, 3, 8, 17, 64, 768, 4096, 8192, 16_384, 65_536, 262_144];
 /// Where every argument begins: aligned to anything, to 16 bytes, and to an element.
@@ -142,7 +145,7 @@ fn parts_are_whole(problem: &Problem, offset: u64, dispatches: &[Dispatch]) {
 }
 
 /// The first stage writes one record behind the other, and the fold reads just those.
-fn records_are_folded_once(problem: &Problem, offset: u64, dispatches: &[Dispatch], limits: &Limits) {
+fn records_are_written_and_read(problem: &Problem, offset: u64, dispatches: &[Dispatch], limits: &Limits) {
     let record = |dispatch: &Dispatch| u64::from(dispatch.params.record) * 4;
     let span = |dispatch: &Dispatch| {
         let sums = binding(dispatch, Slot::Sums).expect("the partial sums are bound");
@@ -163,12 +166,14 @@ fn records_are_folded_once(problem: &Problem, offset: u64, dispatches: &[Dispatc
     }
     assert!(written - offset <= workspace_bytes(problem, Pass::Backward, limits) as u64, "{problem:?}");
     let mut read = offset;
-    for (i, dispatch) in folds.into_iter().enumerate() {
+    for dispatch in folds {
         let (begin, end) = span(dispatch);
         assert_eq!(begin, read, "{dispatch:?}");
-        assert_eq!(end - begin, u64::from(dispatch.params.chunks) * record(dispatch), "{dispatch:?}");
+        let chunks = u64::from(dispatch.params.groups) * u64::from(dispatch.params.chunks);
+        assert_eq!(end - begin, chunks * record(dispatch), "{dispatch:?}");
         // What the first of several has written, the others add to.
-        assert_eq!(dispatch.params.flags & flag::ACCUMULATE != 0, i > 0, "{dispatch:?}");
+        assert_eq!(dispatch.params.flags & flag::ACCUMULATE_SCALARS != 0, read > offset, "{dispatch:?}");
+        assert!(problem.param_groups() > 1 || dispatch.params.flags & flag::ACCUMULATE == 0 || read > offset);
         read = end;
     }
     assert_eq!(read, written, "{problem:?}");
@@ -197,7 +202,7 @@ fn check(problem: &Problem) -> Result<()> {
                 }
                 parts_are_whole(problem, offset, &dispatches);
                 if pass == Pass::Backward {
-                    records_are_folded_once(problem, offset, &dispatches, limits);
+                    records_are_written_and_read(problem, offset, &dispatches, limits);
                 }
             }
         }
@@ -270,47 +275,6 @@ fn a_row_beyond_a_binding_is_an_error() -> Result<()> {
         let at = arguments(&problem, Pass::Forward, 0);
         let refused = forward(&problem, &at, &limits).err();
         assert!(matches!(refused, Some(Error::RowTooLarge { limit: 2_097_152, .. })), "{refused:?}");
-    }
-    Ok(())
-}
-
-/// A lane takes one row after the other: with all those of a chunk of the other devices it would take too many steps.
-#[test]
-fn chunks_of_long_rows_are_smaller_where_steps_are_counted() -> Result<()> {
-    for (op, rows, cols, inner) in [
-        (Op::RmsNorm, 1 << 13, 200_001, 1),
-        (Op::LayerNorm, 1 << 13, 100_001, 1),
-        (Op::LayerNorm, 1 << 14, 4096, 49),
-    ] {
-        let problem = Problem::new(op, rows, cols).inner(inner).build()?;
-        let all = |limits: &Limits| backward(&problem, &arguments(&problem, Pass::Backward, 0), limits);
-        let most =
-            |dispatches: &[Dispatch]| dispatches.iter().map(|one| steps::of(one.kernel, &one.params)).max();
-        assert!(most(&all(&LIMITS[1])?) > Some(65_535), "{problem:?} is no case of it");
-        assert!(most(&all(&LIMITS[3])?) <= Some(65_535), "{problem:?}");
-        check(&problem)?;
-    }
-    Ok(())
-}
-
-#[test]
-fn a_row_of_too_many_steps_is_refused() -> Result<()> {
-    for (op, cols, inner) in
-        [(Op::LayerNorm, 12_000_000, 1), (Op::RmsNorm, 2_000_001, 1), (Op::RmsNorm, 600_000, 3)]
-    {
-        let problem = Problem::new(op, 1, cols).inner(inner).build()?;
-        for (plan, pass) in [(forward as Plan, Pass::Forward), (backward as Plan, Pass::Backward)] {
-            let refused = plan(&problem, &arguments(&problem, pass, 0), &LIMITS[3]).err();
-            let too_many = matches!(
-                refused,
-                Some(Error::BackendUnavailable { reason: Refusal::LoopSteps { limit: 65_535, .. }, .. })
-            );
-            assert!(too_many, "{problem:?} {pass:?}: {refused:?}");
-            assert!(
-                plan(&problem, &arguments(&problem, pass, 0), &LIMITS[1]).is_ok(),
-                "{problem:?} {pass:?}"
-            );
-        }
     }
     Ok(())
 }

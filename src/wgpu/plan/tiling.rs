@@ -1,6 +1,7 @@
 //! How workgroups lie over the tensors, for both families of ops, and where they leave partial sums.
 
 use super::super::compose::{AHEAD, Body, Curve, Form, Kernel};
+use super::portion::Portion;
 use super::{Limits, Params, geometry, norm, pointwise, steps};
 use crate::{Op, Pass, Problem};
 
@@ -57,7 +58,7 @@ impl Tiling {
         // The variant that takes most steps: what is added up must not depend on where arguments lie.
         let kernel = Kernel { body, dtype: problem.dtype(), wide, in_place: false, shared: true };
         let counted = |steps: u64| {
-            let params = super::part_params(problem, &self, problem.rows() as u64);
+            let params = super::part_params(problem, &self, problem.total_rows() as u64);
             steps::of(kernel.normalized(), &Params { steps: steps as u32, ..params })
         };
         let most = limits.most_steps();
@@ -78,20 +79,44 @@ impl Tiling {
         }
     }
 
-    /// Chunks of so many rows of a backward.
-    pub(super) fn chunks(&self, problem: &Problem, rows: u64) -> u64 {
+    /// Chunks of so many rows that share gamma and beta, the last perhaps shorter.
+    pub(super) fn chunks_of(&self, problem: &Problem, rows: u64) -> u64 {
         match self {
             Self::Pointwise(_, tiling) => rows.div_ceil(tiling.chunk_rows()),
             Self::Norm { tiling, .. } => tiling.chunks_of(problem, rows),
         }
     }
 
-    pub(super) fn workgroups(&self, problem: &Problem, pass: Pass, rows: u64) -> u64 {
-        match (self, pass) {
+    /// Chunks of a part of the rows.
+    pub(super) fn chunks(&self, problem: &Problem, portion: Portion) -> u64 {
+        portion.groups * self.chunks_of(problem, portion.group)
+    }
+
+    /// Chunks of the rows before one at which a chunk begins.
+    pub(super) fn chunks_before(&self, problem: &Problem, row: u64) -> u64 {
+        let group = problem.param_rows() as u64;
+        row / group * self.chunks_of(problem, group) + self.chunks_of(problem, row % group)
+    }
+
+    /// Whether rows of a workgroup may have different gammas: nothing is summed over rows, and each lane has one row.
+    pub(super) const fn crosses_groups(&self, pass: Pass) -> bool {
+        let steps = match self {
+            Self::Pointwise(_, tiling) => tiling.steps,
+            Self::Norm { tiling, .. } => tiling.steps,
+        };
+        match pass {
+            Pass::Forward => steps == 1,
+            Pass::Backward => false,
+        }
+    }
+
+    pub(super) fn workgroups(&self, problem: &Problem, pass: Pass, portion: Portion) -> u64 {
+        let of = |rows: u64| match (self, pass) {
             (Self::Pointwise(_, tiling), _) => tiling.slabs * rows.div_ceil(tiling.chunk_rows()),
             (Self::Norm { tiling, .. }, Pass::Forward) => tiling.workgroups(problem, rows),
             (Self::Norm { tiling, .. }, Pass::Backward) => tiling.chunks_of(problem, rows),
-        }
+        };
+        if self.crosses_groups(pass) { of(portion.len()) } else { portion.groups * of(portion.group) }
     }
 
     pub(super) fn layout(&self, problem: &Problem) -> Layout {
@@ -152,7 +177,7 @@ impl Layout {
     }
 
     /// `params` with the places in a record.
-    pub(super) fn params(&self, params: Params) -> Params {
+    pub(super) const fn params(&self, params: Params) -> Params {
         let (columns, scalars) = (self.columns as u32, self.scalars as u32);
         Params {
             record: self.record() as u32,

@@ -266,7 +266,8 @@ impl Problem {
         self.layout_of(self.y_strides)
     }
     const fn layout_of(&self, strides: Strides) -> Layout {
-        Layout { tokens: self.rows, heads: self.heads, strides, len: self.row_len() }
+        let Strides { row: row_stride, head: head_stride } = strides;
+        Layout { tokens: self.rows, heads: self.heads, row_stride, head_stride, len: self.row_len() }
     }
     /// Whether y and dy have the strides of x.
     pub(crate) fn has_one_layout(&self) -> bool {
@@ -274,7 +275,7 @@ impl Problem {
     }
     /// Whether the rows of all tokens are equally far apart, in x and in y.
     pub(crate) const fn is_even(&self) -> bool {
-        self.heads == 1 || self.strides.is_even(self.heads) && self.y_strides.is_even(self.heads)
+        self.heads == 1 || self.layout().is_even() && self.y_layout().is_even()
     }
     /// The constant that keeps rstd finite; unused by DyT and Derf.
     #[must_use]

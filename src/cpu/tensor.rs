@@ -24,7 +24,7 @@ impl<T: Stored> Tensor<T> {
         let heads = Heads::of(problem);
         // SAFETY: the caller's promise.
         let rows = unsafe { Rows::new(first, layout.stride(), layout.span()) };
-        Self { rows, heads, token_stride: layout.strides.row }
+        Self { rows, heads, token_stride: layout.row_stride }
     }
 
     /// The rows from `row` on, as far as its token goes.

@@ -217,12 +217,12 @@ impl<'a> Checked<'a> {
     fn interleaves(&self, other: &Self, problem: &Problem) -> bool {
         let layouts = self.shape.layout(problem).zip(other.shape.layout(problem));
         let Some((a, b)) = layouts else { return false };
-        if a.strides.row != b.strides.row || self.size != other.size {
+        if a.row_stride != b.row_stride || self.size != other.size {
             return false;
         }
         let (low, high) = if self.start <= other.start { (a, b) } else { (b, a) };
         let size = self.size;
-        let (stride, shift) = (a.strides.row * size, self.start.abs_diff(other.start));
+        let (stride, shift) = (a.row_stride * size, self.start.abs_diff(other.start));
         shift % stride >= low.extent() * size && shift % stride + high.extent() * size <= stride
     }
 

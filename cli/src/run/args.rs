@@ -66,7 +66,7 @@ pub(crate) struct RunArgs {
     /// With --dy: a new .safetensors file for dalpha, dshift, dgamma and dbeta, otherwise printed
     #[arg(long, value_name = "FILE", requires = "dy")]
     pub(super) gradients: Option<Reference>,
-    /// A factor for each column; with --dy, its gradient is wanted
+    /// A factor for each column, or a row of them for each of equal groups of rows; with --dy, its gradient is wanted
     #[arg(long, value_name = "FILE[:NAME]")]
     pub(super) gamma: Option<Reference>,
     /// The factor is gamma + NUMBER: 1 for Gemma's weights
@@ -78,7 +78,7 @@ pub(crate) struct RunArgs {
         default_value_t = 0.0
     )]
     pub(super) gamma_offset: f32,
-    /// An offset for each column; with --dy, its gradient is wanted
+    /// An offset for each column, or a row of them as in --gamma; with --dy, its gradient is wanted
     #[arg(long, value_name = "FILE[:NAME]")]
     pub(super) beta: Option<Reference>,
     /// The factor of x in dyt and derf, as a number or a tensor of one element

@@ -47,18 +47,35 @@ impl Layout {
         self.rows.saturating_mul(self.row_len() as u64).saturating_mul(dtype.size() as u64)
     }
 
+    /// Values that a parameter of such a shape has to have: a row of them for all rows of the tensor, or one for each of equal
+    /// groups of rows.
+    pub(super) fn params(&self, shape: &[u64]) -> usize {
+        let groups = match shape {
+            [lead @ .., cols] if *cols == self.cols as u64 => product(lead, 1).unwrap_or(0),
+            _ => 1,
+        };
+        let fits = groups > 0 && self.rows.is_multiple_of(groups);
+        self.cols.saturating_mul(if fits { usize::try_from(groups).unwrap_or(1) } else { 1 })
+    }
+
     /// `rows`, or as many as there are.
     pub(super) fn block(&self, rows: u64) -> usize {
         usize::try_from(rows.min(self.rows)).unwrap_or(usize::MAX)
     }
 
-    /// The sizes of the blocks that cover all rows.
-    pub(super) fn blocks(&self, block_rows: usize) -> impl Iterator<Item = usize> + use<> {
-        let (mut left, step) = (self.rows, block_rows.max(1) as u64);
+    /// The blocks that cover all rows, none of which has rows of two groups: the group, and how many rows. As many rows as make
+    /// a group are `group_rows`.
+    pub(super) fn blocks(
+        &self,
+        block_rows: usize,
+        group_rows: u64,
+    ) -> impl Iterator<Item = (usize, usize)> + use<> {
+        let (mut row, end, step) = (0, self.rows, block_rows.max(1) as u64);
         std::iter::from_fn(move || {
-            let rows = left.min(step);
-            left -= rows;
-            (rows > 0).then_some(rows as usize)
+            let group = row / group_rows.max(1);
+            let rows = step.min(end - row).min(group_rows.max(1) - row % group_rows.max(1));
+            row += rows;
+            (rows > 0).then_some((group as usize, rows as usize))
         })
     }
 }
@@ -95,10 +112,11 @@ mod tests {
     #[test]
     fn blocks_cover_the_rows() -> Result<(), CliError> {
         let layout = of(&[10, 3], false)?;
-        assert_eq!(layout.blocks(4).collect::<Vec<_>>(), [4, 4, 2]);
-        assert_eq!(layout.blocks(10).collect::<Vec<_>>(), [10]);
+        assert_eq!(layout.blocks(4, 10).collect::<Vec<_>>(), [(0, 4), (0, 4), (0, 2)]);
+        assert_eq!(layout.blocks(10, 10).collect::<Vec<_>>(), [(0, 10)]);
+        assert_eq!(layout.blocks(4, 5).collect::<Vec<_>>(), [(0, 4), (0, 1), (1, 4), (1, 1)]);
         assert_eq!(layout.block(99), 10);
-        assert_eq!(of(&[0, 3], false)?.blocks(4).count(), 0);
+        assert_eq!(of(&[0, 3], false)?.blocks(4, 0).count(), 0);
         Ok(())
     }
 }

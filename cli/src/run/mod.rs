@@ -69,21 +69,34 @@ fn job(args: &RunArgs, layout: Layout, dtype: DType, notes: &mut Vec<String>) ->
         Some(name) => Device::open(name)?,
         None => Device::auto()?,
     };
-    let mut read = |reference: &Reference, len: usize| {
+    let mut read = |reference: &Reference, len: &dyn Fn(&[u64]) -> usize| {
         let source = Source::open(reference)?;
         notes.extend(source.note());
+        let len = len(source.shape());
         source.read_all(len)
     };
     let mut scalar = |scalar: &Option<Scalar>| match scalar {
         Some(Scalar::Value(value)) => Ok(*value),
-        Some(Scalar::File(reference)) => read(reference, 1).map(|values| values[0]),
+        Some(Scalar::File(reference)) => read(reference, &|_| 1).map(|values| values[0]),
         None => Ok(0.0),
     };
     let (alpha, shift) = (scalar(&args.alpha)?, scalar(&args.shift)?);
     let scale = args.scale.is_some().then(|| scalar(&args.scale)).transpose()?;
     let mut columns = |reference: &Option<Reference>| {
-        reference.as_ref().map(|reference| read(reference, layout.cols)).transpose()
+        let len = |shape: &[u64]| layout.params(shape);
+        reference.as_ref().map(|reference| read(reference, &len)).transpose()
     };
+    let (gamma, beta) = (columns(&args.gamma)?, columns(&args.beta)?);
+    let groups = [&gamma, &beta].into_iter().flatten().map(|values| values.len() / layout.cols).max();
+    let groups = groups.unwrap_or(1);
+    // One row of them that is for all groups.
+    let of_all = |values: Option<Vec<f32>>| {
+        values.map(|values| if values.len() == layout.cols { values.repeat(groups) } else { values })
+    };
+    let (gamma, beta) = (of_all(gamma), of_all(beta));
+    if gamma.iter().chain(&beta).any(|values| values.len() != groups * layout.cols) {
+        return Err(CliError::Usage("--gamma and --beta have different numbers of rows".to_owned()));
+    }
     Ok(Job {
         op: args.op,
         std: args.std.into(),
@@ -92,9 +105,10 @@ fn job(args: &RunArgs, layout: Layout, dtype: DType, notes: &mut Vec<String>) ->
         adds: args.residual.is_some() || args.dsum.is_some(),
         alpha,
         shift,
-        gamma: columns(&args.gamma)?,
+        gamma,
         gamma_offset: args.gamma_offset,
-        beta: columns(&args.beta)?,
+        beta,
+        groups,
         quant: args.quantise,
         scale,
         block_rows: 0,

@@ -5,7 +5,7 @@ use dyt::{Element, Forward, Quant};
 use dyt_conformance::staged;
 use indicatif::ProgressBar;
 
-use super::stream::Job;
+use super::stream::{Job, part};
 use crate::error::CliError;
 use crate::interrupt;
 use crate::tensor::{Sink, Source, allocate};
@@ -44,7 +44,7 @@ fn typed<T: Element, Y: Element>(
     let (mut buffer, mut sums) = (allocate::<T>(len)?, allocate::<T>(if job.adds { len } else { 0 })?);
     let mut bytes = allocate::<Y>(len)?;
     let mut scales = allocate::<f32>(job.block_rows.saturating_mul(job.layout.inner))?;
-    for rows in job.layout.blocks(job.block_rows) {
+    for (rows, params) in job.blocks() {
         interrupt::check()?;
         let (block, y) = (&mut buffer[..rows * row_len], &mut bytes[..rows * row_len]);
         let found = &mut scales[..rows * job.layout.inner];
@@ -56,8 +56,8 @@ fn typed<T: Element, Y: Element>(
         }
         arguments.alpha = job.op.is_pointwise().then_some((&job.alpha).into());
         arguments.shift = job.op.has_shift().then_some((&job.shift).into());
-        arguments.gamma = job.gamma.as_ref().map(Into::into);
-        arguments.beta = job.beta.as_ref().map(Into::into);
+        arguments.gamma = part(job.gamma.as_ref(), &params);
+        arguments.beta = part(job.beta.as_ref(), &params);
         arguments = match &job.scale {
             Some(scale) => arguments.scale(scale),
             None => arguments.scales(&mut *found),

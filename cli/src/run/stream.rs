@@ -1,6 +1,8 @@
 //! Blocks of rows through an op: read, computed in place, written.
 
-use dyt::{Backward, DType, Device, Element, Forward, Op, Pass, Problem, Quant, Std};
+use core::ops::Range;
+
+use dyt::{Backward, DType, Device, Element, Forward, Op, Pass, Problem, Quant, Std, View};
 use dyt_conformance::staged;
 use indicatif::ProgressBar;
 
@@ -27,6 +29,8 @@ pub(super) struct Job {
     pub(super) gamma: Option<Vec<f32>>,
     pub(super) gamma_offset: f32,
     pub(super) beta: Option<Vec<f32>>,
+    /// Groups of rows of which each has a row of gamma and of beta.
+    pub(super) groups: usize,
     pub(super) quant: Option<Quant>,
     /// Of a quantised y; found for each row if there is none.
     pub(super) scale: Option<f32>,
@@ -45,12 +49,21 @@ impl Job {
         Ok(problem?.with_quant(self.quant))
     }
 
+    /// The blocks of all rows: how many rows, and which values of the parameters.
+    pub(super) fn blocks(&self) -> impl Iterator<Item = (usize, Range<usize>)> + use<> {
+        let cols = self.layout.cols;
+        let group_rows = self.layout.rows / (self.groups as u64).max(1);
+        let blocks = self.layout.blocks(self.block_rows, group_rows);
+        blocks.map(move |(group, rows)| (rows, group * cols..(group + 1) * cols))
+    }
+
     /// The most rows that stay within `allowed` bytes, with parameters, gradients and workspace.
     pub(super) fn rows_in(&self, allowed: u64) -> Result<usize, CliError> {
         let columns = [&self.gamma, &self.beta].into_iter().flatten().count();
         // In the backward, beside each parameter: its gradient of a block in f32 and that of all blocks in f64.
         let each = if self.backward { 4 + 4 + 8 } else { 4 };
-        let parameters = (self.layout.cols as u64).saturating_mul(columns as u64 * each);
+        let parameters = (self.layout.cols as u64).saturating_mul(self.groups as u64);
+        let parameters = parameters.saturating_mul(columns as u64 * each);
         let tensors = 1 + u64::from(self.backward) + u64::from(self.adds);
         let row_len = self.layout.row_len() as u64;
         let row = row_len.saturating_mul(tensors * self.dtype.size() as u64);
@@ -97,12 +110,13 @@ impl Gradients {
         }
     }
 
-    fn add(&mut self, block: &Block) {
+    fn add(&mut self, block: &Block, params: &Range<usize>) {
         for (sum, value) in [(&mut self.dalpha, block.dalpha), (&mut self.dshift, block.dshift)] {
             *sum = sum.map(|sum| sum + f64::from(value));
         }
         for (sums, values) in [(&mut self.dgamma, &block.dgamma), (&mut self.dbeta, &block.dbeta)] {
-            for (sum, value) in sums.iter_mut().flatten().zip(values) {
+            let sums = sums.as_mut().map(|sums| &mut sums[params.clone()]);
+            for (sum, value) in sums.into_iter().flatten().zip(values) {
                 *sum += f64::from(*value);
             }
         }
@@ -143,7 +157,7 @@ pub(super) fn forward<T: Element>(
     let row_len = job.layout.row_len();
     let len = job.block_rows.saturating_mul(row_len);
     let (mut buffer, mut sums) = (allocate::<T>(len)?, allocate::<T>(if job.adds { len } else { 0 })?);
-    for rows in job.layout.blocks(job.block_rows) {
+    for (rows, params) in job.blocks() {
         interrupt::check()?;
         let block = &mut buffer[..rows * row_len];
         x.read(block)?;
@@ -154,8 +168,8 @@ pub(super) fn forward<T: Element>(
         }
         arguments.alpha = job.op.is_pointwise().then_some((&job.alpha).into());
         arguments.shift = job.op.has_shift().then_some((&job.shift).into());
-        arguments.gamma = job.gamma.as_ref().map(Into::into);
-        arguments.beta = job.beta.as_ref().map(Into::into);
+        arguments.gamma = part(job.gamma.as_ref(), &params);
+        arguments.beta = part(job.beta.as_ref(), &params);
         staged::forward(&job.device, &job.problem(rows)?, arguments)?;
         if let Some((_, sum)) = &mut adds {
             sum.write(&sums[..rows * row_len])?;
@@ -186,7 +200,7 @@ pub(super) fn backward<T: Element>(
     let columns = |wanted: bool| allocate::<f32>(if wanted { job.layout.cols } else { 0 });
     let (dgamma, dbeta) = (columns(job.gamma.is_some())?, columns(job.beta.is_some())?);
     let mut sums = Block { dalpha: 0.0, dshift: 0.0, dgamma, dbeta };
-    for rows in job.layout.blocks(job.block_rows) {
+    for (rows, params) in job.blocks() {
         interrupt::check()?;
         let (x_block, block) = (&mut x_buffer[..rows * row_len], &mut buffer[..rows * row_len]);
         x.read(x_block)?;
@@ -196,24 +210,34 @@ pub(super) fn backward<T: Element>(
             dsum.read(&mut joins[..rows * row_len])?;
             arguments = arguments.dsum(&joins[..rows * row_len]);
         }
-        let arguments = with_parameters(arguments, job, &mut sums);
+        let arguments = with_parameters(arguments, job, &params, &mut sums);
         let problem = job.problem(rows)?;
         match &mut workspace {
             Some(workspace) => job.device.backward_with(&problem, arguments, workspace)?,
             None => staged::backward(&job.device, &problem, arguments)?,
         }
-        gradients.add(&sums);
+        gradients.add(&sums, &params);
         dx.write(block)?;
         bar.inc(size_of_val(block) as u64);
     }
     Ok(gradients)
 }
 
-fn with_parameters<'a>(mut arguments: Backward<'a>, job: &'a Job, sums: &'a mut Block) -> Backward<'a> {
+/// The values of a parameter that a block takes.
+pub(super) fn part<'a>(values: Option<&'a Vec<f32>>, params: &Range<usize>) -> Option<View<'a>> {
+    values.map(|values| (&values[params.clone()]).into())
+}
+
+fn with_parameters<'a>(
+    mut arguments: Backward<'a>,
+    job: &'a Job,
+    params: &Range<usize>,
+    sums: &'a mut Block,
+) -> Backward<'a> {
     let (pointwise, shift) = (job.op.is_pointwise(), job.op.has_shift());
     arguments.alpha = pointwise.then_some((&job.alpha).into());
     arguments.shift = shift.then_some((&job.shift).into());
-    arguments.gamma = job.gamma.as_ref().map(Into::into);
+    arguments.gamma = part(job.gamma.as_ref(), params);
     arguments.dalpha = pointwise.then_some((&mut sums.dalpha).into());
     arguments.dshift = shift.then_some((&mut sums.dshift).into());
     arguments.dgamma = job.gamma.is_some().then_some((&mut sums.dgamma).into());

@@ -154,3 +154,31 @@ fn the_output_may_have_a_name_and_replace_the_input() -> Outcome {
     assert_eq!(folder.names()?, ["t.safetensors"]);
     Ok(())
 }
+
+#[test]
+fn groups_of_rows_have_parameters_of_their_own() -> Outcome {
+    let folder = Folder::new()?;
+    // Three samples of four tokens; beta is the same for all. Blocks do not end where the samples do.
+    let x = Tensor::random(DType::F32, &[3, 4, 10], 1);
+    let (gamma, beta) = (Tensor::random(DType::F32, &[3, 10], 2), Tensor::random(DType::F32, &[10], 3));
+    let input = folder.write("x.npy", &x.npy())?;
+    let (scale, shift) = (folder.write("gamma.npy", &gamma.npy())?, folder.write("beta.npy", &beta.npy())?);
+    let output = folder.file("y.npy");
+    let arguments = ["run", "rms_norm", "--input", &input, "--gamma", &scale, "--beta", &shift];
+    dyt(&[&arguments[..], &["--block-rows", "5", "--output", &output]].concat())?.succeeded();
+    let y = Tensor::read_npy(&folder.read("y.npy")?, &x)?;
+    let problem = Problem::new(Op::RmsNorm, 12, 10).param_rows(4).build()?;
+    let beta = Tensor { shape: vec![3, 10], values: beta.values.repeat(3), ..beta };
+    check(&problem, &x, &y, 0.0, 0.0, [Some(&gamma), Some(&beta)])?;
+    // The gradients are as the parameters.
+    let gradients = folder.file("gradients.safetensors");
+    let backward = ["--dy", &input, "--block-rows", "3", "--gradients", &gradients, "--force"];
+    dyt(&[&arguments[..], &backward, &["--output", &output]].concat())?.succeeded();
+    let dgamma = Tensor::read_safetensors(&folder.read("gradients.safetensors")?, "dgamma")?;
+    assert_eq!(dgamma.values.len(), 30);
+    // Five rows do not divide twelve.
+    let wrong = folder.write("gamma.npy", &Tensor::random(DType::F32, &[5, 10], 2).npy())?;
+    let wrong = ["run", "rms_norm", "--input", &input, "--gamma", &wrong, "--force", "--output", &output];
+    dyt(&wrong)?.refused(1, "50 elements, expected 10");
+    Ok(())
+}

@@ -46,21 +46,5 @@ fn run(workgroup: u32, index: u32) {
     if index == 0u {
         save_statistics(row, affine);
     }
-    write_row(begin, params.out_start + row * params.row_stride, affine, index);
-}
-
-// In place this overwrites x, of which every lane reads its own blocks alone; the first value was read before the last
-// barrier.
-fn write_row(begin: u32, target_begin: u32, affine: Affine, index: u32) {
-    let blocks = row_blocks();
-    for (var tile = 0u; tile < blocks; tile += COUNT * 256u) {
-        var tile_blocks = load_tile(begin, tile, blocks, index);
-        for (var i = 0u; i < COUNT; i++) {
-            let at = tile + i * 256u + index;
-            if at < blocks {
-                let y = normalized(unpack(tile_blocks[i]), affine, gamma_at(at * WIDTH), beta_at(at * WIDTH));
-                store_row(target_begin, at, y);
-            }
-        }
-    }
+    write_row(row, begin, affine, index);
 }

@@ -18,7 +18,10 @@ use judge::Judge;
 pub const WITHOUT_RESIDUAL: &[Backend] = &[Backend::Cuda];
 
 /// The same of backends whose kernels quantise no y yet.
-pub const WITHOUT_QUANT: &[Backend] = &[Backend::Cuda, Backend::Wgpu];
+pub const WITHOUT_QUANT: &[Backend] = &[Backend::Cuda];
+
+/// The same of a residual before a quantised y.
+const WITHOUT_BOTH: &[Backend] = &[Backend::Wgpu];
 
 /// Runs a case on a device.
 ///
@@ -64,7 +67,10 @@ impl Prepared {
                 Ok(_) => Err(Failure::NotRefused { device: target.name(), case: Box::new(self.case) }),
             };
         }
-        if self.case.quantised.is_some() && WITHOUT_QUANT.contains(&target.backend()) {
+        let quantises = self.case.quantised.is_some();
+        let refuses = WITHOUT_QUANT.contains(&target.backend())
+            || self.case.residual && WITHOUT_BOTH.contains(&target.backend());
+        if quantises && refuses {
             return match run.results() {
                 Err(Error::NotSupported { .. }) => Ok(Report::default()),
                 Err(source) => Err(refused(source)),

@@ -49,6 +49,7 @@ struct Params {
     addend_start: u32,
     residual_start: u32,
     dsum_start: u32,
+    scale_start: u32,
 }
 
 const UNBIASED: u32 = 1u;
@@ -69,6 +70,11 @@ const SUM_HOLDS_ADDEND: u32 = 8192u;
 const Y_HOLDS_RESIDUAL: u32 = 16384u;
 const HAS_DSUM: u32 = 32768u;
 const DX_HOLDS_DSUM: u32 = 65536u;
+// y is quantised to i8 if none of the two is set.
+const QUANT_F8E4M3: u32 = 131072u;
+const QUANT_F8E5M2: u32 = 262144u;
+// Each row has a scale of its own, which is an output.
+const QUANT_BY_ROW: u32 = 524288u;
 
 fn has(flag: u32) -> bool {
     return (params.flags & flag) != 0u;

@@ -11,6 +11,7 @@ mod norm;
 mod params;
 mod parts;
 mod pointwise;
+mod quant;
 mod steps;
 #[cfg(test)]
 mod tests;
@@ -164,6 +165,9 @@ pub(super) struct Dispatch {
 
 /// The dispatches of a forward, to be recorded one behind the other.
 pub(super) fn forward(problem: &Problem, at: &Arguments, limits: &Limits) -> Result<Vec<Dispatch>> {
+    if problem.quant().is_some() {
+        return quant::forward(problem, at, limits);
+    }
     let tensors = at.forward_tensors();
     let wide = is_wide(problem, at, &tensors);
     let tiling = Tiling::forward(problem, wide);
@@ -278,7 +282,7 @@ fn most_rows(problem: &Problem, at: &Arguments, limits: &Limits, records: u64, e
     let size = problem.dtype().size() as u64;
     let (row, stride) = (problem.row_len() as u64 * size, problem.row_stride() as u64 * size);
     let mut most = budget.saturating_sub(row) / stride + 1;
-    if at.has(Argument::Mean) || at.has(Argument::Rstd) {
+    if [Argument::Mean, Argument::Rstd, Argument::Scales].into_iter().any(|argument| at.has(argument)) {
         most = most.min(budget / (4 * problem.inner() as u64));
     }
     if records > 0 {

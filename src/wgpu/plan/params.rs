@@ -43,6 +43,7 @@ pub(crate) struct Params {
     pub(crate) addend_start: u32,
     pub(crate) residual_start: u32,
     pub(crate) dsum_start: u32,
+    pub(crate) scale_start: u32,
 }
 
 #[cfg(test)]

@@ -62,14 +62,33 @@ pub(crate) enum Body {
     Pointwise { curve: Curve, pass: Pass, ahead: bool },
     /// LayerNorm, which has a center, or RMSNorm; sums over lanes by subgroups or by workgroup memory.
     Norm { center: bool, pass: Pass, form: Form, subgroups: bool },
+    /// The forward of an op that quantises y, by rows or channels-first, always by elements.
+    Quantised { op: Quantised, first: bool },
     /// The second stage of every backward.
     Fold,
+}
+
+/// The ops that quantise y.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Quantised {
+    Pointwise(Curve),
+    Norm { center: bool },
+}
+
+impl Quantised {
+    const ALL: [Self; 4] = [
+        Self::Pointwise(Curve::Dyt),
+        Self::Pointwise(Curve::Derf),
+        Self::Norm { center: false },
+        Self::Norm { center: true },
+    ];
 }
 
 impl Body {
     pub(crate) const fn pass(self) -> Pass {
         match self {
             Self::Pointwise { pass, .. } | Self::Norm { pass, .. } => pass,
+            Self::Quantised { .. } => Pass::Forward,
             Self::Fold => Pass::Backward,
         }
     }
@@ -77,6 +96,11 @@ impl Body {
     fn all() -> Vec<Self> {
         let both: &[bool] = &[false, true];
         let mut all = vec![Self::Fold];
+        all.extend(
+            Quantised::ALL
+                .into_iter()
+                .flat_map(|op| both.iter().map(move |&first| Self::Quantised { op, first })),
+        );
         for pass in Pass::ALL {
             let depths = match pass {
                 Pass::Forward => both,
@@ -134,6 +158,8 @@ pub(crate) enum Slot {
     Shift,
     Mean,
     Rstd,
+    /// The scale of a quantised y, or those of its rows.
+    Scale,
     /// The partial sums.
     Sums,
     Dgamma,
@@ -158,6 +184,7 @@ impl Slot {
             Self::Shift => "shift",
             Self::Mean => "mean",
             Self::Rstd => "rstd",
+            Self::Scale => "scale",
             Self::Sums => "sums",
             Self::Dgamma => "dgamma",
             Self::Dbeta => "dbeta",
@@ -207,7 +234,7 @@ impl Kernel {
             Body::Norm { subgroups: true, .. } => has_subgroups,
             // Rows of a whole workgroup take subgroups where there are some.
             Body::Norm { form: Form::Long, subgroups: false, .. } => !has_subgroups,
-            Body::Norm { .. } | Body::Pointwise { .. } | Body::Fold => true,
+            Body::Norm { .. } | Body::Pointwise { .. } | Body::Quantised { .. } | Body::Fold => true,
         }
     }
 
@@ -216,6 +243,8 @@ impl Kernel {
         match self.body {
             Body::Fold => Self { dtype: DType::F32, wide: false, in_place: false, ..self },
             Body::Norm { form: Form::First, .. } => Self { wide: false, ..self },
+            // Any of its buffers may be one with another.
+            Body::Quantised { .. } => Self { wide: false, in_place: false, shared: true, ..self },
             Body::Norm { .. } | Body::Pointwise { .. } => self,
         }
     }
@@ -226,7 +255,7 @@ impl Kernel {
             Body::Pointwise { pass: Pass::Forward, .. } | Body::Norm { pass: Pass::Forward, .. } => {
                 self.shared && !self.in_place
             }
-            Body::Pointwise { .. } | Body::Norm { .. } | Body::Fold => false,
+            Body::Pointwise { .. } | Body::Norm { .. } | Body::Quantised { .. } | Body::Fold => false,
         }
     }
 
@@ -236,14 +265,14 @@ impl Kernel {
             Body::Pointwise { pass: Pass::Backward, .. } | Body::Norm { pass: Pass::Backward, .. } => {
                 self.shared
             }
-            Body::Pointwise { .. } | Body::Norm { .. } | Body::Fold => false,
+            Body::Pointwise { .. } | Body::Norm { .. } | Body::Quantised { .. } | Body::Fold => false,
         }
     }
 
     /// Its storage buffers, at most eight.
     pub(crate) fn declared(self) -> Vec<Declared> {
         use Slot::{Addend, Alpha, Beta, Dalpha, Dbeta, Dgamma, Dshift, Dsum, Dy, Gamma, Mean};
-        use Slot::{Out, Residual, Rstd, Shift, Sums, X};
+        use Slot::{Out, Residual, Rstd, Scale, Shift, Sums, X};
         let mut list = match self.body {
             Body::Pointwise { pass: Pass::Forward, .. } => {
                 vec![read(X), written(Out), read(Gamma), read(Beta), read(Alpha), read(Shift)]
@@ -256,6 +285,20 @@ impl Kernel {
             }
             Body::Norm { pass: Pass::Backward, .. } => {
                 vec![read(Dy), read(X), written(Out), read(Gamma), read(Mean), read(Rstd), written(Sums)]
+            }
+            Body::Quantised { op: Quantised::Pointwise(_), .. } => {
+                vec![read(X), written(Out), read(Gamma), read(Beta), read(Alpha), read(Shift), written(Scale)]
+            }
+            Body::Quantised { op: Quantised::Norm { .. }, .. } => {
+                vec![
+                    read(X),
+                    written(Out),
+                    read(Gamma),
+                    read(Beta),
+                    written(Mean),
+                    written(Rstd),
+                    written(Scale),
+                ]
             }
             Body::Fold => {
                 vec![read(Sums), written(Dgamma), written(Dbeta), written(Dalpha), written(Dshift)]
@@ -280,11 +323,11 @@ impl Kernel {
             Slot::X | Slot::Addend | Slot::Residual | Slot::Dsum | Slot::Dy | Slot::Out if self.wide => {
                 "vec4<u32>"
             }
-            Slot::Out if narrow(self.dtype) => "atomic<u32>",
+            Slot::Out if narrow(self.dtype) || matches!(self.body, Body::Quantised { .. }) => "atomic<u32>",
             Slot::X if narrow(self.dtype) && self.sums() => "atomic<u32>",
             Slot::X | Slot::Addend | Slot::Residual | Slot::Dsum | Slot::Dy | Slot::Out => "u32",
             Slot::Gamma | Slot::Beta => "u32",
-            Slot::Alpha | Slot::Shift | Slot::Mean | Slot::Rstd | Slot::Sums => "f32",
+            Slot::Alpha | Slot::Shift | Slot::Mean | Slot::Rstd | Slot::Scale | Slot::Sums => "f32",
             Slot::Dgamma | Slot::Dbeta | Slot::Dalpha | Slot::Dshift => "f32",
         }
     }
@@ -308,6 +351,12 @@ impl Kernel {
             Body::Pointwise { pass: Pass::Forward, ahead, .. } => {
                 text.push_str(&format!("const AHEAD: u32 = {}u;\n", if ahead { AHEAD } else { 1 }));
             }
+            Body::Quantised { op: Quantised::Norm { center }, first } => {
+                let form = if first { Form::First } else { Form::Long };
+                let count = kept(form, Pass::Forward, self.dtype);
+                text.push_str(&format!("const CENTER = {center};\nconst COUNT: u32 = {count}u;\n"));
+            }
+            Body::Quantised { op: Quantised::Pointwise(_), .. } => {}
             Body::Pointwise { pass: Pass::Backward, .. } | Body::Fold => {}
         }
         text
@@ -319,6 +368,7 @@ impl Kernel {
         match self.body {
             Body::Norm { form: Form::Kept | Form::Long, .. } => true,
             Body::Norm { form: Form::First, .. } | Body::Pointwise { .. } | Body::Fold => self.wide,
+            Body::Quantised { first, .. } => !first,
         }
     }
 

@@ -35,16 +35,8 @@ fn run(workgroup: u32, index: u32) {
             scaled = of_stray;
         }
     }
-    if !at.live {
-        return;
-    }
-    if at.line == 0u {
+    if at.live && at.line == 0u {
         save_statistics(at.row, affine);
     }
-    for (var column = at.line; column < params.cols; column += LINES) {
-        let element = column * params.inner;
-        let of_gamma = gamma_at(at.columns + column);
-        let y = normalized(unpack(x_block(x_begin + element)), affine, of_gamma, beta_at(at.columns + column));
-        store(params.out_start + at.begin.y + element, y);
-    }
+    write_position(at, x_begin, affine, index);
 }

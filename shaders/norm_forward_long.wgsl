@@ -47,22 +47,5 @@ fn run(workgroup: u32, index: u32) {
     if index == 0u {
         save_statistics(row, affine);
     }
-    write_row(begin, params.out_start + at.y, columns_of(row), affine, index);
-}
-
-// In place this overwrites x, of which every lane reads its own blocks alone; the first value was read before the last
-// barrier.
-fn write_row(begin: u32, target_begin: u32, columns: u32, affine: Affine, index: u32) {
-    let blocks = row_blocks();
-    for (var tile = 0u; tile < blocks; tile += COUNT * 256u) {
-        var tile_blocks = load_tile(begin, tile, blocks, index);
-        for (var i = 0u; i < COUNT; i++) {
-            let at = tile + i * 256u + index;
-            if at < blocks {
-                let of_gamma = gamma_at(columns + at * WIDTH);
-                let of_beta = beta_at(columns + at * WIDTH);
-                store_row(target_begin, at, normalized(unpack(tile_blocks[i]), affine, of_gamma, of_beta));
-            }
-        }
-    }
+    write_row(row, begin, affine, index);
 }

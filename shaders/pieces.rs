@@ -1,6 +1,6 @@
 //! Which files make up each kernel.
 
-use super::{Body, Curve, Form, Kernel};
+use super::{Body, Curve, Form, Kernel, Quantised};
 use crate::{DType, Pass};
 
 /// A piece of a kernel: the file below `shaders/`, and its text.
@@ -20,14 +20,19 @@ impl Kernel {
             Body::Fold => {
                 pieces.extend([piece!("lib/cascade.wgsl"), piece!("fold.wgsl"), piece!("lib/no_sum.wgsl")]);
             }
+            Body::Quantised { op, first } => {
+                pieces.push(piece!("lib/place.wgsl"));
+                pieces.extend(self.access());
+                if self.has_blocks() {
+                    pieces.extend(self.rows());
+                }
+                pieces.extend(quantised(op, first));
+                pieces.push(piece!("lib/no_sum.wgsl"));
+            }
             Body::Pointwise { curve, pass, .. } => {
                 pieces.push(piece!("lib/place.wgsl"));
                 pieces.extend(self.access());
-                pieces.push(piece!("lib/math.wgsl"));
-                pieces.push(match curve {
-                    Curve::Dyt => piece!("dyt.wgsl"),
-                    Curve::Derf => piece!("derf.wgsl"),
-                });
+                pieces.extend(f_of(curve));
                 pieces.push(match pass {
                     Pass::Forward => piece!("pointwise_forward.wgsl"),
                     Pass::Backward => piece!("pointwise_backward.wgsl"),
@@ -50,6 +55,11 @@ impl Kernel {
                     Pass::Backward => piece!("lib/norm_terms.wgsl"),
                 });
                 pieces.extend(norm(pass, form));
+                match (pass, form) {
+                    (Pass::Forward, Form::Long) => pieces.push(piece!("lib/long_write.wgsl")),
+                    (Pass::Forward, Form::First) => pieces.push(piece!("lib/first_write.wgsl")),
+                    (Pass::Forward, Form::Kept) | (Pass::Backward, _) => {}
+                }
                 pieces.push(self.preparation(match form {
                     Form::Kept | Form::Long => piece!("lib/sum_rows.wgsl"),
                     Form::First => piece!("lib/sum_first.wgsl"),
@@ -58,11 +68,17 @@ impl Kernel {
         }
         pieces.push(match self.body {
             Body::Norm { subgroups: true, .. } => piece!("entry_subgroup.wgsl"),
-            Body::Norm { subgroups: false, .. } | Body::Pointwise { .. } | Body::Fold => {
-                piece!("entry.wgsl")
-            }
+            Body::Norm { subgroups: false, .. }
+            | Body::Pointwise { .. }
+            | Body::Quantised { .. }
+            | Body::Fold => piece!("entry.wgsl"),
         });
         pieces
+    }
+
+    /// Whether y is of one byte an element, which has a way of its own to be written.
+    const fn quantises(self) -> bool {
+        matches!(self.body, Body::Quantised { .. })
     }
 
     /// What a workgroup does before anything else: `sum` if the kernel takes a residual.
@@ -74,7 +90,8 @@ impl Kernel {
     fn writing_dx(self) -> Vec<Piece> {
         let rows = match self.body {
             Body::Norm { form: Form::Kept | Form::Long, .. } => true,
-            Body::Norm { form: Form::First, .. } | Body::Pointwise { .. } | Body::Fold => false,
+            Body::Norm { form: Form::First, .. } | Body::Pointwise { .. } => false,
+            Body::Quantised { .. } | Body::Fold => false,
         };
         match (self.takes_dsum(), rows, self.wide) {
             (false, true, _) => vec![piece!("lib/row_dx.wgsl")],
@@ -116,6 +133,12 @@ impl Kernel {
                 vec![piece!("lib/row_element.wgsl"), piece!("lib/row_element_16.wgsl")]
             }
         };
+        if !self.wide && !self.quantises() {
+            pieces.push(match super::narrow(self.dtype) {
+                false => piece!("lib/row_out_f32.wgsl"),
+                true => piece!("lib/row_out_16.wgsl"),
+            });
+        }
         match (self.body.pass(), self.wide) {
             (Pass::Forward, _) => {}
             (Pass::Backward, true) => pieces.push(piece!("lib/row_vector_dy.wgsl")),
@@ -144,6 +167,12 @@ impl Kernel {
             (false, false) => piece!("lib/element_f32.wgsl"),
             (false, true) => piece!("lib/element_16.wgsl"),
         });
+        if !self.wide && !self.quantises() {
+            pieces.push(if narrow { piece!("lib/out_16.wgsl") } else { piece!("lib/out_f32.wgsl") });
+            if !self.has_blocks() {
+                pieces.push(piece!("lib/out_single.wgsl"));
+            }
+        }
         let pass = self.body.pass();
         pieces.extend(self.reading_x());
         pieces.push(if narrow { piece!("lib/gamma_16.wgsl") } else { piece!("lib/gamma_f32.wgsl") });
@@ -165,6 +194,38 @@ impl Kernel {
     }
 }
 
+/// f of a pointwise op.
+fn f_of(curve: Curve) -> [Piece; 2] {
+    let own = match curve {
+        Curve::Dyt => piece!("dyt.wgsl"),
+        Curve::Derf => piece!("derf.wgsl"),
+    };
+    [piece!("lib/math.wgsl"), own]
+}
+
+/// v of an op, and how it is quantised.
+fn quantised(op: Quantised, first: bool) -> Vec<Piece> {
+    let mut pieces = vec![piece!("lib/quant.wgsl")];
+    match op {
+        Quantised::Pointwise(curve) => {
+            pieces.extend(f_of(curve));
+            pieces.push(piece!("lib/quant_pointwise.wgsl"));
+            pieces.extend(match first {
+                false => vec![piece!("quant_rows.wgsl")],
+                true => vec![piece!("lib/first.wgsl"), piece!("quant_first.wgsl")],
+            });
+        }
+        Quantised::Norm { .. } => {
+            let form = if first { Form::First } else { Form::Long };
+            pieces.extend([piece!("lib/reduce.wgsl"), piece!("lib/statistics.wgsl")]);
+            pieces.push(piece!("lib/norm_output.wgsl"));
+            pieces.extend(norm(Pass::Forward, form));
+        }
+    }
+    pieces.push(if first { piece!("lib/quant_first.wgsl") } else { piece!("lib/quant_rows.wgsl") });
+    pieces
+}
+
 /// How a norm goes over rows.
 fn norm(pass: Pass, form: Form) -> Vec<Piece> {
     let body = match (form, pass) {
@@ -181,7 +242,8 @@ fn norm(pass: Pass, form: Form) -> Vec<Piece> {
         Form::Kept => vec![piece!("lib/vote.wgsl"), piece!("lib/norm_kept.wgsl")],
         Form::Long => vec![piece!("lib/cascade.wgsl"), piece!("lib/norm_long.wgsl")],
         Form::First => {
-            vec![piece!("lib/cascade.wgsl"), piece!("lib/vote.wgsl"), piece!("lib/norm_first.wgsl")]
+            let ways = [piece!("lib/first.wgsl"), piece!("lib/norm_first.wgsl")];
+            [vec![piece!("lib/cascade.wgsl"), piece!("lib/vote.wgsl")], ways.to_vec()].concat()
         }
     });
     pieces.push(body);

@@ -136,10 +136,6 @@ typedef struct dyt_problem {
     uint32_t quant_dynamic;
     // 0.
     uint32_t reserved2;
-    // 0.
-    uint32_t reserved3;
-    // 0.
-    uint32_t reserved4;
     // Neighbouring rows, counted with heads, that share gamma and beta; divides rows * heads. 0: all rows.
     int64_t param_rows;
     // Rows of a token; 1 or 0 without heads. For channels-last data.

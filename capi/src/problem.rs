@@ -83,11 +83,7 @@ pub(crate) unsafe fn problem_and_scaling(from: *const dyt_problem) -> Outcome<(P
     // SAFETY: promised by the caller.
     let raw = unsafe { read(from) }?;
     reserved(dyt_problem::NAME, "reserved", raw.reserved)?;
-    for (field, value) in
-        [("reserved2", raw.reserved2), ("reserved3", raw.reserved3), ("reserved4", raw.reserved4)]
-    {
-        reserved(dyt_problem::NAME, field, value)?;
-    }
+    reserved(dyt_problem::NAME, "reserved2", raw.reserved2)?;
     let mut builder = Problem::new(op(raw.op)?, count("rows", raw.rows)?, count("cols", raw.cols)?)
         .dtype(dtype("dtype", raw.dtype)?)
         .param_dtype(dtype("param_dtype", raw.param_dtype)?)

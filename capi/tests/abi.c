@@ -83,8 +83,6 @@ static void problems(const dyt_device *device) {
     WRONG(DYT_INVALID_ARGUMENT, "size of dyt_problem", p.size = offsetof(dyt_problem, gamma_offset) + 2);
     WRONG(DYT_INVALID_ARGUMENT, "size of dyt_problem", p.size = UINT32_MAX);
     WRONG(DYT_INVALID_ARGUMENT, "reserved2 of dyt_problem", p.reserved2 = 1);
-    WRONG(DYT_INVALID_ARGUMENT, "reserved3 of dyt_problem", p.reserved3 = 1);
-    WRONG(DYT_INVALID_ARGUMENT, "reserved4 of dyt_problem", p.reserved4 = 1);
     WRONG(DYT_INVALID_ARGUMENT, "heads is -1", p.heads = -1);
     WRONG(DYT_INVALID_ARGUMENT, "2 heads beside inner 3", { p.heads = 2; p.inner = 3; });
     WRONG(DYT_INVALID_ARGUMENT, "head_stride of x is 7", { p.heads = 2; p.head_stride = 7; });

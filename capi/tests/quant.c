@@ -107,7 +107,7 @@ static void refusals(void) {
     b.dy = b.x = x;
     b.alpha = &alpha;
     b.dx = space;
-    REFUSED(DYT_INVALID_ARGUMENT, "a backward takes", dyt_backward(device, &p, &b, space + 8, 4 * 200, NULL));
+    REFUSED(DYT_INVALID_ARGUMENT, "a backward takes", dyt_backward(device, &p, &b, space + 8, 4 * 240, NULL));
     dyt_device_close(device);
 }
 

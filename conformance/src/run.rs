@@ -21,7 +21,7 @@ pub fn lacks(backend: Backend, case: &Case) -> bool {
     let layout = problem.heads() > 1 || case.has_y_strides() || problem.param_groups() != 1;
     match backend {
         Backend::Cpu => false,
-        Backend::Wgpu => case.quantised.is_some(),
+        Backend::Wgpu => case.quantised.is_some() && case.residual,
         _ => layout || case.quantised.is_some() || case.residual,
     }
 }

@@ -1,5 +1,4 @@
-// Tensors of 16-bit types by elements, for rows that begin anywhere. A word may belong to two lanes, or half of it to a
-// gap or to another tensor: its halves are written apart, by atomics, so that none is lost.
+// Tensors of 16-bit types by elements, for rows that begin anywhere.
 
 alias Loaded = u32;
 
@@ -10,15 +9,4 @@ fn word_of(at: u32) -> u32 {
 
 fn loaded_of(word: u32, at: u32) -> Loaded {
     return (word >> (16u * (at & 1u))) & 0xffffu;
-}
-
-fn out_word(word: u32) -> u32 {
-    return atomicLoad(&out[word]);
-}
-
-// Nothing else writes this half while it is neither.
-fn store_one(at: u32, v: f32) {
-    let shift = 16u * (at & 1u);
-    atomicAnd(&out[at / 2u], 0xffff0000u >> shift);
-    atomicOr(&out[at / 2u], narrow(v) << shift);
 }

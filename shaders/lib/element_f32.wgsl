@@ -10,11 +10,3 @@ fn word_of(at: u32) -> u32 {
 fn loaded_of(word: u32, at: u32) -> Loaded {
     return word;
 }
-
-fn out_word(word: u32) -> u32 {
-    return out[word];
-}
-
-fn store_one(at: u32, v: f32) {
-    out[at] = bitcast<u32>(v);
-}

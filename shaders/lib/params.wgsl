@@ -64,6 +64,7 @@ struct Params {
     group_chunks: u32,
     // Of a fold, with `chunks` records each.
     groups: u32,
+    scale_start: u32,
 }
 
 const UNBIASED: u32 = 1u;
@@ -84,6 +85,11 @@ const SUM_HOLDS_ADDEND: u32 = 8192u;
 const Y_HOLDS_RESIDUAL: u32 = 16384u;
 const HAS_DSUM: u32 = 32768u;
 const DX_HOLDS_DSUM: u32 = 65536u;
+// y is quantised to i8 if none of the two is set.
+const QUANT_F8E4M3: u32 = 262144u;
+const QUANT_F8E5M2: u32 = 524288u;
+// Each row has a scale of its own, which is an output.
+const QUANT_BY_ROW: u32 = 1048576u;
 // dalpha and dshift, where dgamma and dbeta are those of a group.
 const ACCUMULATE_SCALARS: u32 = 131072u;
 

@@ -1,20 +1,3 @@
 fn insert(block: ptr<function, Block>, k: u32, bits: u32) {
     (*block)[k / 2u] |= bits << (16u * (k & 1u));
 }
-
-// A word of which both halves are the block's is stored as a whole.
-fn store_row(begin: u32, at: u32, v: Values) {
-    let first = begin + at * WIDTH;
-    let width = width_of(at);
-    var k = 0u;
-    while k < width {
-        let element = first + k;
-        if (element & 1u) == 0u && k + 1u < width {
-            atomicStore(&out[element / 2u], narrow(v[k]) | (narrow(v[k + 1u]) << 16u));
-            k += 2u;
-        } else {
-            store_one(element, v[k]);
-            k += 1u;
-        }
-    }
-}

@@ -7,7 +7,3 @@ alias Block = u32;
 fn unpack(block: Block) -> Values {
     return Values(widen(block));
 }
-
-fn store(at: u32, v: Values) {
-    store_one(at, v[0]);
-}

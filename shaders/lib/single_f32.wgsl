@@ -7,7 +7,3 @@ alias Block = u32;
 fn unpack(block: Block) -> Values {
     return Values(bitcast<f32>(block));
 }
-
-fn store(at: u32, v: Values) {
-    store_one(at, v[0]);
-}

@@ -74,9 +74,18 @@ impl Memory {
             #[cfg(has_cuda)]
             Self::Cuda(_) => false,
             #[cfg(has_wgpu)]
-            Self::Wgpu => false,
+            Self::Wgpu => true,
         };
         if quantises { Ok(()) } else { Err(self.lacks(argument.name())) }
+    }
+
+    /// Refuses a residual before a quantised y where the kernels take one of the two: on wgpu they would need nine buffers.
+    pub(crate) const fn check_quantised_residual(self) -> Result<()> {
+        match self {
+            #[cfg(has_wgpu)]
+            Self::Wgpu => Err(self.lacks(Argument::Residual.name())),
+            _ => Ok(()),
+        }
     }
 
     /// Refuses an argument in a place that the device does not reach.

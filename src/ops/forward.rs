@@ -248,7 +248,12 @@ impl<'a> Forward<'a> {
         if residual {
             memory.check_residual(Argument::Residual)?;
         }
-        scale.map_or(Ok(()), |scale| memory.check_quant(scale))?;
+        if let Some(scale) = scale {
+            memory.check_quant(scale)?;
+            if residual {
+                memory.check_quantised_residual()?;
+            }
+        }
         Ok(self.pointers())
     }
 

@@ -41,6 +41,8 @@ impl<'a> Arguments<'a> {
         all.write(Argument::Y, Some(&call.y))?;
         all.write(Argument::Mean, call.mean.as_ref())?;
         all.write(Argument::Rstd, call.rstd.as_ref())?;
+        all.read(Argument::Scale, call.scale.as_ref())?;
+        all.write(Argument::Scales, call.scales.as_ref())?;
         Ok(all)
     }
 

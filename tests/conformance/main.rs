@@ -11,6 +11,7 @@ mod common;
 #[cfg(feature = "wgpu")]
 mod many_rows;
 mod properties;
+mod quantised;
 #[cfg(feature = "wgpu")]
 #[path = "../wgpu/support.rs"]
 #[allow(dead_code, reason = "`tests/wgpu` uses the rest")]

@@ -150,6 +150,7 @@ impl Target for Together {
         let sum = all.output(call.sum)?;
         let y = all.output(Some(call.y))?;
         let (mean, rstd) = (all.output(call.mean)?, all.output(call.rstd)?);
+        let (scale, scales) = (all.input(call.scale)?, all.output(call.scales)?);
         self.run(all, |at, encoder| {
             let y = at.write(y)?.ok_or_else(|| failed("a forward has a y".to_owned()))?;
             let mut call = Forward::in_place(y);
@@ -163,6 +164,8 @@ impl Target for Together {
             call.beta = at.read(beta)?;
             call.mean = at.write(mean)?;
             call.rstd = at.write(rstd)?;
+            call.scale = at.read(scale)?;
+            call.scales = at.write(scales)?;
             self.kernels.forward(encoder, problem, call)
         })
     }

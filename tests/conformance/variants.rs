@@ -4,8 +4,10 @@ use std::collections::BTreeSet;
 
 use dyt::wgpu::WgpuKernels;
 use dyt::wgpu::wgpu::Features;
-use dyt::{Device, Problem, Std, Storage};
-use dyt_conformance::{Case, Turns, VARIANTS, Values, assert_all_pass, devices_under_test, run_all};
+use dyt::{Device, Problem, Quant, Std, Storage};
+use dyt_conformance::{
+    Case, Quantised, Turns, VARIANTS, Values, assert_all_pass, devices_under_test, run_all,
+};
 
 use crate::many_rows;
 use crate::support::{Outcome, adapters, open};
@@ -59,6 +61,14 @@ fn run(kernels: &WgpuKernels, cases: &[Case]) -> Outcome {
     assert_all_pass(&run_all(&together, cases)?);
     let with_residual: Vec<_> = cases.iter().map(|case| case.residual(true)).collect();
     assert_all_pass(&run_all(&together, &with_residual)?);
+    let short = cases.iter().filter(|case| case.problem.cols() <= SHORT[0]);
+    let each = Quant::ALL.into_iter().cycle();
+    let quantise = |(case, quant): (&Case, Quant)| {
+        case.in_place(false).quantised(Some(Quantised { quant, by_row: case.seed & 4 == 4 }))
+    };
+    let quantised: Vec<_> = short.zip(each).map(quantise).collect();
+    assert_all_pass(&run_all(&[Device::from_wgpu(kernels)], &quantised)?);
+    assert_all_pass(&run_all(&together, &quantised)?);
     Ok(())
 }
 

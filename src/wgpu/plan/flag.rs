@@ -1,7 +1,7 @@
 //! The bits of `flags`, of which `shaders/lib/params.wgsl` has the twins.
 
 use super::{Arguments, Dsum, Operands};
-use crate::{Argument, DType, Problem, Std};
+use crate::{Argument, DType, Problem, Quant, Std};
 
 const UNBIASED: u32 = 1;
 const GAMMA: u32 = 2;
@@ -21,10 +21,22 @@ const SUM_HOLDS_ADDEND: u32 = 8192;
 const Y_HOLDS_RESIDUAL: u32 = 16_384;
 const HAS_DSUM: u32 = 32_768;
 const DX_HOLDS_DSUM: u32 = 65_536;
+const QUANT_F8E4M3: u32 = 262_144;
+const QUANT_F8E5M2: u32 = 524_288;
+const QUANT_BY_ROW: u32 = 1_048_576;
 
 /// Those of a forward.
 pub(super) fn forward(problem: &Problem, at: &Arguments) -> u32 {
-    common(problem, at) | present(at, &[(Argument::Beta, BETA)]) | residual(at)
+    common(problem, at) | present(at, &[(Argument::Beta, BETA)]) | residual(at) | quant(problem, at)
+}
+
+fn quant(problem: &Problem, at: &Arguments) -> u32 {
+    let of_type = match problem.quant() {
+        None | Some(Quant::I8) => 0,
+        Some(Quant::F8E4M3) => QUANT_F8E4M3,
+        Some(Quant::F8E5M2) => QUANT_F8E5M2,
+    };
+    of_type | present(at, &[(Argument::Scales, QUANT_BY_ROW)])
 }
 
 fn residual(at: &Arguments) -> u32 {

@@ -12,6 +12,7 @@ mod params;
 mod parts;
 mod pointwise;
 mod portion;
+mod quant;
 mod rows;
 mod stage;
 mod steps;
@@ -169,6 +170,9 @@ pub(super) struct Dispatch {
 
 /// The dispatches of a forward, to be recorded one behind the other.
 pub(super) fn forward(problem: &Problem, at: &Arguments, limits: &Limits) -> Result<Vec<Dispatch>> {
+    if problem.quant().is_some() {
+        return quant::forward(problem, at, limits);
+    }
     let tensors = at.forward_tensors();
     let wide = is_wide(problem, at, &tensors);
     let tiling = Tiling::forward(problem, wide);

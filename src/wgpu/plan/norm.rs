@@ -72,6 +72,11 @@ impl Tiling {
         }
     }
 
+    /// A workgroup for each row, or for each tile of positions.
+    pub(super) const fn whole_workgroups(form: Form) -> Self {
+        Self { form, team: LANES, steps: 1, slabs: 0 }
+    }
+
     fn of(problem: &Problem, pass: Pass, chunk_bytes: u64) -> Self {
         if problem.inner() > 1 {
             return Self { form: Form::First, team: LANES, steps: 1, slabs: 0 };

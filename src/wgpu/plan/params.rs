@@ -51,6 +51,7 @@ pub(crate) struct Params {
     pub(crate) group_rows: u32,
     pub(crate) group_chunks: u32,
     pub(crate) groups: u32,
+    pub(crate) scale_start: u32,
 }
 
 #[cfg(test)]

@@ -59,6 +59,7 @@ impl<'a> Parts<'a> {
             Slot::Shift => &mut params.shift_start,
             Slot::Mean => &mut params.mean_start,
             Slot::Rstd => &mut params.rstd_start,
+            Slot::Scale => &mut params.scale_start,
             Slot::Sums => &mut params.sums_start,
             Slot::Dgamma => &mut params.dgamma_start,
             Slot::Dbeta => &mut params.dbeta_start,

@@ -30,7 +30,10 @@ impl<'a> Stage<'a> {
     pub(super) fn most(&self, record: u64) -> Most {
         let (problem, budget) = (self.problem, self.limits.budget());
         let mut rows = self.rows.within(budget / problem.dtype().size() as u64);
-        if self.at.has(Argument::Mean) || self.at.has(Argument::Rstd) {
+        if [Argument::Mean, Argument::Rstd, Argument::Scales]
+            .into_iter()
+            .any(|argument| self.at.has(argument))
+        {
             rows = rows.min(budget / (4 * problem.inner() as u64));
         }
         let group = problem.param_rows() as u64;

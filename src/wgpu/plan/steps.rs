@@ -3,7 +3,7 @@
 //! An upper bound: loops are counted as they are written in `shaders/`, with the last look at their condition, and
 //! compilers unroll some of them. A function here has the name of the one in WGSL that it counts.
 
-use super::super::compose::{AHEAD, Body, Form, Kernel, kept};
+use super::super::compose::{AHEAD, Body, Form, Kernel, Quantised, kept};
 use super::geometry::{LANES, vector};
 use super::{Params, norm};
 use crate::Pass;
@@ -43,6 +43,7 @@ pub(super) fn of(kernel: Kernel, params: &Params) -> u64 {
             Form::Long => loops(lane.steps, lane.long_row(center)),
             Form::First => loops(lane.steps, lane.first_tile(center)),
         },
+        Body::Quantised { op, first } => lane.quantised(op, first),
         Body::Fold => lane.fold(),
     }
 }
@@ -80,12 +81,15 @@ impl Lane {
         let width = if kernel.has_blocks() { vector(kernel.dtype) } else { 1 };
         let count = match kernel.body {
             Body::Norm { pass, form, .. } => u64::from(kept(form, pass, kernel.dtype)),
-            Body::Pointwise { .. } | Body::Fold => 1,
+            Body::Quantised { first: false, .. } => u64::from(kept(Form::Long, Pass::Forward, kernel.dtype)),
+            Body::Pointwise { .. } | Body::Quantised { .. } | Body::Fold => 1,
         };
         let values = loops(width, 0);
         let [cols, inner, len] = [params.cols, params.inner, params.len].map(u64::from);
         let access = if kernel.wide { 0 } else { values };
-        let of_shared = |steps| if kernel.shared { steps } else { 0 };
+        // A quantised y has neither a residual nor a dsum.
+        let adds = kernel.shared && !matches!(kernel.body, Body::Quantised { .. });
+        let of_shared = |steps| if adds { steps } else { 0 };
         Self {
             count,
             values,
@@ -182,6 +186,20 @@ impl Lane {
         let sums = self.long_origin(center) + self.tiles(1, self.values) + TEAM_SUM;
         let write = self.tiles(1, 3 * self.values + self.access);
         self.sum_of_rows() + loops(TIMES, sums) + self.long_scale() + write
+    }
+
+    /// The statistics of a norm, the values twice, and their bytes.
+    fn quantised(&self, op: Quantised, first: bool) -> u64 {
+        let center = matches!(op, Quantised::Norm { center: true });
+        let statistics = match (op, first) {
+            (Quantised::Pointwise(_), _) => 0,
+            (Quantised::Norm { .. }, false) => self.long_forward(center),
+            (Quantised::Norm { .. }, true) => self.first_forward(center),
+        };
+        // Reading a block, its parameters, v, and either the largest or the bytes: words of four and those that are none.
+        let block = self.access + 4 * self.values + loops(self.width, loops(4, 0));
+        let turns = if first { self.cols.div_ceil(LINES) } else { self.blocks.div_ceil(LANES) };
+        statistics + 2 * loops(turns, block)
     }
 
     /// A row of a backward.

@@ -123,6 +123,10 @@ fn covers_once(problem: &Problem, dispatch: &Dispatch) {
             assert!(!subgroups || team == 256, "{dispatch:?}");
             covers(rows, workgroups, rows_of_teams * steps, dispatch);
         }
+        Body::Quantised { first, .. } => {
+            let tiles = if first { (problem.inner() as u64).div_ceil(32) } else { 1 };
+            assert_eq!((workgroups, team, steps), (rows * tiles, 256, 1), "{dispatch:?}");
+        }
         Body::Fold => {}
     }
 }

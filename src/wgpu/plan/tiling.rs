@@ -1,6 +1,6 @@
 //! How workgroups lie over the tensors, for both families of ops, and where they leave partial sums.
 
-use super::super::compose::{AHEAD, Body, Curve, Form, Kernel};
+use super::super::compose::{AHEAD, Body, Curve, Form, Kernel, Quantised};
 use super::portion::Portion;
 use super::{Limits, Params, geometry, norm, pointwise, steps};
 use crate::{Op, Pass, Problem};
@@ -31,6 +31,14 @@ pub(super) enum Tiling {
 }
 
 impl Tiling {
+    /// What a kernel with a quantised y computes.
+    pub(super) const fn quantised(op: Op) -> Quantised {
+        match Family::of(op) {
+            Family::Pointwise(curve) => Quantised::Pointwise(curve),
+            Family::Norm { center } => Quantised::Norm { center },
+        }
+    }
+
     pub(super) fn forward(problem: &Problem, wide: bool) -> Self {
         match Family::of(problem.op()) {
             Family::Pointwise(curve) => Self::Pointwise(curve, pointwise::Tiling::forward(problem, wide)),

@@ -50,6 +50,9 @@ fn lanes(dispatch: &Dispatch, workgroup: u32) -> Vec<Vec<u32>> {
             }
         }
         Body::Norm { .. } => apart(chunk_of(params, workgroup, teams * steps)),
+        Body::Quantised { first, .. } => {
+            vec![vec![if first { workgroup / inner.div_ceil(32) } else { workgroup }]]
+        }
         Body::Fold => Vec::new(),
     }
 }
@@ -59,9 +62,10 @@ fn times(problem: &Problem, dispatch: &Dispatch) -> usize {
     let params = &dispatch.params;
     match dispatch.kernel.body {
         Body::Norm { form: Form::First, pass: Pass::Forward, .. } => problem.inner().div_ceil(32),
+        Body::Quantised { first: true, .. } => problem.inner().div_ceil(32),
         Body::Norm { form: Form::First, .. } => params.slabs.max(1) as usize,
         Body::Pointwise { .. } => params.slabs as usize,
-        Body::Norm { .. } | Body::Fold => 1,
+        Body::Norm { .. } | Body::Quantised { .. } | Body::Fold => 1,
     }
 }
 

@@ -95,9 +95,9 @@ impl Element for i8 {
 }
 
 impl Problem {
-    /// The most that |y| of DyT and Derf is, whatever x: the largest |gamma + offset| + |beta| of a column, with the problem's
+    /// The most that |y| of DyT and Derf is, whatever x: the largest |gamma + offset| + |beta|, with the problem's
     /// `gamma_offset`, 1 for an absent gamma and 0 for an absent beta. NaN is left out. gamma and beta are in host memory, of
-    /// `cols` elements each.
+    /// `params` elements each.
     ///
     /// `quant.scale(bound)` is then a scale with which y never saturates.
     ///
@@ -124,10 +124,10 @@ impl Problem {
             let factor = gamma.map_or(1.0, |gamma| gamma.value(c) + self.added_to_gamma());
             factor.abs() + beta.map_or(0.0, |beta| beta.value(c).abs())
         };
-        Ok((0..self.cols()).map(column).fold(0.0, f32::max))
+        Ok((0..self.params()).map(column).fold(0.0, f32::max))
     }
 
-    /// A parameter in host memory, once it is known to have a value for each column.
+    /// A parameter in host memory, once it is known to have all its values.
     fn column_values<'a>(
         &self,
         argument: Argument,
@@ -141,8 +141,8 @@ impl Problem {
         if view.dtype() != expected {
             return Err(Error::WrongDtype { argument, expected, actual: view.dtype() });
         }
-        if view.len() != self.cols() {
-            return Err(Error::WrongLength { argument, expected: self.cols(), actual: view.len() });
+        if view.len() != self.params() {
+            return Err(Error::WrongLength { argument, expected: self.params(), actual: view.len() });
         }
         if !view.as_ptr().addr().is_multiple_of(alignment) {
             return Err(Error::Misaligned { argument, alignment });
@@ -151,7 +151,7 @@ impl Problem {
     }
 }
 
-/// A checked parameter: host memory, aligned, with a value for each column.
+/// A checked parameter: host memory, aligned, with all its values.
 #[derive(Clone, Copy)]
 struct ColumnValues<'a>(View<'a>);
 

@@ -59,7 +59,7 @@ pub unsafe extern "C" fn dyt_bound(
         let view = |from: *const c_void| {
             let from = core::ptr::NonNull::new(from.cast_mut().cast())?;
             // SAFETY: by the contract.
-            Some(unsafe { View::from_raw_parts(from, problem.cols(), problem.param_dtype()) })
+            Some(unsafe { View::from_raw_parts(from, problem.params(), problem.param_dtype()) })
         };
         let value = problem.bound(view(gamma), view(beta))?;
         // SAFETY: it is not NULL, and the caller's to write.

@@ -37,17 +37,15 @@ pub struct Arithmetic {
     pub unfused: bool,
     /// Whether a subnormal result may be 0.
     pub flushes: bool,
-    /// Whether the bounds of the norms hold for rows whose squares overflow or underflow.
-    pub any_squares: bool,
 }
 
 impl Arithmetic {
     /// That of a backend. A backend that is not known is held to the rules of the CPU.
     #[must_use]
     pub const fn of(backend: Backend) -> Self {
-        let cpu = Self { y_ulps: 4.0, factor: 1.0, unfused: false, flushes: false, any_squares: true };
+        let cpu = Self { y_ulps: 4.0, factor: 1.0, unfused: false, flushes: false };
         match backend {
-            Backend::Cuda => Self { y_ulps: 5.0, any_squares: false, ..cpu },
+            Backend::Cuda => Self { y_ulps: 5.0, ..cpu },
             Backend::Wgpu => Self { factor: 2.0, unfused: true, flushes: true, ..cpu },
             _ => cpu,
         }

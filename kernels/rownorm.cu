@@ -1,45 +1,7 @@
 // LayerNorm and RMSNorm of rows that registers hold.
-#include "norm.cuh"
+#include "row.cuh"
 
 namespace dyt {
-
-// Which blocks of a row a thread keeps: block i begins at element `first + i * stride`, if the row is so long.
-template <class A, int COUNT>
-struct Share {
-    u32 first;
-    u32 stride;
-    // Bit i: there is a block i.
-    u32 there;
-    DYT_METHOD static Share of(u64 cols) {
-        Share share = {threadIdx.x * A::WIDTH, blockDim.x * A::WIDTH, 0};
-#pragma unroll
-        for (int i = 0; i < COUNT; ++i) share.there |= share.at(i) < cols ? 1u << i : 0u;
-        return share;
-    }
-    DYT_METHOD u32 at(int i) const { return first + i * stride; }
-    // Block i of a row. Of 16 bits a thread has so many values that the place of each block would not fit into registers
-    // too: the stride is the same for all threads, and takes none.
-    template <class T, class Pointer>
-    DYT_METHOD Pointer in(Pointer row, int i) const {
-        return T::NARROW ? row + first + i * stride : row + at(i);
-    }
-};
-
-DYT_DEVICE bool has(u32 there, int i) { return (there >> i & 1) != 0; }
-
-// Those blocks.
-template <class A, int COUNT>
-struct Kept {
-    typename A::Block block[COUNT];
-    DYT_METHOD void load(const A& access, const typename A::Element* row, const Share<A, COUNT>& share, u32 there) {
-#pragma unroll
-        for (int i = 0; i < COUNT; ++i) block[i] = has(there, i) ? access.load(row + share.at(i)) : A::zero();
-    }
-    DYT_METHOD void multiply(float factor) {
-#pragma unroll
-        for (int i = 0; i < COUNT; ++i) A::multiply(block[i], factor);
-    }
-};
 
 // The next row of a thread, on its way into shared memory while the one before it is computed. A thread reads what it
 // fetched itself, so that no barrier is needed.
@@ -83,14 +45,6 @@ private:
 
 // The origin: the first value of the row, and the mean of what the others differ from it, so that the mean of equal
 // values is exact.
-template <int N>
-DYT_DEVICE float deviation_sum(const float (&x)[N], float first) {
-    float sum = 0.0f;
-#pragma unroll
-    for (int k = 0; k < N; ++k) sum += x[k] - first;
-    return sum;
-}
-
 template <class A, int COUNT>
 DYT_DEVICE float origin_of(const Moments& moments, const Kept<A, COUNT>& kept, float first, u32 there, u32& turn) {
     float sum[1] = {0.0f};
@@ -260,114 +214,6 @@ DYT_DEVICE void store_columns(const float (&sums)[COUNT][N], float* out, u64 col
     }
 }
 
-// dx of a block of a row, in place of dy, and its terms of dgamma and dbeta.
-template <class Op, int N>
-DYT_DEVICE void differentiate(const float (&x)[N], float (&dy)[N], const float (&gamma)[N], const Slope& slope,
-                              float (&dgamma)[N], float (&dbeta)[N]) {
-#pragma unroll
-    for (int k = 0; k < N; ++k) {
-        const float x_hat = slope.affine.template x_hat<Op>(x[k]);
-        dgamma[k] = math::fma_rn(dy[k], x_hat, dgamma[k]);
-        dbeta[k] += dy[k];
-        dy[k] = slope.template dx<Op>(dy[k] * gamma[k], x_hat);
-    }
-}
-
-// Adds to what store_columns stored, for the rows of a block one after the other.
-template <int N>
-DYT_DEVICE void add_to_columns(float* out, u32 column, u32 columns, const float (&terms)[N]) {
-    if (out == nullptr || column >= columns) return;
-#pragma unroll
-    for (int k = 0; k < N; ++k) out[column + k] += terms[k];
-}
-
-// The rows that a block has left out because f32 does not hold their sums, after all others and from memory, so that those
-// need no registers for them. Bit i of `strayed`: that of turn i, and those that share its warp.
-template <class Op, class T, class A, int COUNT>
-DYT_APART void stray_rows(const NormBackward a, u32 strayed) {
-    typedef typename T::Element Element;
-    constexpr int N = A::WIDTH;
-
-    const T type = type_of<T>(a);
-    const A access(type);
-    const auto p = any_factors(type, a);
-    const Moments moments = Moments::of<Op>(a);
-    const Share<A, COUNT> share = Share<A, COUNT>::of(a.cols);
-    const u64 first = static_cast<u64>(opaque(blockIdx.x)) * a.cols;
-    u32 turn = 0;
-#pragma unroll 1
-    for (u32 i = 0; i < a.steps; ++i) {
-        const bool live = has(strayed, i);
-        if (__syncthreads_or(live) == 0) continue;
-        const u64 row = (static_cast<u64>(opaque(blockIdx.x)) * a.steps + i) * blockDim.y + threadIdx.y;
-        const u64 begin = row * a.row_stride;
-        const u32 there = live && row < a.rows ? share.there : 0;
-        const Element* x = static_cast<const Element*>(a.x) + begin;
-        const Element* dy = static_cast<const Element*>(a.dy) + begin;
-        const auto load = [&](const Element* from, int k, float factor, float (&v)[N]) {
-            A::unpack(access.load(from + share.at(k)), v);
-            multiply(v, factor);
-        };
-        const Saved saved = Saved::load(Op::CENTER ? a.mean : nullptr, a.rstd, row, there != 0);
-        float sums[4], m = saved.mean, scale = 1.0f;
-        float x_part[N], dy_part[N], gamma[N];
-#pragma unroll 1
-        for (u32 tries = 0;; ++tries) {
-            if (Op::CENTER && a.mean == nullptr) {
-                const float origin = there != 0 ? type.widen(*x) * scale : 0.0f;
-                float sum[1] = {0.0f};
-#pragma unroll 1
-                for (int k = 0; k < COUNT; ++k) {
-                    if (!has(there, k)) continue;
-                    load(x, k, scale, x_part);
-                    sum[0] += deviation_sum(x_part, origin);
-                }
-                row_sums<1>(sum, turn);
-                m = origin + moments.average(sum[0]);
-            }
-            fill(sums, 0.0f);
-#pragma unroll 1
-            for (int k = 0; k < COUNT; ++k) {
-                if (!has(there, k)) continue;
-                load(x, k, scale, x_part);
-                load(dy, k, 1.0f, dy_part);
-                factors(p, a.gamma, share.at(k), gamma);
-                add_terms<Op, N>(sums, x_part, dy_part, gamma, m);
-            }
-            all_row_sums<Op>(sums, turn);
-            // All rows of a block go on together, those that stay as they are too.
-            if (tries == TRIES) break;
-            scale = next_scale(tries, scale, sums[SQUARES], sums[PRODUCTS], a.least_squares, m);
-            m = saved.mean * scale;
-        }
-        // The saved rstd of a row that has a scale may be beyond f32.
-        Slope slope = slope_of<Op>(moments, scale, m, a.rstd != nullptr && scale == 1.0f, saved.rstd, sums);
-        const float of_output = output_scale(scale);
-        slope.multiply(of_output * inverse_power(scale));
-#pragma unroll 1
-        for (int k = 0; k < COUNT; ++k) {
-            float dgamma[N], dbeta[N];
-            fill(dgamma, 0.0f);
-            fill(dbeta, 0.0f);
-            if (has(there, k)) {
-                load(x, k, of_output, x_part);
-                load(dy, k, 1.0f, dy_part);
-                factors(p, a.gamma, share.at(k), gamma);
-                differentiate<Op>(x_part, dy_part, gamma, slope, dgamma, dbeta);
-                multiply(dy_part, of_output);
-                if (a.dx != nullptr) access.store(static_cast<Element*>(a.dx) + begin + share.at(k), dy_part);
-            }
-#pragma unroll 1
-            for (u32 y = 0; y < blockDim.y; ++y) {
-                __syncthreads();
-                if (y != threadIdx.y || !has(there, k)) continue;
-                add_to_columns(a.dgamma == nullptr ? nullptr : a.dgamma + first, share.at(k), a.cols, dgamma);
-                add_to_columns(a.dbeta == nullptr ? nullptr : a.dbeta + first, share.at(k), a.cols, dbeta);
-            }
-        }
-    }
-}
-
 template <class Op, bool VECTOR, class T, class P>
 DYT_DEVICE void norm_backward(const NormBackward& a, T type, P p) {
     typedef RowAccess<T, VECTOR> A;
@@ -397,7 +243,7 @@ DYT_DEVICE void norm_backward(const NormBackward& a, T type, P p) {
     const Element* dy = static_cast<const Element*>(a.dy);
     const Element* x = static_cast<const Element*>(a.x);
     if (fetches_ahead) ahead.fetch(dy + begin, x + begin, share, live_turns > 0 ? share.there : 0, reads_x);
-    // Bit i: the row of turn i is left for later. No memory has rows for more than 32 turns.
+    // Bit i: the row of turn i is left for later, with those that share its warp. No memory has rows for more than 32 turns.
     u32 strayed = 0;
     // All threads of a block go on together, those without a row too.
 #pragma unroll 1

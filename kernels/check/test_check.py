@@ -91,6 +91,18 @@ class Paths(unittest.TestCase):
         self.assertEqual(run(code)[1], 4)
         self.assertEqual(run(code.replace("FSETP.GEU.AND P0, PT, R2, +INF, PT", "ISETP.EQ.AND P0, PT, RZ, RZ, PT"))[1], 5)
 
+    def test_a_block_is_taken_to_have_no_row_that_strays(self):
+        code = """
+            BAR.RED.OR.DEFER_BLOCKING 0x0, P1
+            B2R.RESULT RZ, P0
+            @P0 BRA `(.L_x_0)
+            EXIT
+            .L_x_0:
+            NOP
+            EXIT
+        """
+        self.assertEqual(run(code)[1], 4)
+
     def test_a_loop_without_end_is_refused(self):
         with self.assertRaisesRegex(Lost, "more than"):
             run(".L_x_0:\nBRA `(.L_x_0)\nEXIT")

@@ -317,7 +317,7 @@ DYT_DEVICE void norm_backward(const NormBackward& a, T type, P p) {
 #define ROWNORM_SCALAR(op, Op)                                                                          \
     DYT_ENTRY(dyt_##op##_fwd_scalar, NormForward, 1024, 1,                                              \
               dyt::with_dtype(a.dtype, [&](auto type) { dyt::norm_forward<Op, false>(a, type); }))      \
-    DYT_ENTRY(dyt_##op##_bwd_scalar, NormBackward, 512, 1,                                              \
+    DYT_ENTRY(dyt_##op##_bwd_scalar, NormBackward, 512, 2,                                              \
               dyt::with_types(a, [&](auto type, auto p) { dyt::norm_backward<Op, false>(a, type, p); }))
 
 DYT_FOR_DTYPES(ROWNORM_VECTOR, layer_norm, dyt::LayerNorm)

@@ -11,6 +11,7 @@
 #if defined(__CUDACC__)
 #define DYT_DEVICE static __device__ __forceinline__
 #define DYT_METHOD __device__ __forceinline__
+#define DYT_APART static __device__ __noinline__
 // A kernel: its name, the struct that it takes, the most threads of a block, the blocks that a multiprocessor should
 // hold, and the body, in which the parameter is `a`.
 #define DYT_ENTRY(name, Struct, threads, blocks, ...) \
@@ -18,6 +19,7 @@
 #else
 #define DYT_DEVICE static inline
 #define DYT_METHOD inline
+#define DYT_APART static
 #define DYT_ENTRY(name, Struct, threads, blocks, ...)                                                     \
     static void name(const dyt::Struct& a) { __VA_ARGS__; }                                               \
     static const simt::Entry name##_entry(#name, sizeof(dyt::Struct), threads, [](const void* parameter) { \
@@ -38,8 +40,13 @@ DYT_DEVICE u32 opaque(u32 v) {
     asm("" : "+r"(v));
     return v;
 }
+DYT_DEVICE u64 opaque(u64 v) {
+    asm("" : "+l"(v));
+    return v;
+}
 #else
 DYT_DEVICE u32 opaque(u32 v) { return v; }
+DYT_DEVICE u64 opaque(u64 v) { return v; }
 #endif
 
 // Dynamic shared memory; no kernel has any other.

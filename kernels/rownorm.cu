@@ -1,41 +1,7 @@
 // LayerNorm and RMSNorm of rows that registers hold.
-#include "norm.cuh"
+#include "row.cuh"
 
 namespace dyt {
-
-// Which blocks of a row a thread keeps: block i begins at element `first + i * stride`, if the row is so long.
-template <class A, int COUNT>
-struct Share {
-    u32 first;
-    u32 stride;
-    // Bit i: there is a block i.
-    u32 there;
-    DYT_METHOD static Share of(u64 cols) {
-        Share share = {threadIdx.x * A::WIDTH, blockDim.x * A::WIDTH, 0};
-#pragma unroll
-        for (int i = 0; i < COUNT; ++i) share.there |= share.at(i) < cols ? 1u << i : 0u;
-        return share;
-    }
-    DYT_METHOD u32 at(int i) const { return first + i * stride; }
-    // Block i of a row. Of 16 bits a thread has so many values that the place of each block would not fit into registers
-    // too: the stride is the same for all threads, and takes none.
-    template <class T, class Pointer>
-    DYT_METHOD Pointer in(Pointer row, int i) const {
-        return T::NARROW ? row + first + i * stride : row + at(i);
-    }
-};
-
-DYT_DEVICE bool has(u32 there, int i) { return (there >> i & 1) != 0; }
-
-// Those blocks.
-template <class A, int COUNT>
-struct Kept {
-    typename A::Block block[COUNT];
-    DYT_METHOD void load(const typename A::Element* row, const Share<A, COUNT>& share, u32 there) {
-#pragma unroll
-        for (int i = 0; i < COUNT; ++i) block[i] = has(there, i) ? A::load(row + share.at(i)) : A::zero();
-    }
-};
 
 // The next row of a thread, on its way into shared memory while the one before it is computed. A thread reads what it
 // fetched itself, so that no barrier is needed.
@@ -79,32 +45,69 @@ private:
 
 // The origin: the first value of the row, and the mean of what the others differ from it, so that the mean of equal
 // values is exact.
-template <class A, int COUNT, class T>
-DYT_DEVICE float origin_of(const Moments& moments, T type, const A& access, const Kept<A, COUNT>& kept,
-                           const typename A::Element* row, u32 there, bool live, u32& turn) {
-    const float first = live ? type.widen(*row) : 0.0f;
+template <class A, int COUNT>
+DYT_DEVICE float origin_of(const Moments& moments, const Kept<A, COUNT>& kept, float first, u32 there, u32& turn) {
     float sum[1] = {0.0f};
 #pragma unroll
     for (int i = 0; i < COUNT; ++i) {
         if (!has(there, i)) continue;
         float x[A::WIDTH];
-        access.unpack(kept.block[i], x);
-        float part = 0.0f;
-#pragma unroll
-        for (int k = 0; k < A::WIDTH; ++k) part += x[k] - first;
-        sum[0] += part;
+        A::unpack(kept.block[i], x);
+        sum[0] += deviation_sum(x, first);
     }
     row_sums<1>(sum, turn);
     return first + moments.average(sum[0]);
 }
 
+// The deviations of a row from an origin near its mean, and what of them a forward needs.
+template <int COUNT, int N>
+struct Deviations {
+    float d[COUNT][N];
+    float m;
+    // The mean of the deviations.
+    float c;
+    float squares;
+};
+
+template <class Op, class A, int COUNT, int N>
+DYT_DEVICE void deviate(Deviations<COUNT, N>& of, const Moments& moments, const Kept<A, COUNT>& kept, float first,
+                        u32 there, u32& turn) {
+    // After an even number of sums it is 0 in any case, which the compiler does not see.
+    if (Op::CENTER) turn = 0;
+    of.m = Op::CENTER ? origin_of(moments, kept, first, there, turn) : 0.0f;
+    float sums[2] = {0.0f, 0.0f};
+#pragma unroll
+    for (int i = 0; i < COUNT; ++i) {
+        A::unpack(kept.block[i], of.d[i]);
+        if (!has(there, i)) continue;
+        float square = 0.0f, sum = 0.0f;
+#pragma unroll
+        for (int k = 0; k < N; ++k) {
+            if (Op::CENTER) of.d[i][k] -= of.m;
+            square = math::fma_rn(of.d[i][k], of.d[i][k], square);
+            sum += of.d[i][k];
+        }
+        sums[0] += square;
+        sums[1] += sum;
+    }
+    if (Op::CENTER) {
+        row_sums<2>(sums, turn);
+    } else {
+        float squares[1] = {sums[0]};
+        row_sums<1>(squares, turn);
+        sums[0] = squares[0];
+    }
+    of.squares = sums[0];
+    of.c = Op::CENTER ? moments.average(sums[1]) : 0.0f;
+}
+
 template <class Op, bool VECTOR, class T>
 DYT_DEVICE void norm_forward(const NormForward& a, T type) {
-    typedef Access<T, VECTOR> A;
+    typedef RowAccess<T, VECTOR> A;
     typedef typename T::Element Element;
     constexpr int N = A::WIDTH, COUNT = 4;
     const A access(type);
-    const Moments moments = Moments::of(a);
+    const Moments moments = Moments::of<Op>(a);
     const Share<A, COUNT> share = Share<A, COUNT>::of(a.cols);
     u32 turn = 0;
 #pragma unroll 1
@@ -116,40 +119,43 @@ DYT_DEVICE void norm_forward(const NormForward& a, T type) {
         const u32 there = live ? share.there : 0;
         const Element* x = static_cast<const Element*>(a.x) + row * a.row_stride;
         Kept<A, COUNT> kept;
-        #pragma unroll
-        for (int i = 0; i < COUNT; ++i) kept.block[i] = has(there, i) ? A::load(share.template in<T>(x, i)) : A::zero();
-        const float m = Op::CENTER ? origin_of(moments, type, access, kept, x, there, live, turn) : 0.0f;
-        // The deviations, unpacked once.
-        float d[COUNT][N];
-        float sums[2] = {0.0f, 0.0f};
 #pragma unroll
-        for (int i = 0; i < COUNT; ++i) {
-            access.unpack(kept.block[i], d[i]);
-            if (!has(there, i)) continue;
-            float square = 0.0f, sum = 0.0f;
-#pragma unroll
-            for (int k = 0; k < N; ++k) {
-                if (Op::CENTER) d[i][k] -= m;
-                square = math::fma_rn(d[i][k], d[i][k], square);
-                sum += d[i][k];
+        for (int i = 0; i < COUNT; ++i)
+            kept.block[i] = has(there, i) ? access.load(share.template in<T>(x, i)) : A::zero();
+        float first = Op::CENTER && live ? type.widen(*x) : 0.0f;
+        Deviations<COUNT, N> of_row;
+        float scale = 1.0f;
+        const auto deviate_row = [&]() { deviate<Op>(of_row, moments, kept, first, there, turn); };
+        if constexpr (T::WIDE) {
+#pragma unroll 1
+            for (u32 tries = 0;; ++tries) {
+                deviate_row();
+                // Where rows share a warp, all of them are tried again; those that need not stay as they are.
+                if (!any(strays(of_row.squares, a.least_squares)) || tries == TRIES) break;
+                scale = next_scale(tries, scale, of_row.squares, 0.0f, a.least_squares, of_row.m);
+                // From memory, which no thread has written to yet: registers hold deviations instead of x.
+                const Element* again = static_cast<const Element*>(a.x) + row * a.row_stride + opaque(0u);
+                kept.load(access, again, share, there);
+                kept.multiply(scale);
+                first = Op::CENTER && live ? type.widen(*again) * scale : 0.0f;
             }
-            sums[0] += square;
-            sums[1] += sum;
-        }
-        if (Op::CENTER) {
-            row_sums<2>(sums, turn);
         } else {
-            float squares[1] = {sums[0]};
-            row_sums<1>(squares, turn);
-            sums[0] = squares[0];
-            sums[1] = 0.0f;
+            deviate_row();
         }
-        const float c = Op::CENTER ? moments.average(sums[1]) : 0.0f;
-        const float rstd = moments.rstd(moments.variance(sums[0], c));
+        const float c = of_row.c, rstd = moments.rstd(moments.variance(of_row.squares, c), scale);
         const Affine affine = {0.0f, rstd, -(c * rstd)};
         if (live && threadIdx.x == 0) {
-            if (Op::CENTER && a.mean != nullptr) a.mean[row] = m + c;
-            if (a.rstd != nullptr) a.rstd[row] = rstd;
+            if (Op::CENTER && a.mean != nullptr) a.mean[row] = (of_row.m + c) * inverse_power(scale);
+            if (a.rstd != nullptr) a.rstd[row] = rstd * scale;
+        }
+        // Before the branches on the types of gamma and beta, so that rstd and the shift take no registers there; but where
+        // the compiler finds registers for them, and not for this. By trial, as below.
+        constexpr bool EARLY = Op::CENTER || !T::NARROW || !T::WIDE;
+        if constexpr (EARLY) {
+#pragma unroll
+            for (int i = 0; i < COUNT; ++i)
+#pragma unroll
+                for (int k = 0; k < N; ++k) of_row.d[i][k] = affine.template x_hat<Op>(of_row.d[i][k]);
         }
         Element* y = static_cast<Element*>(a.y) + row * a.row_stride;
         const auto write = [&](auto p) {
@@ -161,9 +167,11 @@ DYT_DEVICE void norm_forward(const NormForward& a, T type) {
                 factors(p, a.gamma, column, gamma);
                 terms(p, a.beta, column, beta);
 #pragma unroll
-                for (int k = 0; k < N; ++k)
-                    d[i][k] = math::fma_rn(affine.template x_hat<Op>(d[i][k]), gamma[k], beta[k]);
-                access.store(share.template in<T>(y, i), d[i]);
+                for (int k = 0; k < N; ++k) {
+                    const float x_hat = EARLY ? of_row.d[i][k] : affine.template x_hat<Op>(of_row.d[i][k]);
+                    of_row.d[i][k] = math::fma_rn(x_hat, gamma[k], beta[k]);
+                }
+                access.store(share.template in<T>(y, i), of_row.d[i]);
             }
         };
         // What fits into registers, by trial on every architecture.
@@ -208,11 +216,11 @@ DYT_DEVICE void store_columns(const float (&sums)[COUNT][N], float* out, u64 col
 
 template <class Op, bool VECTOR, class T, class P>
 DYT_DEVICE void norm_backward(const NormBackward& a, T type, P p) {
-    typedef Access<T, VECTOR> A;
+    typedef RowAccess<T, VECTOR> A;
     typedef typename T::Element Element;
     constexpr int N = A::WIDTH, COUNT = VECTOR ? 16 / N : 4;
     const A access(type);
-    const Moments moments = Moments::of(a);
+    const Moments moments = Moments::of<Op>(a);
     const Share<A, COUNT> share = Share<A, COUNT>::of(a.cols);
     const bool reads_x = a.dx != nullptr || a.dgamma != nullptr;
     float dgamma[COUNT][N], dbeta[COUNT][N];
@@ -235,56 +243,57 @@ DYT_DEVICE void norm_backward(const NormBackward& a, T type, P p) {
     const Element* dy = static_cast<const Element*>(a.dy);
     const Element* x = static_cast<const Element*>(a.x);
     if (fetches_ahead) ahead.fetch(dy + begin, x + begin, share, live_turns > 0 ? share.there : 0, reads_x);
+    // Bit i: the row of turn i is left for later, with those that share its warp. No memory has rows for more than 32 turns.
+    u32 strayed = 0;
     // All threads of a block go on together, those without a row too.
 #pragma unroll 1
     for (u32 i = 0; i < turns; ++i, begin += step) {
         const bool live = i < live_turns;
         const u32 there = live ? share.there : 0;
+        // What is written of them.
+        u32 here = there;
         // Under way while the row itself is waited for.
-        const Saved saved = Saved::load(a.mean, a.rstd, first_row + i * blockDim.y + threadIdx.y, live);
+        const Saved saved = Saved::load(Op::CENTER ? a.mean : nullptr, a.rstd, first_row + i * blockDim.y + threadIdx.y, live);
         Kept<A, COUNT> of_x, of_dy;
         if (fetches_ahead) {
             ahead.take(of_dy, of_x, there);
             const u64 later = begin + step;
             ahead.fetch(dy + later, x + later, share, i + 1 < live_turns ? share.there : 0, reads_x);
         } else {
-            of_dy.load(dy + begin, share, there);
-            of_x.load(x + begin, share, reads_x ? there : 0);
+            of_dy.load(access, dy + begin, share, there);
+            of_x.load(access, x + begin, share, reads_x ? there : 0);
         }
         Slope slope = {{0.0f, 0.0f, 0.0f}, 0.0f, 0.0f};
+        float x_part[N], dy_part[N], gamma[N];
         if (reads_x) {
-            float m = 0.0f;
-            if (Op::CENTER)
-                m = a.mean == nullptr ? origin_of(moments, type, access, of_x, x + begin, there, live, turn)
-                                      : saved.mean;
-            float sums[4] = {0.0f, 0.0f, 0.0f, 0.0f};
+            float sums[4] = {0.0f, 0.0f, 0.0f, 0.0f}, m = saved.mean;
+            if (Op::CENTER && a.mean == nullptr)
+                m = origin_of(moments, of_x, live ? type.widen(x[begin]) : 0.0f, there, turn);
 #pragma unroll
-            for (int i = 0; i < COUNT; ++i) {
-                if (!has(there, i)) continue;
-                float x_part[N], dy_part[N], gamma[N];
-                access.unpack(of_x.block[i], x_part);
-                access.unpack(of_dy.block[i], dy_part);
-                factors(p, a.gamma, share.at(i), gamma);
+            for (int k = 0; k < COUNT; ++k) {
+                if (!has(there, k)) continue;
+                access.unpack(of_x.block[k], x_part);
+                access.unpack(of_dy.block[k], dy_part);
+                factors(p, a.gamma, share.at(k), gamma);
                 add_terms<Op, N>(sums, x_part, dy_part, gamma, m);
             }
             all_row_sums<Op>(sums, turn);
-            slope = slope_of<Op>(moments, m, a.rstd != nullptr, saved.rstd, sums);
+            if (T::WIDE && any(out_of_range(sums, a.least_squares))) {
+                strayed |= 1u << i;
+                // Which of the two keeps more of what rows have in common in registers, by trial.
+                if constexpr (T::NARROW) continue;
+                here = 0;
+            }
+            slope = slope_of<Op>(moments, 1.0f, m, a.rstd != nullptr, saved.rstd, sums);
         }
 #pragma unroll
-        for (int i = 0; i < COUNT; ++i) {
-            if (!has(there, i)) continue;
-            float x_part[N], dy_part[N], gamma[N];
-            access.unpack(of_x.block[i], x_part);
-            access.unpack(of_dy.block[i], dy_part);
-            factors(p, a.gamma, share.at(i), gamma);
-#pragma unroll
-            for (int k = 0; k < N; ++k) {
-                const float x_hat = slope.affine.template x_hat<Op>(x_part[k]);
-                dgamma[i][k] = math::fma_rn(dy_part[k], x_hat, dgamma[i][k]);
-                dbeta[i][k] += dy_part[k];
-                dy_part[k] = slope.template dx<Op>(dy_part[k] * gamma[k], x_hat);
-            }
-            if (a.dx != nullptr) access.store(static_cast<Element*>(a.dx) + begin + share.at(i), dy_part);
+        for (int k = 0; k < COUNT; ++k) {
+            if (!has(here, k)) continue;
+            access.unpack(of_x.block[k], x_part);
+            access.unpack(of_dy.block[k], dy_part);
+            factors(p, a.gamma, share.at(k), gamma);
+            differentiate<Op>(x_part, dy_part, gamma, slope, dgamma[k], dbeta[k]);
+            if (a.dx != nullptr) access.store(static_cast<Element*>(a.dx) + begin + share.at(k), dy_part);
         }
     }
     // Nothing is under way any more, and the place of the copies is free for the exchange.
@@ -293,6 +302,9 @@ DYT_DEVICE void norm_backward(const NormBackward& a, T type, P p) {
     const u64 first = static_cast<u64>(blockIdx.x) * a.cols;
     store_columns<N, COUNT>(dgamma, a.dgamma == nullptr ? nullptr : a.dgamma + first, a.cols, exchange);
     store_columns<N, COUNT>(dbeta, a.dbeta == nullptr ? nullptr : a.dbeta + first, a.cols, exchange);
+    if constexpr (T::WIDE) {
+        if (__syncthreads_or(strayed != 0) != 0) stray_rows<Op, T, A, COUNT>(a, strayed);
+    }
 }
 
 }  // namespace dyt
@@ -305,7 +317,7 @@ DYT_DEVICE void norm_backward(const NormBackward& a, T type, P p) {
 #define ROWNORM_SCALAR(op, Op)                                                                          \
     DYT_ENTRY(dyt_##op##_fwd_scalar, NormForward, 1024, 1,                                              \
               dyt::with_dtype(a.dtype, [&](auto type) { dyt::norm_forward<Op, false>(a, type); }))      \
-    DYT_ENTRY(dyt_##op##_bwd_scalar, NormBackward, 512, 1,                                              \
+    DYT_ENTRY(dyt_##op##_bwd_scalar, NormBackward, 512, 2,                                              \
               dyt::with_types(a, [&](auto type, auto p) { dyt::norm_backward<Op, false>(a, type, p); }))
 
 DYT_FOR_DTYPES(ROWNORM_VECTOR, layer_norm, dyt::LayerNorm)

@@ -40,15 +40,15 @@ DYT_DEVICE void warp_sums(float (&values)[K]) {
 }
 
 template <class T>
-DYT_DEVICE float first_origin(const Moments& moments, T type, const typename T::Element* x, u64 cols, u64 inner) {
-    const float first = type.widen(*x);
+DYT_DEVICE float first_origin(const Moments& moments, T type, const typename T::Element* x, u64 cols, u64 inner, float scale) {
+    const float first = type.widen(*x) * scale;
     Sum total[1];
     total[0].clear();
 #pragma unroll 1
     for (u64 c = threadIdx.y; c < cols;) {
         float part[1] = {0.0f};
 #pragma unroll 4
-        for (u32 i = 0; i < FIRST_STEPS && c < cols; ++i, c += blockDim.y) part[0] += type.widen(x[c * inner]) - first;
+        for (u32 i = 0; i < FIRST_STEPS && c < cols; ++i, c += blockDim.y) part[0] += math::fma_rn(type.widen(x[c * inner]), scale, -first);
         fold_into(total, part);
     }
     float sum[1] = {total[0].value()};
@@ -56,41 +56,60 @@ DYT_DEVICE float first_origin(const Moments& moments, T type, const typename T::
     return first + moments.average(sum[0]);
 }
 
+// What the deviations of a row from its origin m are taken of: x times the row's scale.
+template <class Op>
+DYT_DEVICE float deviation(float x, float scale, float m) {
+    return Op::CENTER ? math::fma_rn(x, scale, -m) : x * scale;
+}
+
+// The sums of d^2 and of d.
+template <class Op, class T>
+DYT_DEVICE void first_deviations(float (&sums)[2], T type, const typename T::Element* x, u64 cols, u64 inner, float scale, float m) {
+    Sum totals[2];
+    totals[0].clear();
+    totals[1].clear();
+#pragma unroll 1
+    for (u64 c = threadIdx.y; c < cols;) {
+        float part[2] = {0.0f, 0.0f};
+#pragma unroll 4
+        for (u32 i = 0; i < FIRST_STEPS && c < cols; ++i, c += blockDim.y) {
+            const float d = deviation<Op>(type.widen(x[c * inner]), scale, m);
+            part[0] = math::fma_rn(d, d, part[0]);
+            part[1] += d;
+        }
+        fold_into(totals, part);
+    }
+    sums[0] = totals[0].value();
+    sums[1] = totals[1].value();
+    warp_sums<2>(sums);
+}
+
 template <class Op, class T, class P>
 DYT_DEVICE void norm_forward_first(const NormForward& a, T type, P of_parameters) {
     typedef typename T::Element Element;
-    const Moments moments = Moments::of(a);
     const u64 tiles = (a.inner + 31) / 32;
 #pragma unroll 1
     for (u64 tile = blockIdx.x; tile < a.rows * tiles; tile += gridDim.x) {
         const Position at(tile, tiles, a.inner, a.row_stride);
         // Threads without a position go along on one that is there, and write nothing.
         const Element* x = static_cast<const Element*>(a.x) + (at.live ? at.begin : at.begin - threadIdx.x);
-        const float m = Op::CENTER ? first_origin(moments, type, x, a.cols, a.inner) : 0.0f;
-        Sum totals[2];
-        totals[0].clear();
-        totals[1].clear();
+        const Moments moments = Moments::of<Op>(a);
+        float sums[2], m = 0.0f, scale = 1.0f;
 #pragma unroll 1
-        for (u64 c = threadIdx.y; c < a.cols;) {
-            float part[2] = {0.0f, 0.0f};
-#pragma unroll 4
-            for (u32 i = 0; i < FIRST_STEPS && c < a.cols; ++i, c += blockDim.y) {
-                const float value = type.widen(x[c * a.inner]);
-                const float d = Op::CENTER ? value - m : value;
-                part[0] = math::fma_rn(d, d, part[0]);
-                part[1] += d;
-            }
-            fold_into(totals, part);
+        for (u32 tries = 0;; ++tries) {
+            if (Op::CENTER) m = first_origin(moments, type, x, a.cols, a.inner, scale);
+            first_deviations<Op>(sums, type, x, a.cols, a.inner, scale, m);
+            // All warps of a block have the same rows.
+            if (!any(strays(sums[0], a.least_squares)) || tries == TRIES) break;
+            scale = next_scale(tries, scale, sums[0], 0.0f, a.least_squares, m);
         }
-        float sums[2] = {totals[0].value(), totals[1].value()};
-        warp_sums<2>(sums);
         const float c = Op::CENTER ? moments.average(sums[1]) : 0.0f;
-        const float rstd = moments.rstd(moments.variance(sums[0], c));
-        const Affine affine = {m, rstd, -(c * rstd)};
+        const float rstd = moments.rstd(moments.variance(sums[0], c), scale);
+        const Affine affine = {0.0f, rstd, -(c * rstd)};
         if (!at.live) continue;
         if (threadIdx.y == 0) {
-            if (Op::CENTER && a.mean != nullptr) a.mean[at.row] = m + c;
-            if (a.rstd != nullptr) a.rstd[at.row] = rstd;
+            if (Op::CENTER && a.mean != nullptr) a.mean[at.row] = (m + c) * inverse_power(scale);
+            if (a.rstd != nullptr) a.rstd[at.row] = rstd * scale;
         }
         Element* y = static_cast<Element*>(a.y) + at.begin;
 #pragma unroll 1
@@ -98,26 +117,18 @@ DYT_DEVICE void norm_forward_first(const NormForward& a, T type, P of_parameters
             float gamma[1], beta[1];
             factors(of_parameters, a.gamma, column, gamma);
             terms(of_parameters, a.beta, column, beta);
-            const float x_hat = affine.x_hat<Op>(type.widen(x[column * a.inner]));
+            const float x_hat = affine.x_hat<Op>(deviation<Op>(type.widen(x[column * a.inner]), scale, m));
             y[column * a.inner] = type.narrow(math::fma_rn(x_hat, gamma[0], beta[0]));
         }
     }
 }
 
-// What dx and x^ of a position are made of.
+// The sums of a backward.
 template <class Op, class T, class P>
-DYT_DEVICE Slope first_slope(const Moments& moments, const NormBackward& a, T type, P of_parameters, const Position& at, u64 begin) {
+DYT_DEVICE void first_terms(float (&sums)[4], const NormBackward& a, T type, P of_parameters, u64 begin, float scale, float m) {
     typedef typename T::Element Element;
     const Element* x = static_cast<const Element*>(a.x) + begin;
     const Element* dy = static_cast<const Element*>(a.dy) + begin;
-    float m = 0.0f;
-    if (Op::CENTER) {
-        if (a.mean == nullptr) {
-            m = first_origin(moments, type, x, a.cols, a.inner);
-        } else if (at.live) {
-            m = a.mean[at.row];
-        }
-    }
     Sum totals[4];
 #pragma unroll
     for (int k = 0; k < 4; ++k) totals[k].clear();
@@ -126,26 +137,52 @@ DYT_DEVICE Slope first_slope(const Moments& moments, const NormBackward& a, T ty
         float part[4] = {0.0f, 0.0f, 0.0f, 0.0f};
 #pragma unroll 4
         for (u32 i = 0; i < FIRST_STEPS && c < a.cols; ++i, c += blockDim.y) {
-            const float x_part[1] = {type.widen(x[c * a.inner])};
+            const float d[1] = {deviation<Op>(type.widen(x[c * a.inner]), scale, m)};
             const float dy_part[1] = {type.widen(dy[c * a.inner])};
             float gamma[1];
             factors(of_parameters, a.gamma, c, gamma);
-            add_terms<Op, 1>(part, x_part, dy_part, gamma, m);
+            add_terms<Op, 1>(part, d, dy_part, gamma, 0.0f);
         }
         fold_into(totals, part);
     }
-    float sums[4];
 #pragma unroll
     for (int k = 0; k < 4; ++k) sums[k] = totals[k].value();
     warp_sums<4>(sums);
-    const Saved saved = Saved::load(nullptr, a.rstd, at.row, at.live);
-    return slope_of<Op>(moments, m, a.rstd != nullptr, saved.rstd, sums);
+}
+
+// What dx and x^ of a position are made of: those of x times `scale`, and so is dx.
+struct ScaledSlope {
+    float scale;
+    Slope slope;
+};
+
+template <class Op, class T, class P>
+DYT_DEVICE ScaledSlope first_slope(const NormBackward& a, T type, P of_parameters, const Position& at, u64 begin) {
+    const typename T::Element* x = static_cast<const typename T::Element*>(a.x) + begin;
+    const bool searches = Op::CENTER && a.mean == nullptr;
+    const Saved saved = Saved::load(Op::CENTER ? a.mean : nullptr, a.rstd, at.row, at.live);
+    const Moments moments = Moments::of<Op>(a);
+    float sums[4], m = saved.mean, scale = 1.0f;
+    u32 tries = 0;
+#pragma unroll 1
+    for (;; ++tries) {
+        if (searches) m = first_origin(moments, type, x, a.cols, a.inner, scale);
+        first_terms<Op>(sums, a, type, of_parameters, begin, scale, m);
+        if (!any(strays(sums[SQUARES], a.least_squares) || !is_finite(sums[PRODUCTS])) || tries == TRIES) break;
+        scale = next_scale(tries, scale, sums[SQUARES], sums[PRODUCTS], a.least_squares, m);
+        m = saved.mean * scale;
+    }
+    // The saved rstd of a row that has a scale may be beyond f32.
+    const bool keeps_rstd = a.rstd != nullptr && (tries == 0 || scale == 1.0f);
+    Slope slope = slope_of<Op>(moments, scale, m, keeps_rstd, saved.rstd, sums);
+    const float of_output = output_scale(scale);
+    slope.multiply(of_output * inverse_power(scale));
+    return ScaledSlope{of_output, slope};
 }
 
 template <class Op, class T, class P>
 DYT_DEVICE void norm_backward_first(const NormBackward& a, T type, P of_parameters) {
     typedef typename T::Element Element;
-    const Moments moments = Moments::of(a);
     const u64 tiles = (a.inner + 31) / 32;
     const bool reads_x = a.dx != nullptr || a.dgamma != nullptr;
     float* dgamma = a.dgamma == nullptr ? nullptr : a.dgamma + static_cast<u64>(blockIdx.x) * a.cols;
@@ -155,18 +192,23 @@ DYT_DEVICE void norm_backward_first(const NormBackward& a, T type, P of_paramete
     for (u64 tile = first; tile < least(a.rows * tiles, first + a.steps); ++tile) {
         const Position at(tile, tiles, a.inner, a.row_stride);
         const u64 begin = at.live ? at.begin : at.begin - threadIdx.x;
-        Slope slope = {{0.0f, 0.0f, 0.0f}, 0.0f, 0.0f};
-        if (reads_x) slope = first_slope<Op>(moments, a, type, of_parameters, at, begin);
+        ScaledSlope scaled = {1.0f, {{0.0f, 0.0f, 0.0f}, 0.0f, 0.0f}};
+        if (reads_x) scaled = first_slope<Op>(a, type, of_parameters, at, begin);
+        const Slope& slope = scaled.slope;
+        const Affine centred = {0.0f, slope.affine.rstd, slope.affine.shift};
         const Element* x = static_cast<const Element*>(a.x) + begin;
         const Element* dy = static_cast<const Element*>(a.dy) + begin;
 #pragma unroll 1
         for (u64 c = threadIdx.y; c < a.cols; c += blockDim.y) {
             const float of_dy = at.live ? type.widen(dy[c * a.inner]) : 0.0f;
-            const float x_hat = reads_x && at.live ? slope.affine.x_hat<Op>(type.widen(x[c * a.inner])) : 0.0f;
+            const bool read = reads_x && at.live;
+            const float d = read ? deviation<Op>(type.widen(x[c * a.inner]), scaled.scale, slope.affine.m) : 0.0f;
+            const float x_hat = read ? centred.x_hat<Op>(d) : 0.0f;
             float gamma[1];
             factors(of_parameters, a.gamma, c, gamma);
             if (a.dx != nullptr && at.live)
-                static_cast<Element*>(a.dx)[begin + c * a.inner] = type.narrow(slope.dx<Op>(of_dy * gamma[0], x_hat));
+                static_cast<Element*>(a.dx)[begin + c * a.inner] =
+                    type.narrow(slope.dx<Op>(of_dy * gamma[0], x_hat) * scaled.scale);
             if (dgamma != nullptr) {
                 const float sum = lane_sum(of_dy * x_hat, 32);
                 if (threadIdx.x == 0) add_to(dgamma + c, sum, tile == first);

@@ -1,130 +1,79 @@
 // LayerNorm and RMSNorm of rows that no registers hold.
-#include "norm.cuh"
+#include "long_row.cuh"
 
 namespace dyt {
 
-// A long row, a block of a thread's after the other. The first `cached` of the row stay in shared memory after the
-// first pass; a block is read by the thread that put it there, so that no barrier is needed.
-template <class A>
-struct LongRow {
-    const typename A::Element* row;
-    Raw* cache;
-    u64 cached;
-    DYT_METHOD typename A::Block first(u64 at) const {
-        const typename A::Block block = A::load(row + at * A::WIDTH);
-        keep(at, block);
-        return block;
-    }
-    DYT_METHOD typename A::Block again(u64 at) const {
-        typename A::Block block;
-        if (at < cached) {
-            take(at, block);
-        } else {
-            block = A::load(row + at * A::WIDTH);
-        }
-        return block;
-    }
-    DYT_METHOD typename A::Block get(u64 at, bool seen) const { return seen ? again(at) : first(at); }
-
-private:
-    DYT_METHOD void keep(u64 at, const Raw& block) const {
-        if (at < cached) cache[at] = block;
-    }
-    DYT_METHOD void take(u64 at, Raw& block) const { block = cache[at]; }
-    // Elements are not kept.
-    template <class Element>
-    DYT_METHOD void keep(u64, const Element&) const {}
-    template <class Element>
-    DYT_METHOD void take(u64 at, Element& block) const {
-        block = A::load(row + at);
-    }
-};
-
-// Blocks of a long row that a thread adds up before the sum is folded.
-template <class A>
-struct Tile {
-    static constexpr int COUNT = A::WIDTH == 8 ? 2 : 4;
-};
-
-template <class T, class A>
-DYT_DEVICE float long_origin(const Moments& moments, T type, const A& access, const LongRow<A>& x, u64 blocks,
-                             bool seen, u32& turn) {
-    constexpr int COUNT = Tile<A>::COUNT;
-    const float first = type.widen(*x.row);
-    Sum total[1];
-    total[0].clear();
+// The sums of d^2 and of d about m of a row times `scale`.
+template <class Op, class A, class Scale>
+DYT_DEVICE void long_deviations(float (&sums)[2], const LongRow<A>& x, u64 blocks, const Scale& scale, float m, u32& turn) {
+    constexpr int N = A::WIDTH, COUNT = Tile<A>::COUNT;
+    Sum totals[2];
+    totals[0].clear();
+    totals[1].clear();
 #pragma unroll 1
     for (u64 tile = 0; tile < blocks; tile += static_cast<u64>(COUNT) * blockDim.x) {
-        float part[1] = {0.0f};
+        float part[2] = {0.0f, 0.0f};
         typename A::Block block[COUNT];
 #pragma unroll
         for (int i = 0; i < COUNT; ++i) {
             const u64 at = tile + i * blockDim.x + threadIdx.x;
-            block[i] = at < blocks ? x.get(at, seen) : A::zero();
+            block[i] = at < blocks ? x.get(at, Op::CENTER) : A::zero();
         }
+        scale.template multiply_tile<A>(block);
 #pragma unroll
         for (int i = 0; i < COUNT; ++i) {
             if (tile + i * blockDim.x + threadIdx.x >= blocks) continue;
-            float v[A::WIDTH];
-            access.unpack(block[i], v);
+            float d[N];
+            A::unpack(block[i], d);
 #pragma unroll
-            for (int k = 0; k < A::WIDTH; ++k) part[0] += v[k] - first;
+            for (int k = 0; k < N; ++k) {
+                if (Op::CENTER) d[k] -= m;
+                part[0] = math::fma_rn(d[k], d[k], part[0]);
+                part[1] += d[k];
+            }
         }
-        fold_into(total, part);
+        fold_into(totals, part);
     }
-    float sum[1] = {total[0].value()};
-    row_sums<1>(sum, turn);
-    return first + moments.average(sum[0]);
+    sums[0] = totals[0].value();
+    sums[1] = totals[1].value();
+    row_sums<2>(sums, turn);
 }
 
 template <class Op, bool VECTOR, class T>
 DYT_DEVICE void norm_forward_long(const NormForward& a, T type) {
-    typedef Access<T, VECTOR> A;
+    typedef RowAccess<T, VECTOR> A;
     typedef typename T::Element Element;
     constexpr int N = A::WIDTH, COUNT = Tile<A>::COUNT;
     const A access(type);
-    const Moments moments = Moments::of(a);
+    const Moments moments = Moments::of<Op>(a);
     const u64 blocks = a.cols / N;
     u32 turn = 0;
     Raw* cache = reinterpret_cast<Raw*>(shared_memory() + blockDim.x);
 #pragma unroll 1
     for (u64 row = blockIdx.x; row < a.rows; row += gridDim.x) {
-        const LongRow<A> x = {static_cast<const Element*>(a.x) + row * a.row_stride, cache, a.cached};
-        const float m = Op::CENTER ? long_origin(moments, type, access, x, blocks, false, turn) : 0.0f;
-        Sum totals[2];
-        totals[0].clear();
-        totals[1].clear();
+        const LongRow<A> x = {access, static_cast<const Element*>(a.x) + row * a.row_stride, cache, a.cached};
+        float sums[2], m = 0.0f;
+        Scaled<T::WIDE> scale = {0, 1.0f};
+        const auto gather = [&]() {
+            if (Op::CENTER) m = long_origin(moments, type, x, blocks, scale, turn);
+            long_deviations<Op>(sums, x, blocks, scale, m, turn);
+        };
+        if constexpr (T::WIDE) {
 #pragma unroll 1
-        for (u64 tile = 0; tile < blocks; tile += static_cast<u64>(COUNT) * blockDim.x) {
-            float part[2] = {0.0f, 0.0f};
-            typename A::Block block[COUNT];
-#pragma unroll
-            for (int i = 0; i < COUNT; ++i) {
-                const u64 at = tile + i * blockDim.x + threadIdx.x;
-                block[i] = at < blocks ? x.get(at, Op::CENTER) : A::zero();
+            for (;; ++scale.tries) {
+                gather();
+                if (!any(strays(sums[0], a.least_squares)) || opaque(scale.tries) == TRIES) break;
+                scale.factor = next_scale(scale.tries, scale.factor, sums[0], 0.0f, a.least_squares, m);
             }
-#pragma unroll
-            for (int i = 0; i < COUNT; ++i) {
-                if (tile + i * blockDim.x + threadIdx.x >= blocks) continue;
-                float d[N];
-                access.unpack(block[i], d);
-#pragma unroll
-                for (int k = 0; k < N; ++k) {
-                    if (Op::CENTER) d[k] -= m;
-                    part[0] = math::fma_rn(d[k], d[k], part[0]);
-                    part[1] += d[k];
-                }
-            }
-            fold_into(totals, part);
+        } else {
+            gather();
         }
-        float sums[2] = {totals[0].value(), totals[1].value()};
-        row_sums<2>(sums, turn);
         const float c = Op::CENTER ? moments.average(sums[1]) : 0.0f;
-        const float rstd = moments.rstd(moments.variance(sums[0], c));
+        const float rstd = moments.rstd(moments.variance(sums[0], c), scale.factor);
         const Affine affine = {m, rstd, -(c * rstd)};
         if (threadIdx.x == 0) {
-            if (Op::CENTER && a.mean != nullptr) a.mean[row] = m + c;
-            if (a.rstd != nullptr) a.rstd[row] = rstd;
+            if (Op::CENTER && a.mean != nullptr) a.mean[row] = (m + c) * inverse_power(scale.factor);
+            if (a.rstd != nullptr) a.rstd[row] = rstd * scale.factor;
         }
         // In place this overwrites x, of which every thread reads its own blocks; the first value was read before the
         // last barrier.
@@ -138,6 +87,7 @@ DYT_DEVICE void norm_forward_long(const NormForward& a, T type) {
                     const u64 at = tile + i * blockDim.x + threadIdx.x;
                     block[i] = at < blocks ? x.again(at) : A::zero();
                 }
+                scale.template multiply_tile<A>(block);
 #pragma unroll
                 for (int i = 0; i < COUNT; ++i) {
                     const u64 at = tile + i * blockDim.x + threadIdx.x;
@@ -155,109 +105,225 @@ DYT_DEVICE void norm_forward_long(const NormForward& a, T type) {
     }
 }
 
-// What a backward writes, as bits.
-enum { DX = 1, DGAMMA = 2, DBETA = 4 };
+// What a backward writes, as bits, and which of its sums lie on a boundary of 16 bytes.
+enum { DX = 1, DGAMMA = 2, DBETA = 4, DGAMMA_ALIGNED = 8, DBETA_ALIGNED = 16 };
 
-// For 16 bits they stay in a register: pointers would be compared with null anew for each block of a row, by two
-// instructions each. In f32 the compiler has predicates enough for them.
-DYT_DEVICE u32 wanted_of(const NormBackward& a) {
-    const u32 bits = (a.dx != nullptr ? DX : 0) | (a.dgamma != nullptr ? DGAMMA : 0) | (a.dbeta != nullptr ? DBETA : 0);
-    return opaque(bits);
-}
+// The sums of a block, and what of a backward is wanted.
+struct Columns {
+    float* dgamma;
+    float* dbeta;
+    // For 16 bits they stay in a register: pointers would be compared with null anew for each block of a row, by two
+    // instructions each. In f32 the compiler has predicates enough for them.
+    u32 wanted;
+    DYT_METHOD static Columns of(const NormBackward& a) {
+        // Not computed anew where it is needed.
+        const u64 first = opaque(static_cast<u64>(blockIdx.x) * a.cols);
+        Columns columns = {a.dgamma + first, a.dbeta + first, 0};
+        const u32 bits = (a.dx != nullptr ? DX : 0) | (a.dgamma != nullptr ? DGAMMA : 0) | (a.dbeta != nullptr ? DBETA : 0);
+        const u32 aligned = (aligned_to_16(columns.dgamma) ? DGAMMA_ALIGNED : 0) | (aligned_to_16(columns.dbeta) ? DBETA_ALIGNED : 0);
+        columns.wanted = opaque(bits | aligned);
+        return columns;
+    }
+};
 
 template <class T>
 DYT_DEVICE bool wants(u32 wanted, u32 bit, const void* p) {
     return T::NARROW ? (wanted & bit) != 0 : p != nullptr;
 }
 
-template <class Op, bool VECTOR, class T>
-DYT_DEVICE void norm_backward_long(const NormBackward& a, T type) {
-    typedef Access<T, VECTOR> A;
-    typedef typename T::Element Element;
+template <class T>
+DYT_DEVICE bool adds(u32 added, u32 bit, const void* p) {
+    return T::NARROW ? (added & bit) != 0 : added != 0 && p != nullptr;
+}
+
+// Calls `body` with the types of gamma: with one that stands for all where rows are scaled.
+template <class T, class Body>
+DYT_DEVICE void with_factors_for(Unscaled, T type, const NormBackward& a, const Body& body) {
+    with_few_factors(type, a, body);
+}
+
+template <bool WIDE, class T, class Body>
+DYT_DEVICE void with_factors_for(Scaled<WIDE>, T type, const NormBackward& a, const Body& body) {
+    body(any_factors(type, a));
+}
+
+// The sums of a row times `scale`; `seen` says whether there was a pass over x before.
+template <class Op, class T, class A, class Scale>
+DYT_DEVICE void long_terms(float (&sums)[4], const NormBackward& a, T type, const LongRow<A>& x, const LongRow<A>& dy, u64 blocks,
+                           bool seen, const Scale& scale, float m, u32& turn) {
     constexpr int N = A::WIDTH, COUNT = Tile<A>::COUNT;
-    const A access(type);
-    const Moments moments = Moments::of(a);
-    const u64 blocks = a.cols / N;
-    const bool reads_x = a.dx != nullptr || a.dgamma != nullptr;
-    float* dgamma = a.dgamma == nullptr ? nullptr : a.dgamma + static_cast<u64>(blockIdx.x) * a.cols;
-    float* dbeta = a.dbeta == nullptr ? nullptr : a.dbeta + static_cast<u64>(blockIdx.x) * a.cols;
-    const u32 wanted = wanted_of(a);
+    Sum totals[4];
+#pragma unroll
+    for (int k = 0; k < 4; ++k) totals[k].clear();
+    with_factors_for(scale, type, a, [&](auto p) {
+#pragma unroll 1
+        for (u64 tile = 0; tile < blocks; tile += static_cast<u64>(COUNT) * blockDim.x) {
+            float part[4] = {0.0f, 0.0f, 0.0f, 0.0f};
+            typename A::Block of_x[COUNT], of_dy[COUNT];
+#pragma unroll
+            for (int i = 0; i < COUNT; ++i) {
+                const u64 at = tile + i * blockDim.x + threadIdx.x;
+                of_x[i] = at < blocks ? x.get(at, seen) : A::zero();
+                of_dy[i] = at < blocks ? dy.first(at) : A::zero();
+            }
+            scale.template multiply_tile<A>(of_x);
+#pragma unroll
+            for (int i = 0; i < COUNT; ++i) {
+                const u64 at = tile + i * blockDim.x + threadIdx.x;
+                if (at >= blocks) continue;
+                float x_part[N], dy_part[N], gamma[N];
+                A::unpack(of_x[i], x_part);
+                A::unpack(of_dy[i], dy_part);
+                factors(p, a.gamma, at * N, gamma);
+                add_terms<Op, N>(part, x_part, dy_part, gamma, m);
+            }
+            fold_into(totals, part);
+        }
+    });
+#pragma unroll
+    for (int k = 0; k < 4; ++k) sums[k] = totals[k].value();
+    all_row_sums<Op>(sums, turn);
+}
+
+// Whether one of the first rows of a block has begun its sums: those that stray are added at the end.
+DYT_DEVICE bool sums_begun(u32 strayed, u32 rows) { return strayed != (rows < 32 ? (1u << rows) - 1 : ~0u); }
+
+// dx of a row, x times `scale` and dx that of the slope times it, and its terms of dgamma and dbeta. `added` are those to
+// whose sums it adds.
+template <class Op, class T, class A, class Scale>
+DYT_DEVICE void long_write(const NormBackward& a, T type, const LongRow<A>& x, const LongRow<A>& dy, u64 blocks, u64 offset,
+                           const Slope& slope, const Columns& columns, u32 added, const Scale& scale) {
+    typedef typename T::Element Element;
+    constexpr int N = A::WIDTH;
+    Element* dx = static_cast<Element*>(a.dx) + offset;
+    float *dgamma = columns.dgamma, *dbeta = columns.dbeta;
+    const u32 wanted = columns.wanted;
+    const bool reads_x = (wanted & (DX | DGAMMA)) != 0;
+    with_factors_for(scale, type, a, [&](auto p) {
+#pragma unroll 1
+        for (u64 at = threadIdx.x; at < blocks; at += blockDim.x) {
+            float x_part[N], dy_part[N], gamma[N], to_gamma[N], to_beta[N];
+            x.access.unpack(reads_x ? x.again(at) : A::zero(), x_part);
+            scale.multiply(x_part);
+            x.access.unpack(reads_x ? dy.again(at) : dy.first(at), dy_part);
+            factors(p, a.gamma, at * N, gamma);
+            fill(to_gamma, 0.0f);
+            fill(to_beta, 0.0f);
+            if (adds<T>(added, DGAMMA, a.dgamma)) load_sums(dgamma + at * N, to_gamma, (wanted & DGAMMA_ALIGNED) != 0);
+            if (adds<T>(added, DBETA, a.dbeta)) load_sums(dbeta + at * N, to_beta, (wanted & DBETA_ALIGNED) != 0);
+#pragma unroll
+            for (int k = 0; k < N; ++k) {
+                const float x_hat = slope.affine.template x_hat<Op>(x_part[k]);
+                to_gamma[k] += dy_part[k] * x_hat;
+                to_beta[k] += dy_part[k];
+                dy_part[k] = slope.template dx<Op>(dy_part[k] * gamma[k], x_hat);
+            }
+            if (wants<T>(wanted, DGAMMA, a.dgamma)) store_sums(dgamma + at * N, to_gamma, (wanted & DGAMMA_ALIGNED) != 0);
+            if (wants<T>(wanted, DBETA, a.dbeta)) store_sums(dbeta + at * N, to_beta, (wanted & DBETA_ALIGNED) != 0);
+            scale.multiply(dy_part);
+            if (wants<T>(wanted, DX, a.dx)) x.access.store(dx + at * N, dy_part);
+        }
+    });
+}
+
+// A row whatever its values are, from memory.
+template <class Op, class T, class A>
+DYT_DEVICE void long_any_row(const NormBackward& a, T type, const A& access, u64 row, const Columns& columns, bool begun,
+                             u32& turn) {
+    typedef typename T::Element Element;
+    const Moments moments = Moments::of<Op>(a);
+    const u64 blocks = a.cols / A::WIDTH, offset = row * a.row_stride;
+    const LongRow<A> x = {access, static_cast<const Element*>(a.x) + offset, nullptr, 0};
+    const LongRow<A> dy = {access, static_cast<const Element*>(a.dy) + offset, nullptr, 0};
+    Slope slope = {{0.0f, 0.0f, 0.0f}, 0.0f, 0.0f};
+    Scaled<true> scale = {1, 1.0f};
+    if ((columns.wanted & (DX | DGAMMA)) != 0) {
+        const bool searches = Op::CENTER && a.mean == nullptr;
+        const Saved saved = Saved::load(Op::CENTER ? a.mean : nullptr, a.rstd, row, true);
+        float sums[4], m = saved.mean;
+#pragma unroll 1
+        for (u32 tries = 0;; ++tries) {
+            if (searches) m = long_origin(moments, type, x, blocks, scale, turn);
+            long_terms<Op>(sums, a, type, x, dy, blocks, false, scale, m, turn);
+            if (!any(out_of_range(sums, a.least_squares)) || tries == TRIES) break;
+            scale.factor = next_scale(tries, scale.factor, sums[SQUARES], sums[PRODUCTS], a.least_squares, m);
+            m = saved.mean * scale.factor;
+        }
+        // The saved rstd of a row that has a scale may be beyond f32.
+        const bool keeps_rstd = a.rstd != nullptr && scale.factor == 1.0f;
+        slope = slope_of<Op>(moments, scale.factor, m, keeps_rstd, saved.rstd, sums);
+        const float of_output = output_scale(scale.factor);
+        slope.multiply(of_output * inverse_power(scale.factor));
+        scale.factor = of_output;
+    }
+    long_write<Op>(a, type, x, dy, blocks, offset, slope, columns, begun ? columns.wanted : 0, scale);
+}
+
+// The rows that a block has left out because f32 does not hold their sums, apart, so that they take no registers of the others.
+// Bit i of `strayed`: row i of the block.
+template <class Op, class T, class A>
+DYT_APART void long_strays(const NormBackward a, u32 strayed) {
+    const T type = type_of<T>(a);
+    const Columns columns = Columns::of(a);
+    const u64 begin = static_cast<u64>(blockIdx.x) * a.steps;
+    bool begun = sums_begun(strayed, static_cast<u32>(least(a.steps, a.rows - begin)));
+    u32 turn = 0;
+#pragma unroll 1
+    for (u64 row = begin; strayed != 0; ++row, strayed >>= 1) {
+        if ((strayed & 1) == 0) continue;
+        long_any_row<Op>(a, type, A(type), row, columns, begun, turn);
+        begun = true;
+    }
+}
+
+// By elements, of which none is kept, there is one way for all rows.
+template <class Op, class T>
+DYT_DEVICE void norm_backward_elements(const NormBackward& a, T type) {
+    const Columns columns = Columns::of(a);
     const u64 begin = static_cast<u64>(blockIdx.x) * a.steps;
     u32 turn = 0;
+#pragma unroll 1
+    for (u64 row = begin; row < least(a.rows, begin + a.steps); ++row)
+        long_any_row<Op>(a, type, RowAccess<T, false>(type), row, columns, row > begin, turn);
+}
+
+template <class Op, class T>
+DYT_DEVICE void norm_backward_long(const NormBackward& a, T type) {
+    typedef RowAccess<T, true> A;
+    typedef typename T::Element Element;
+    const A access(type);
+    const Moments moments = Moments::of<Op>(a);
+    const u64 blocks = a.cols / A::WIDTH;
+    const bool reads_x = a.dx != nullptr || a.dgamma != nullptr;
+    const Columns columns = Columns::of(a);
+    const u64 begin = static_cast<u64>(blockIdx.x) * a.steps;
+    u32 turn = 0;
+    // Bit i: row i is left for later. No memory has rows for more than 32.
+    u32 strayed = 0;
     Raw* cache = reinterpret_cast<Raw*>(shared_memory() + blockDim.x);
 #pragma unroll 1
     for (u64 row = begin; row < least(a.rows, begin + a.steps); ++row) {
+        const u32 at = static_cast<u32>(row - begin);
         const u64 offset = row * a.row_stride;
-        const LongRow<A> x = {static_cast<const Element*>(a.x) + offset, cache, a.cached};
-        const LongRow<A> dy = {static_cast<const Element*>(a.dy) + offset, cache + a.cached, a.cached};
+        const LongRow<A> x = {access, static_cast<const Element*>(a.x) + offset, cache, a.cached};
+        const LongRow<A> dy = {access, static_cast<const Element*>(a.dy) + offset, cache + a.cached, a.cached};
         Slope slope = {{0.0f, 0.0f, 0.0f}, 0.0f, 0.0f};
         if (reads_x) {
-            const bool search = Op::CENTER && a.mean == nullptr;
-            float m = 0.0f;
-            if (search) {
-                m = long_origin(moments, type, access, x, blocks, false, turn);
-            } else if (Op::CENTER) {
-                m = a.mean[row];
+            const bool searches = Op::CENTER && a.mean == nullptr;
+            const Saved saved = Saved::load(Op::CENTER ? a.mean : nullptr, a.rstd, row, true);
+            float sums[4], m = saved.mean;
+            if (searches) m = long_origin(moments, type, x, blocks, Unscaled(), turn);
+            long_terms<Op>(sums, a, type, x, dy, blocks, searches, Unscaled(), m, turn);
+            if (T::WIDE && any(out_of_range(sums, a.least_squares))) {
+                strayed |= 1u << at;
+                continue;
             }
-            Sum totals[4];
-#pragma unroll
-            for (int k = 0; k < 4; ++k) totals[k].clear();
-            with_few_factors(type, a, [&](auto p) {
-#pragma unroll 1
-                for (u64 tile = 0; tile < blocks; tile += static_cast<u64>(COUNT) * blockDim.x) {
-                    float part[4] = {0.0f, 0.0f, 0.0f, 0.0f};
-                    typename A::Block of_x[COUNT], of_dy[COUNT];
-#pragma unroll
-                    for (int i = 0; i < COUNT; ++i) {
-                        const u64 at = tile + i * blockDim.x + threadIdx.x;
-                        of_x[i] = at < blocks ? x.get(at, search) : A::zero();
-                        of_dy[i] = at < blocks ? dy.first(at) : A::zero();
-                    }
-#pragma unroll
-                    for (int i = 0; i < COUNT; ++i) {
-                        const u64 at = tile + i * blockDim.x + threadIdx.x;
-                        if (at >= blocks) continue;
-                        float x_part[N], dy_part[N], gamma[N];
-                        access.unpack(of_x[i], x_part);
-                        access.unpack(of_dy[i], dy_part);
-                        factors(p, a.gamma, at * N, gamma);
-                        add_terms<Op, N>(part, x_part, dy_part, gamma, m);
-                    }
-                    fold_into(totals, part);
-                }
-            });
-            float sums[4];
-#pragma unroll
-            for (int k = 0; k < 4; ++k) sums[k] = totals[k].value();
-            all_row_sums<Op>(sums, turn);
-            const Saved saved = Saved::load(nullptr, a.rstd, row, true);
-            slope = slope_of<Op>(moments, m, a.rstd != nullptr, saved.rstd, sums);
+            slope = slope_of<Op>(moments, 1.0f, m, a.rstd != nullptr, saved.rstd, sums);
         }
-        // The first row begins the sums.
-        const u32 added = row > begin ? wanted : 0;
-        with_few_factors(type, a, [&](auto p) {
-#pragma unroll 1
-            for (u64 at = threadIdx.x; at < blocks; at += blockDim.x) {
-                float x_part[N], dy_part[N], gamma[N], to_gamma[N], to_beta[N];
-                access.unpack(reads_x ? x.again(at) : A::zero(), x_part);
-                access.unpack(reads_x ? dy.again(at) : dy.first(at), dy_part);
-                factors(p, a.gamma, at * N, gamma);
-                fill(to_gamma, 0.0f);
-                fill(to_beta, 0.0f);
-                if (wants<T>(added, DGAMMA, dgamma) && row > begin) load_sums(dgamma + at * N, to_gamma, aligned_to_16(dgamma));
-                if (wants<T>(added, DBETA, dbeta) && row > begin) load_sums(dbeta + at * N, to_beta, aligned_to_16(dbeta));
-#pragma unroll
-                for (int k = 0; k < N; ++k) {
-                    const float x_hat = slope.affine.template x_hat<Op>(x_part[k]);
-                    to_gamma[k] += dy_part[k] * x_hat;
-                    to_beta[k] += dy_part[k];
-                    dy_part[k] = slope.template dx<Op>(dy_part[k] * gamma[k], x_hat);
-                }
-                if (wants<T>(wanted, DGAMMA, dgamma)) store_sums(dgamma + at * N, to_gamma, aligned_to_16(dgamma));
-                if (wants<T>(wanted, DBETA, dbeta)) store_sums(dbeta + at * N, to_beta, aligned_to_16(dbeta));
-                if (wants<T>(wanted, DX, a.dx)) access.store(static_cast<Element*>(a.dx) + offset + at * N, dy_part);
-            }
-        });
+        long_write<Op>(a, type, x, dy, blocks, offset, slope, columns, sums_begun(strayed, at) ? columns.wanted : 0, Unscaled());
+    }
+    if constexpr (T::WIDE) {
+        if (any(strayed != 0)) long_strays<Op, T, A>(a, strayed);
     }
 }
 
@@ -265,13 +331,13 @@ DYT_DEVICE void norm_backward_long(const NormBackward& a, T type) {
 
 #define ROWNORM_LONG_VECTOR(dtype, T, op, Op)                                                                        \
     DYT_ENTRY(dyt_##op##_fwd_##dtype##_long_vector, NormForward, 1024, 1, dyt::norm_forward_long<Op, true>(a, T())) \
-    DYT_ENTRY(dyt_##op##_bwd_##dtype##_long_vector, NormBackward, 512, 1, dyt::norm_backward_long<Op, true>(a, T()))
+    DYT_ENTRY(dyt_##op##_bwd_##dtype##_long_vector, NormBackward, 512, 1, dyt::norm_backward_long<Op>(a, T()))
 
 #define ROWNORM_LONG_SCALAR(op, Op)                                                                       \
     DYT_ENTRY(dyt_##op##_fwd_long_scalar, NormForward, 1024, 1,                                           \
               dyt::with_dtype(a.dtype, [&](auto type) { dyt::norm_forward_long<Op, false>(a, type); }))   \
     DYT_ENTRY(dyt_##op##_bwd_long_scalar, NormBackward, 512, 2,                                           \
-              dyt::with_dtype(a.dtype, [&](auto type) { dyt::norm_backward_long<Op, false>(a, type); }))
+              dyt::with_dtype(a.dtype, [&](auto type) { dyt::norm_backward_elements<Op>(a, type); }))
 
 DYT_FOR_DTYPES(ROWNORM_LONG_VECTOR, layer_norm, dyt::LayerNorm)
 DYT_FOR_DTYPES(ROWNORM_LONG_VECTOR, rms_norm, dyt::RmsNorm)

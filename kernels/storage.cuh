@@ -85,12 +85,14 @@ DYT_DEVICE u32 narrow_f16_pair(float low, float high) {
 #endif
 
 // The storage types: the element in memory, how many make 16 bytes, conversions, and element `i` from `p` on. Kernels take
-// them as values, since a type that is chosen at run time has a state.
+// them as values, since a type that is chosen at run time has a state. f32 holds the square of every f16; of the types with
+// WIDE it does not.
 struct F32 {
     typedef float Element;
     static constexpr int WIDTH = 4;
     // Whether rounding to this type leaves fewer than 24 bits.
     static constexpr bool NARROW = false;
+    static constexpr bool WIDE = true;
     DYT_METHOD static float widen(Element e) { return e; }
     DYT_METHOD static float at(const void* p, u64 i) { return widen(static_cast<const Element*>(p)[i]); }
     DYT_METHOD static Element narrow(float v) { return v; }
@@ -107,6 +109,7 @@ struct F16 {
     typedef u16 Element;
     static constexpr int WIDTH = 8;
     static constexpr bool NARROW = true;
+    static constexpr bool WIDE = false;
     DYT_METHOD static float widen(Element e) { return widen_f16(e); }
     DYT_METHOD static float at(const void* p, u64 i) { return widen(static_cast<const Element*>(p)[i]); }
     DYT_METHOD static Element narrow(float v) { return narrow_f16(v); }
@@ -129,6 +132,7 @@ struct Bf16 {
     typedef u16 Element;
     static constexpr int WIDTH = 8;
     static constexpr bool NARROW = true;
+    static constexpr bool WIDE = true;
     DYT_METHOD static float widen(Element e) { return float_of(static_cast<u32>(e) << 16); }
     DYT_METHOD static float at(const void* p, u64 i) { return widen(static_cast<const Element*>(p)[i]); }
     DYT_METHOD static Element narrow(float v) { return narrow_bf16(v); }
@@ -152,10 +156,16 @@ struct Half {
     bool bf16;
     typedef u16 Element;
     static constexpr bool NARROW = true;
+    static constexpr bool WIDE = true;
     DYT_METHOD float widen(Element e) const { return bf16 ? Bf16::widen(e) : F16::widen(e); }
     DYT_METHOD Element narrow(float v) const { return bf16 ? Bf16::narrow(v) : F16::narrow(v); }
     DYT_METHOD float at(const void* p, u64 i) const { return widen(static_cast<const Element*>(p)[i]); }
 };
+
+template <class A, class B>
+constexpr bool same = false;
+template <class A>
+constexpr bool same<A, A> = true;
 
 // gamma and beta where their type is chosen at each access: f32, or the tensors' type.
 template <class T>

@@ -291,6 +291,17 @@ impl Problem {
     pub(crate) fn added_to_gamma(&self) -> f32 {
         if self.gamma_offset == 0.0 { -0.0 } else { self.gamma_offset }
     }
+    /// The sum of squares below which kernels on a GPU compute a row of a norm again; 0 if eps is so large that underflow
+    /// cannot show. A square that a driver flushes is below 2⁻¹²⁶, at most 2⁻²⁶ of a variance of 2⁻¹⁰⁰.
+    #[cfg(any(feature = "cuda", feature = "wgpu"))]
+    pub(crate) fn least_squares(&self) -> f32 {
+        let outweighs = match self.std {
+            Std::Biased => -100,
+            Std::Unbiased => -40,
+        };
+        let power = |k: i32| f32::from_bits(((k + 127) as u32) << 23);
+        if self.eps >= power(outweighs) { 0.0 } else { self.cols as f32 * power(-100) }
+    }
     /// Whether gradients of parameters are added to what their buffers hold.
     #[must_use]
     pub const fn accumulate(&self) -> bool {

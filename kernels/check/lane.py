@@ -56,6 +56,18 @@ class Lane:
         # Not cut to a word: the carry of x - 0 is 1.
         return (value ^ WORD) + 1 if sign == "-" else value ^ WORD
 
+    def real(self, operand):
+        """The value of an operand of floating point, or None; NaN is none that is known."""
+        if operand.kind == "other":
+            try:
+                return float(operand.index)
+            except ValueError:
+                return None
+        value = self.word(operand._replace(sign=""))
+        if value is None or math.isnan(float_of(value)):
+            return None
+        return -float_of(value) if operand.sign == "-" else float_of(value)
+
     def bits(self, operand):
         """What is known of a word."""
         kind, index, sign = operand
@@ -145,7 +157,7 @@ class Lane:
         if step.name in ("ST", "STG", "STS", "STL", "RED", "LDGSTS", "BAR", "BSSY", "BSYNC", "NOP", "DEPBAR"):
             return
         width = next((int(part) // 32 for part in ("64", "128") if part in step.parts), 1)
-        if step.parts & {"WIDE", "U64"}:
+        if step.parts & {"WIDE", "U64"} and step.name != "I2F":
             width = 2
         for operand in step.operands[:3]:
             if operand.kind in ("P", "UP"):
@@ -184,6 +196,16 @@ class Lane:
     def do_FLO(self, step):
         value = self.word(step.operands[-1])
         self.put(step.operands[0], None if value is None else (value.bit_length() - 1) & WORD)
+
+    def do_FSETP(self, step):
+        first, second, a, b, with_ = step.operands
+        values = None if "|" in step.text else (self.real(a), self.real(b))
+        result = None
+        if values is not None and None not in values:
+            how = next(name for name in COMPARE if {name, f"{name}U"} & step.parts)
+            result = COMPARE[how](*values)
+        self.put(first, combine(step.parts, result, self.truth(with_)))
+        self.put(second, combine(step.parts, None if result is None else not result, self.truth(with_)))
 
     def do_HFMA2(self, step):
         target, a, b, *rest = step.operands
@@ -253,7 +275,10 @@ class Lane:
     def do_LDC(self, step):
         width = 2 if "64" in step.parts else 1
         target, source = step.operands[:2]
-        self.put(target, *(self.word(source, more) for more in range(width)))
+        # Bytes and halves of words.
+        mask = next((mask for part, mask in (("U8", 0xFF), ("U16", 0xFFFF)) if part in step.parts), WORD)
+        words = [self.word(source, more) for more in range(width)]
+        self.put(target, *(None if word is None else word & mask for word in words))
 
     def do_LEA(self, step):
         target, carries, rest = self.outputs(step)
@@ -310,6 +335,20 @@ class Lane:
         for target, table in zip((first, second), tables):
             self.put(target, table_of(inputs, self.word(table)))
 
+    def do_PRMT(self, step):
+        target, low, selector, high = step.operands
+        values = self.words((low, selector, high))
+        if values is None or step.parts:
+            return self.put(target, None)
+        pair = ((values[0] & WORD) | (values[2] & WORD) << 32).to_bytes(8, "little")
+        result = 0
+        for place in range(4):
+            nibble = values[1] >> 4 * place & 15
+            byte = pair[nibble & 7]
+            # The highest bit asks for the sign of the byte, eight times.
+            result |= (0xFF * (byte >> 7) if nibble & 8 else byte) << 8 * place
+        self.put(target, result)
+
     def do_R2P(self, step):
         _, source, mask = step.operands
         value, mask = self.word(source), self.word(mask)
@@ -357,6 +396,18 @@ class Lane:
             values = [signed(value) for value in values]
         self.put(target, None if values is None else (min if self.truth(least) else max)(values))
 
+    def do_VOTE(self, step):
+        # What holds for this lane is taken to hold for its warp. Kernels ask by a vote whether a row strays (norm.cuh), which
+        # ordinary rows do not.
+        found = self.truth(step.operands[1])
+        self.put(step.operands[0], False if found is None and "ANY" in step.parts else found)
+
+    def do_B2R(self, step):
+        # The same of a block: BAR.RED asks for a row that strays.
+        self.forget(step)
+        for operand in step.operands:
+            if operand.kind == "P" and "RESULT" in step.parts:
+                self.put(operand, False)
+
     def do_VOTEU(self, step):
-        # What holds for this lane is taken to hold for its warp.
-        self.put(step.operands[0], self.truth(step.operands[1]))
+        self.do_VOTE(step)

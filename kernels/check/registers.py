@@ -14,6 +14,8 @@ CEILINGS = (
     (r"dyt_(dyt|derf)_fwd_", 64),
     (r"dyt_(dyt|derf)_bwd_scalar", 48),
     (r"dyt_(dyt|derf)_bwd_", 80),
+    # Of 512 threads, of which a multiprocessor holds one block from 65 to 128 registers.
+    (r"dyt_(layer|rms)_norm_bwd_\w+_long_vector", 128),
     (r"dyt_(layer|rms)_norm_.*long_", 80),
     (r"dyt_(layer|rms)_norm_fwd_", 64),
     (r"dyt_(layer|rms)_norm_bwd_", 128),

@@ -78,6 +78,31 @@ class Paths(unittest.TestCase):
         with self.assertRaisesRegex(Lost, "unknown predicate"):
             run("@P0 EXIT\nEXIT")
 
+    def test_a_vote_on_what_nobody_knows_finds_no_row_that_strays(self):
+        code = """
+            FSETP.GEU.AND P0, PT, R2, +INF, PT
+            VOTE.ANY P0, P0
+            @P0 BRA `(.L_x_0)
+            EXIT
+            .L_x_0:
+            NOP
+            EXIT
+        """
+        self.assertEqual(run(code)[1], 4)
+        self.assertEqual(run(code.replace("FSETP.GEU.AND P0, PT, R2, +INF, PT", "ISETP.EQ.AND P0, PT, RZ, RZ, PT"))[1], 5)
+
+    def test_a_block_is_taken_to_have_no_row_that_strays(self):
+        code = """
+            BAR.RED.OR.DEFER_BLOCKING 0x0, P1
+            B2R.RESULT RZ, P0
+            @P0 BRA `(.L_x_0)
+            EXIT
+            .L_x_0:
+            NOP
+            EXIT
+        """
+        self.assertEqual(run(code)[1], 4)
+
     def test_a_loop_without_end_is_refused(self):
         with self.assertRaisesRegex(Lost, "more than"):
             run(".L_x_0:\nBRA `(.L_x_0)\nEXIT")
@@ -143,6 +168,17 @@ class Values(unittest.TestCase):
         # A predicate goes in by OR.
         self.check("ISETP.NE.AND P1, PT, RZ, RZ, PT\nLOP3.LUT P0, RZ, RZ, 0x0, RZ, 0xfc, !P1\nSEL R0, 0x1, RZ, P0", R0=1)
         self.assertEqual(lookup([Partly(1, 1), Partly(0, WORD), Partly(0, WORD)], 0xC0), Partly(0, WORD))
+
+    def test_comparisons_of_floating_point(self):
+        code = "MOV R0, {0:#x}\nFSETP.{1}.AND P0, PT, R0, 1, PT\nSEL R2, 0x1, RZ, P0"
+        for bits, how, result in ((0x3F800000, "NEU", 0), (0x3F800000, "GE", 1), (0x3F000000, "LT", 1), (0x7FC00000, "GEU", None)):
+            self.check(code.format(bits, how), R2=result)
+        self.check("ISETP.NE.AND P1, PT, RZ, RZ, PT\nFSETP.LT.AND P0, PT, R9, 1, P1\nSEL R2, 0x1, RZ, P0", R2=0)
+
+    def test_bytes(self):
+        self.check("MOV R0, 0x8001\nPRMT R1, R0, 0x9910, RZ\nPRMT R2, R0, 0x7610, R0", R1=0xFFFF8001, R2=0x8001)
+        lane, _ = run("LDC.U8 R0, c[0x0][0x211]\nLDC.U16 R1, c[0x0][0x212]\nEXIT", bytes((1, 2, 3, 4)))
+        self.assertEqual([register(lane, f"R{i}") for i in range(2)], [2, 0x403])
 
     def test_shifts(self):
         self.check("MOV R0, 0x80000001\nMOV R1, 0x3\nSHF.R.U64 R2, R0, 0x1, R1\nSHF.L.U64.HI R3, R0, 0x1, R1\n"

@@ -125,6 +125,8 @@ struct Machine {
     std::vector<Warp> warps;
     std::vector<std::uint32_t> order;
     Meeting block;
+    // The last meeting at which a thread said yes; a thread can be one meeting ahead of the others, not two.
+    std::uint64_t said[2] = {};
     Context scheduler;
     Fiber* running = nullptr;
     const Entry* entry = nullptr;
@@ -268,6 +270,14 @@ Entry::Entry(const char* name, std::size_t parameter_bytes, std::uint32_t most_t
 
 void sync_threads() { meet(machine.block); }
 
+int sync_threads_or(bool here) {
+    const std::uint64_t meeting = machine.block.met + 1;
+    std::uint64_t& said = machine.said[meeting % 2];
+    if (here) said = meeting;
+    meet(machine.block);
+    return said == meeting;
+}
+
 float shuffle(std::uint32_t mask, float value, std::uint32_t from) {
     const std::uint32_t index = machine.running->index;
     Warp& warp = machine.warps[index / 32];
@@ -284,6 +294,12 @@ float shuffle(std::uint32_t mask, float value, std::uint32_t from) {
 
 float shuffle_xor(std::uint32_t mask, float value, std::uint32_t apart) {
     return shuffle(mask, value, machine.running->index % 32 ^ apart);
+}
+
+int any(std::uint32_t mask, bool here) {
+    float lanes = here ? 1.0f : 0.0f;
+    for (std::uint32_t apart = 16; apart > 0; apart /= 2) lanes += shuffle_xor(mask, lanes, apart);
+    return lanes > 0.0f;
 }
 
 unsigned char* shared_memory() { return machine.shared; }

@@ -8,8 +8,10 @@
 #include <cstring>
 
 #define __syncthreads() simt::sync_threads()
+#define __syncthreads_or(here) simt::sync_threads_or(here)
 #define __shfl_sync(mask, value, from) simt::shuffle(mask, value, from)
 #define __shfl_xor_sync(mask, value, apart) simt::shuffle_xor(mask, value, apart)
+#define __any_sync(mask, here) simt::any(mask, here)
 #define __clz(value) __builtin_clz(value)
 #define threadIdx (simt::here->thread)
 #define blockIdx (simt::here->block)
@@ -35,8 +37,10 @@ struct Here {
 extern thread_local Here* here;
 
 void sync_threads();
+int sync_threads_or(bool here);
 float shuffle(std::uint32_t mask, float value, std::uint32_t from);
 float shuffle_xor(std::uint32_t mask, float value, std::uint32_t apart);
+int any(std::uint32_t mask, bool here);
 unsigned char* shared_memory();
 
 // Copies whose target gets nothing, and whose source is not read, before their group is waited for.

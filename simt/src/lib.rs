@@ -116,12 +116,12 @@ pub type Launched = (&'static str, Option<(u32, u32)>);
 static LAUNCHED: Mutex<BTreeSet<Launched>> = Mutex::new(BTreeSet::new());
 
 /// The storage types in an argument.
-const fn storage(args: &Args) -> Option<(u32, u32)> {
+fn storage(args: &Args) -> Option<(u32, u32)> {
     match args {
         Args::PointwiseForward(args) => Some((args.dtype, args.param_f32)),
         Args::PointwiseBackward(args) => Some((args.dtype, args.param_f32)),
         Args::NormForward(args) => Some((args.dtype, args.param_f32)),
-        Args::NormBackward(args) => Some((args.dtype, args.param_f32)),
+        Args::NormBackward(args) => Some((args.dtype.into(), args.param_f32.into())),
         Args::Fold(_) => None,
     }
 }

@@ -1,7 +1,7 @@
 //! LayerNorm and RMSNorm.
 
+use dyt::DType;
 use dyt::reference::{Place, row};
-use dyt::{DType, Std};
 
 use super::{Term, Truth};
 use crate::tolerance::{self, Arithmetic, Expected, LARGEST, LARGEST_OFFSET, NormY, SMALLEST_SUBNORMAL};
@@ -26,8 +26,6 @@ enum Kind {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Row {
     kind: Kind,
-    /// Whether no square overflows or underflows.
-    squares_hold: bool,
     largest_x: f64,
     /// The most that a value loses where a backend may take subnormals for 0.
     largest_lost: f64,
@@ -43,7 +41,6 @@ impl Truth {
         let sum_h = places.clone().map(|at| self.backward.h[at].abs() * (1.0 + self.forward.f[at].abs()));
         Row {
             kind: self.kind(statistic),
-            squares_hold: self.squares_hold(statistic, largest(&self.x)),
             largest_x: largest(&self.x),
             largest_lost: places
                 .clone()
@@ -76,26 +73,9 @@ impl Truth {
         if holds { Kind::Ordinary } else { Kind::Open }
     }
 
-    /// Whether f32 holds the squares of a row, and their sum.
-    fn squares_hold(&self, statistic: usize, largest: f64) -> bool {
-        let problem = &self.case.problem;
-        // Deviations are at most twice the largest value.
-        let sum = if problem.op().has_mean() { 4.0 } else { 1.0 } * problem.cols() as f64 * largest * largest;
-        let (std, eps) = (self.forward.std[statistic], f64::from(problem.eps()));
-        // What underflow takes from a square is below 2⁻²⁴ of the sum.
-        let vanishes = match problem.std() {
-            Std::Biased => std * std + eps < 2.0_f64.powi(-122),
-            Std::Unbiased => std + eps < 2.0_f64.powi(-48),
-        };
-        sum < LARGEST && !vanishes
-    }
-
     /// The kind of a row on a backend: where a subnormal may count as 0, one that matters leaves the row open.
     fn kind_on(&self, arithmetic: Arithmetic, statistic: usize) -> Kind {
         let row = &self.rows[statistic];
-        if !arithmetic.any_squares && !row.squares_hold && row.kind == Kind::Ordinary {
-            return Kind::Open;
-        }
         let lost = if arithmetic.flushes { row.largest_lost } else { 0.0 } * self.forward.rstd[statistic];
         if row.kind == Kind::Ordinary && lost > LARGEST_LOSS { Kind::Open } else { row.kind }
     }

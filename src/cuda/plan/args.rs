@@ -120,8 +120,12 @@ pub struct NormForward {
     pub row_stride: u64,
     pub inner: u64,
     pub eps: f32,
-    /// 1 for the unbiased form of LayerNorm, else 0.
-    pub unbiased: u32,
+    /// The least sum of squares of a row that f32 holds well enough; 0 where eps outweighs what is lost.
+    pub least_squares: f32,
+    /// 1/cols.
+    pub inverse_cols: f32,
+    /// Bessel's correction, cols/(cols − 1), in the unbiased form of LayerNorm, else 0.
+    pub bessel: f32,
     /// Vectors of a long row that shared memory keeps.
     pub cached: u64,
     /// The storage type of the tensors: 0 for f32, 1 for f16, 2 for bf16.
@@ -154,21 +158,25 @@ pub struct NormBackward {
     pub row_stride: u64,
     pub inner: u64,
     pub eps: f32,
-    /// 1 for the unbiased form of LayerNorm, else 0.
-    pub unbiased: u32,
+    /// As in the forward.
+    pub least_squares: f32,
+    /// 1/cols.
+    pub inverse_cols: f32,
+    /// Bessel's correction, cols/(cols − 1), in the unbiased form of LayerNorm, else 0.
+    pub bessel: f32,
     /// Vectors of a long row of x, and as many of dy, that shared memory keeps; of rows in registers 1 if the next row is
     /// fetched ahead.
     pub cached: u32,
     /// Rows that a thread takes one after the other; channels-first: tiles that a block does.
     pub steps: u32,
-    /// The storage type of the tensors: 0 for f32, 1 for f16, 2 for bf16.
-    pub dtype: u32,
-    /// 1 if gamma and beta are f32, 0 if they have the type of the tensors.
-    pub param_f32: u32,
     /// What is added to gamma; −0 adds nothing, and is all that may be added to an absent gamma.
     pub gamma_offset: f32,
-    /// 1 if that is not −0.
-    pub has_offset: u32,
+    /// The storage type of the tensors: 0 for f32, 1 for f16, 2 for bf16.
+    pub dtype: u8,
+    /// 1 if gamma and beta are f32, 0 if they have the type of the tensors.
+    pub param_f32: u8,
+    /// 1 if that of gamma is not −0.
+    pub has_offset: u16,
 }
 
 /// The second stage of every backward: partial sums become gradients, in a fixed order.

@@ -150,11 +150,21 @@ fn cached(problem: &Problem, form: NormForm, used: u64, tensors: u64, limits: Li
     vectors.min(room / (16 * tensors))
 }
 
+/// Bessel's correction, cols/(cols − 1), in the unbiased form, else 0.
+fn bessel(problem: &Problem) -> f32 {
+    let cols = problem.cols() as f32;
+    match problem.std() {
+        Std::Biased => 0.0,
+        Std::Unbiased => cols / (cols - 1.0),
+    }
+}
+
 pub(super) fn forward(op: Norm, problem: &Problem, at: &ForwardAddresses, limits: Limits) -> Launch {
     let vectors = aligned(problem, &[at.x, at.y], &[at.gamma, at.beta]);
     let tiling = Tiling::forward(problem, vectors);
     let cached = cached(problem, tiling.form, tiling.scratch(), 1, limits);
     let (storage, (gamma_offset, has_offset)) = (Storage::of(problem), offset(problem, at.gamma));
+    let cols = problem.cols() as f32;
     let args = NormForward {
         x: at.x,
         y: at.y,
@@ -167,7 +177,9 @@ pub(super) fn forward(op: Norm, problem: &Problem, at: &ForwardAddresses, limits
         row_stride: problem.row_stride() as u64,
         inner: problem.inner() as u64,
         eps: problem.eps(),
-        unbiased: (problem.std() == Std::Unbiased).into(),
+        least_squares: problem.least_squares(),
+        inverse_cols: 1.0 / cols,
+        bessel: bessel(problem),
         cached,
         dtype: storage.dtype,
         param_f32: storage.param_f32,
@@ -200,6 +212,7 @@ pub(super) fn backward(
     }
     let (used, cached) = tiling.shared(problem, limits);
     let (storage, (gamma_offset, has_offset)) = (Storage::of(problem), offset(problem, at.gamma));
+    let cols = problem.cols() as f32;
     #[expect(clippy::cast_possible_truncation, reason = "bounded by the grid and by shared memory")]
     let args = NormBackward {
         dy: at.dy,
@@ -215,13 +228,15 @@ pub(super) fn backward(
         row_stride: problem.row_stride() as u64,
         inner: problem.inner() as u64,
         eps: problem.eps(),
-        unbiased: (problem.std() == Std::Unbiased).into(),
+        least_squares: problem.least_squares(),
+        inverse_cols: 1.0 / cols,
+        bessel: bessel(problem),
         steps: tiling.steps as u32,
         cached: cached as u32,
-        dtype: storage.dtype,
-        param_f32: storage.param_f32,
         gamma_offset,
-        has_offset,
+        dtype: storage.dtype as u8,
+        param_f32: storage.param_f32 as u8,
+        has_offset: has_offset as u16,
     };
     let launch = Launch {
         entry: Entry::Norm { op, pass: Pass::Backward, form: tiling.form },

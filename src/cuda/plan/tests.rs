@@ -114,7 +114,7 @@ fn storage_is_told(problem: &Problem, launch: &Launch) {
         Args::PointwiseForward(args) => (args.dtype, args.param_f32),
         Args::PointwiseBackward(args) => (args.dtype, args.param_f32),
         Args::NormForward(args) => (args.dtype, args.param_f32),
-        Args::NormBackward(args) => (args.dtype, args.param_f32),
+        Args::NormBackward(args) => (args.dtype.into(), args.param_f32.into()),
         Args::Fold(_) => return,
     };
     assert_eq!((Some(told.0 as usize), told.1), (dtype, param_f32), "{launch:?}");

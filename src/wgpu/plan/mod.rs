@@ -262,7 +262,7 @@ fn part_params(problem: &Problem, tiling: &Tiling, rows: u64) -> Params {
         len: problem.row_len() as u32,
         eps: problem.eps(),
         largest_rstd: largest_rstd(problem),
-        least_squares: least_squares(problem),
+        least_squares: problem.least_squares(),
         gamma_offset: problem.added_to_gamma(),
         ..tiling.params()
     }
@@ -274,15 +274,4 @@ fn largest_rstd(problem: &Problem) -> f32 {
         Std::Biased => problem.eps().sqrt().recip(),
         Std::Unbiased => problem.eps().recip(),
     }
-}
-
-/// Rows with a smaller sum of squares are computed again; 0 if eps is so large that underflow cannot show. A square that a
-/// driver flushes is below 2⁻¹²⁶, at most 2⁻²⁶ of a variance of 2⁻¹⁰⁰.
-fn least_squares(problem: &Problem) -> f32 {
-    let outweighs = match problem.std() {
-        Std::Biased => -100,
-        Std::Unbiased => -40,
-    };
-    let power = |k: i32| f32::from_bits(((k + 127) as u32) << 23);
-    if problem.eps() >= power(outweighs) { 0.0 } else { problem.cols() as f32 * power(-100) }
 }

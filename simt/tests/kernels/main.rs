@@ -1,5 +1,7 @@
 //! The one list of cases, on the CUDA kernels. `DYT_TEST_QUICK` takes the short list.
 
+mod strays;
+
 use std::error::Error;
 
 use dyt::cuda::plan::{Entry, Limits, NormForm, PointwiseForm};

@@ -99,7 +99,7 @@ impl Input<'_> {
 
     /// The fields of a later version that say where rows stand and which parameters they have.
     fn arrange(&mut self, problem: &mut dyt_problem) {
-        let mut often_zero = || if self.byte() % 2 == 0 { 0 } else { self.count() };
+        let mut often_zero = || if self.byte().is_multiple_of(2) { 0 } else { self.count() };
         problem.param_rows = often_zero();
         problem.heads = often_zero();
         problem.head_stride = often_zero();

@@ -13,6 +13,8 @@ enum : u32 { DTYPE_F32, DTYPE_F16, DTYPE_BF16 };
 
 struct PointwiseForward {
     const void* x;
+    const void* residual;
+    void* sum;
     void* y;
     const void* gamma;
     const void* beta;
@@ -33,6 +35,7 @@ struct PointwiseForward {
 struct PointwiseBackward {
     const void* dy;
     const void* x;
+    const void* dsum;
     void* dx;
     const void* gamma;
     const float* alpha;
@@ -56,6 +59,8 @@ struct PointwiseBackward {
 
 struct NormForward {
     const void* x;
+    const void* residual;
+    void* sum;
     void* y;
     const void* gamma;
     const void* beta;
@@ -70,16 +75,17 @@ struct NormForward {
     float inverse_cols;
     float bessel;
     u64 cached;
-    u32 dtype;
-    u32 param_f32;
     float gamma_offset;
-    u32 has_offset;
+    u8 dtype;
+    u8 param_f32;
+    u16 has_offset;
 };
 
 // 128 bytes: larger ones the compiler reads anew behind every barrier, which costs a tenth of the instructions.
 struct NormBackward {
     const void* dy;
     const void* x;
+    const void* dsum;
     void* dx;
     const void* gamma;
     const float* mean;
@@ -89,7 +95,6 @@ struct NormBackward {
     u64 rows;
     u64 cols;
     u64 row_stride;
-    u64 inner;
     float eps;
     float least_squares;
     float inverse_cols;
@@ -100,6 +105,11 @@ struct NormBackward {
     u8 dtype;
     u8 param_f32;
     u16 has_offset;
+};
+
+// That of channels-first data.
+struct NormFirstBackward : NormBackward {
+    u64 inner;
 };
 
 struct Fold {

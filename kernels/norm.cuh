@@ -42,6 +42,8 @@ struct RowAccess<T, false> {
     DYT_METHOD Block load(const Element* p) const { return type.widen(*p); }
     DYT_METHOD static void unpack(Block block, float (&v)[1]) { v[0] = block; }
     DYT_METHOD void store(Element* p, const float (&v)[1]) const { *p = type.narrow(v[0]); }
+    DYT_METHOD Block rounded(const float (&v)[1]) const { return type.widen(type.narrow(v[0])); }
+    DYT_METHOD void put(Element* p, Block block) const { *p = type.narrow(block); }
     DYT_METHOD static void multiply(Block& block, float factor) { block *= factor; }
 
 private:
@@ -261,16 +263,6 @@ template <int N>
 DYT_DEVICE void multiply(float (&v)[N], float factor) {
 #pragma unroll
     for (int k = 0; k < N; ++k) v[k] *= factor;
-}
-
-// The storage type of the tensors, of a kernel that is compiled for T.
-template <class T>
-DYT_DEVICE T type_of(const NormBackward& a) {
-    if constexpr (same<T, Half>) {
-        return Half{a.dtype == DTYPE_BF16};
-    } else {
-        return T();
-    }
 }
 
 // gamma of any type, with any offset.

@@ -62,6 +62,7 @@ constexpr int FORWARD_AHEAD = 4;
 template <class Curve, bool VECTOR, class T>
 DYT_DEVICE void pointwise_forward(const PointwiseForward& a, T type) {
     typedef Access<T, VECTOR> A;
+    typedef typename T::Element Element;
     const A access(type);
     constexpr int N = A::WIDTH;
     const u32 chunk = blockIdx.x / a.slabs;
@@ -79,8 +80,8 @@ DYT_DEVICE void pointwise_forward(const PointwiseForward& a, T type) {
     const float shift = Curve::SHIFT ? *a.shift : 0.0f;
     const u64 first = static_cast<u64>(chunk) * blockDim.y * a.steps + threadIdx.y;
     const u64 step = static_cast<u64>(blockDim.y) * a.row_stride;
-    const typename T::Element* x = static_cast<const typename T::Element*>(a.x) + first * a.row_stride + position;
-    typename T::Element* y = static_cast<typename T::Element*>(a.y) + first * a.row_stride + position;
+    const Element* x = static_cast<const Element*>(a.x) + first * a.row_stride + position;
+    Element* y = static_cast<Element*>(a.y) + first * a.row_stride + position;
     // Rows of this thread.
     u32 left = 0;
     if (first < a.rows) left = static_cast<u32>(least(a.steps, quotient(a.rows - first + blockDim.y - 1, blockDim.y)));
@@ -90,6 +91,15 @@ DYT_DEVICE void pointwise_forward(const PointwiseForward& a, T type) {
 #pragma unroll
         for (u32 i = 0; i < FORWARD_AHEAD; ++i)
             if (i < left) block[i] = A::load(x + i * step);
+        if (a.residual != nullptr) {
+            // Seldom, so that it takes no registers of its own.
+            const u64 at = x - static_cast<const Element*>(a.x);
+            const Element* residual = static_cast<const Element*>(a.residual) + at;
+            Element* sum = static_cast<Element*>(a.sum) + at;
+#pragma unroll
+            for (u32 i = 0; i < FORWARD_AHEAD; ++i)
+                if (i < left) add_residual(access, block[i], residual + i * step, sum + i * step);
+        }
 #pragma unroll
         for (u32 i = 0; i < FORWARD_AHEAD; ++i) {
             if (i >= left) break;
@@ -175,7 +185,7 @@ struct Sums {
 // dx of one row's positions, and their part of the sums.
 template <class T, class Curve, class A, int N>
 DYT_DEVICE void slope(const A& access, const typename A::Block& of_dy, const typename A::Block& of_x,
-                      typename T::Element* dx, u64 at, float alpha, float shift, const float (&gamma)[N], Sums<N>& sums) {
+                      const typename T::Element* dsum, typename T::Element* dx, u64 at, float alpha, float shift, const float (&gamma)[N], Sums<N>& sums) {
     float dy[N], x[N];
     access.unpack(of_dy, dy);
     access.unpack(of_x, x);
@@ -194,6 +204,7 @@ DYT_DEVICE void slope(const A& access, const typename A::Block& of_dy, const typ
     }
     sums.alpha += alpha_row;
     if (Curve::SHIFT) sums.shift += shift_row;
+    if (dsum != nullptr) add_block(access, dsum + at, dy);
     if (dx != nullptr) access.store_streamed(dx + at, dy);
 }
 // Where a block's sums of columns go.
@@ -289,7 +300,7 @@ DYT_DEVICE void store_scalar(float sum, float* out) {
 }
 
 // dx of this thread's rows, and the sums over them; `at` is the first one.
-template <class T, class Curve, bool VECTOR, class A, int N>
+template <class T, class Curve, bool VECTOR, bool ADDS, class A, int N>
 DYT_DEVICE void slopes(const PointwiseBackward& a, const A& access, u64 at, u32 count, float alpha, float shift,
                        const float (&gamma)[N], Sums<N>& sums) {
     typedef typename T::Element Element;
@@ -305,14 +316,14 @@ DYT_DEVICE void slopes(const PointwiseBackward& a, const A& access, u64 at, u32 
     for (u32 row = 0; row < count; ++row) {
         typename A::Block of_dy, of_x;
         rows.take(row, count, dy, x, at, step, of_dy, of_x);
-        slope<T, Curve>(access, of_dy, of_x, dx, at, alpha, shift, gamma, sums);
+        slope<T, Curve>(access, of_dy, of_x, ADDS ? static_cast<const Element*>(a.dsum) : nullptr, dx, at, alpha, shift, gamma, sums);
         at += step;
     }
     wait_copies<0>();
 }
 
-template <class Curve, bool VECTOR, class T>
-DYT_DEVICE void pointwise_backward(const PointwiseBackward& a, T type) {
+template <bool ADDS, class Curve, bool VECTOR, class T>
+DYT_DEVICE void pointwise_backward_as(const PointwiseBackward& a, T type) {
     typedef Access<T, VECTOR> A;
     constexpr int N = A::WIDTH;
     const A access(type);
@@ -321,7 +332,8 @@ DYT_DEVICE void pointwise_backward(const PointwiseBackward& a, T type) {
     const u64 position = (static_cast<u64>(slab) * blockDim.x + threadIdx.x) * N;
     const u64 first = static_cast<u64>(chunk) * blockDim.y * a.steps + threadIdx.y;
     const float alpha = *a.alpha;
-    const float shift = Curve::SHIFT ? *a.shift : 0.0f;
+    // Read by all, so that the struct is whole.
+    const float shift = a.shift != nullptr ? *a.shift : 0.0f;
     Sums<N> sums;
     sums.clear();
     if (position < a.len && first < a.rows) {
@@ -329,13 +341,31 @@ DYT_DEVICE void pointwise_backward(const PointwiseBackward& a, T type) {
         with_parameters(type, a.param_f32, [&](auto p) { along(p, a.gamma, position, a.inner, 1.0f, gamma); });
         add_to_each(gamma, a.gamma_offset);
         const u32 count = static_cast<u32>(least(a.steps, quotient(a.rows - first + blockDim.y - 1, blockDim.y)));
-        slopes<T, Curve, VECTOR>(a, access, first * a.row_stride + position, count, alpha, shift, gamma, sums);
+        slopes<T, Curve, VECTOR, ADDS>(a, access, first * a.row_stride + position, count, alpha, shift, gamma, sums);
     }
     const u64 width = static_cast<u64>(blockDim.x) * N;
     const Target to = {slab * width, least(a.len, (slab + 1) * width), a.inner, slab, chunk * a.pieces};
     if (a.dgamma != nullptr || a.dbeta != nullptr) store_columns<N>(sums, a.dgamma, a.dbeta, to);
     if (a.dalpha != nullptr) store_scalar(sums.alpha, a.dalpha);
-    if (Curve::SHIFT && a.dshift != nullptr) store_scalar(sums.shift, a.dshift);
+    if (a.dshift != nullptr) store_scalar(sums.shift, a.dshift);
+}
+
+// By 16 bytes dsum is added by a function apart, so that calls without it keep their registers; that it reads every field lets
+// the compiler pass them in registers.
+template <class Curve, bool VECTOR, class T>
+DYT_APART void pointwise_backward_adding(const PointwiseBackward a) {
+    pointwise_backward_as<true, Curve, VECTOR>(a, type_of<T>(a));
+}
+
+template <class Curve, bool VECTOR, class T>
+DYT_DEVICE void pointwise_backward(const PointwiseBackward& a, T type) {
+    if constexpr (!VECTOR) {
+        pointwise_backward_as<true, Curve, VECTOR>(a, type);
+    } else if (a.dsum != nullptr) {
+        pointwise_backward_adding<Curve, VECTOR, T>(a);
+    } else {
+        pointwise_backward_as<false, Curve, VECTOR>(a, type);
+    }
 }
 
 }  // namespace dyt

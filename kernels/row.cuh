@@ -146,6 +146,7 @@ DYT_APART void stray_rows(const NormBackward a, u32 strayed) {
                 factors(p, a.gamma, share.at(k), gamma);
                 differentiate<Op>(x_part, dy_part, gamma, slope, dgamma, dbeta);
                 multiply(dy_part, of_output);
+                if (a.dsum != nullptr) add_block(access, static_cast<const Element*>(a.dsum) + begin + share.at(k), dy_part);
                 if (a.dx != nullptr) access.store(static_cast<Element*>(a.dx) + begin + share.at(k), dy_part);
             }
             // The rows of a block one after the other.

@@ -123,6 +123,19 @@ DYT_DEVICE void norm_forward(const NormForward& a, T type) {
         for (int i = 0; i < COUNT; ++i)
             kept.block[i] = has(there, i) ? access.load(share.template in<T>(x, i)) : A::zero();
         float first = Op::CENTER && live ? type.widen(*x) : 0.0f;
+        if (a.residual != nullptr) {
+            const u64 begin = row * a.row_stride;
+            const Element* residual = static_cast<const Element*>(a.residual) + begin;
+            if (Op::CENTER) {
+                if (live) first = type.widen(type.narrow(first + type.widen(*residual)));
+                // Before the sum takes the place of what every thread has read.
+                __syncthreads();
+            }
+            Element* sum = static_cast<Element*>(a.sum) + begin;
+#pragma unroll
+            for (int i = 0; i < COUNT; ++i)
+                if (has(there, i)) add_residual(access, kept.block[i], share.template in<T>(residual, i), share.template in<T>(sum, i));
+        }
         Deviations<COUNT, N> of_row;
         float scale = 1.0f;
         const auto deviate_row = [&]() { deviate<Op>(of_row, moments, kept, first, there, turn); };
@@ -134,7 +147,9 @@ DYT_DEVICE void norm_forward(const NormForward& a, T type) {
                 if (!any(strays(of_row.squares, a.least_squares)) || tries == TRIES) break;
                 scale = next_scale(tries, scale, of_row.squares, 0.0f, a.least_squares, of_row.m);
                 // From memory, which no thread has written to yet: registers hold deviations instead of x.
-                const Element* again = static_cast<const Element*>(a.x) + row * a.row_stride + opaque(0u);
+                const void* from = a.residual != nullptr ? a.sum : a.x;
+                const Element* again = static_cast<const Element*>(from) + row * a.row_stride + opaque(0u);
+                __syncwarp();
                 kept.load(access, again, share, there);
                 kept.multiply(scale);
                 first = Op::CENTER && live ? type.widen(*again) * scale : 0.0f;
@@ -214,8 +229,8 @@ DYT_DEVICE void store_columns(const float (&sums)[COUNT][N], float* out, u64 col
     }
 }
 
-template <class Op, bool VECTOR, class T, class P>
-DYT_DEVICE void norm_backward(const NormBackward& a, T type, P p) {
+template <bool ADDS, class Op, bool VECTOR, class T, class P>
+DYT_DEVICE void norm_backward_as(const NormBackward& a, T type, P p) {
     typedef RowAccess<T, VECTOR> A;
     typedef typename T::Element Element;
     constexpr int N = A::WIDTH, COUNT = VECTOR ? 16 / N : 4;
@@ -293,6 +308,7 @@ DYT_DEVICE void norm_backward(const NormBackward& a, T type, P p) {
             access.unpack(of_dy.block[k], dy_part);
             factors(p, a.gamma, share.at(k), gamma);
             differentiate<Op>(x_part, dy_part, gamma, slope, dgamma[k], dbeta[k]);
+            if (ADDS) add_block(access, static_cast<const Element*>(a.dsum) + begin + share.at(k), dy_part);
             if (a.dx != nullptr) access.store(static_cast<Element*>(a.dx) + begin + share.at(k), dy_part);
         }
     }
@@ -307,18 +323,36 @@ DYT_DEVICE void norm_backward(const NormBackward& a, T type, P p) {
     }
 }
 
+// With dsum apart, so that calls without it keep their registers.
+template <class Op, bool VECTOR, class T>
+DYT_APART void norm_backward_adding(const NormBackward a) {
+    const T type = type_of<T>(a);
+    norm_backward_as<true, Op, VECTOR>(a, type, any_factors(type, a));
+}
+
+template <class Op, bool VECTOR, class T>
+DYT_DEVICE void norm_backward(const NormBackward& a, T type) {
+    if (a.dsum != nullptr) {
+        norm_backward_adding<Op, VECTOR, T>(a);
+    } else if constexpr (VECTOR) {
+        with_few_factors(type, a, [&](auto p) { norm_backward_as<false, Op, VECTOR>(a, type, p); });
+    } else {
+        with_factors(type, a, [&](auto p) { norm_backward_as<false, Op, VECTOR>(a, type, p); });
+    }
+}
+
 }  // namespace dyt
 
 #define ROWNORM_VECTOR(dtype, T, op, Op)                                                                    \
     DYT_ENTRY(dyt_##op##_fwd_##dtype##_vector, NormForward, 1024, 1, dyt::norm_forward<Op, true>(a, T()))   \
     DYT_ENTRY(dyt_##op##_bwd_##dtype##_vector, NormBackward, 512, 1,                                        \
-              dyt::with_few_factors(T(), a, [&](auto p) { dyt::norm_backward<Op, true>(a, T(), p); }))
+              dyt::norm_backward<Op, true>(a, T()))
 
 #define ROWNORM_SCALAR(op, Op)                                                                          \
     DYT_ENTRY(dyt_##op##_fwd_scalar, NormForward, 1024, 1,                                              \
               dyt::with_dtype(a.dtype, [&](auto type) { dyt::norm_forward<Op, false>(a, type); }))      \
     DYT_ENTRY(dyt_##op##_bwd_scalar, NormBackward, 512, 1,                                              \
-              dyt::with_types(a, [&](auto type, auto p) { dyt::norm_backward<Op, false>(a, type, p); }))
+              dyt::with_dtype(a.dtype, [&](auto type) { dyt::norm_backward<Op, false>(a, type); }))
 
 DYT_FOR_DTYPES(ROWNORM_VECTOR, layer_norm, dyt::LayerNorm)
 DYT_FOR_DTYPES(ROWNORM_VECTOR, rms_norm, dyt::RmsNorm)

@@ -93,6 +93,18 @@ DYT_DEVICE void norm_forward_first(const NormForward& a, T type, P of_parameters
         const Position at(tile, tiles, a.inner, a.row_stride);
         // Threads without a position go along on one that is there, and write nothing.
         const Element* x = static_cast<const Element*>(a.x) + (at.live ? at.begin : at.begin - threadIdx.x);
+        if (a.residual != nullptr) {
+            const u64 begin = at.live ? at.begin : 0;
+#pragma unroll 1
+            for (u64 c = threadIdx.y; at.live && c < a.cols; c += blockDim.y) {
+                const u64 place = begin + c * a.inner;
+                const float of_x = type.widen(static_cast<const Element*>(a.x)[place]);
+                const float residual = type.widen(static_cast<const Element*>(a.residual)[place]);
+                static_cast<Element*>(a.sum)[place] = type.narrow(of_x + residual);
+            }
+            __syncthreads();
+            x = static_cast<const Element*>(a.sum) + (at.live ? at.begin : at.begin - threadIdx.x);
+        }
         const Moments moments = Moments::of<Op>(a);
         float sums[2], m = 0.0f, scale = 1.0f;
 #pragma unroll 1
@@ -125,7 +137,7 @@ DYT_DEVICE void norm_forward_first(const NormForward& a, T type, P of_parameters
 
 // The sums of a backward.
 template <class Op, class T, class P>
-DYT_DEVICE void first_terms(float (&sums)[4], const NormBackward& a, T type, P of_parameters, u64 begin, float scale, float m) {
+DYT_DEVICE void first_terms(float (&sums)[4], const NormFirstBackward& a, T type, P of_parameters, u64 begin, float scale, float m) {
     typedef typename T::Element Element;
     const Element* x = static_cast<const Element*>(a.x) + begin;
     const Element* dy = static_cast<const Element*>(a.dy) + begin;
@@ -157,7 +169,7 @@ struct ScaledSlope {
 };
 
 template <class Op, class T, class P>
-DYT_DEVICE ScaledSlope first_slope(const NormBackward& a, T type, P of_parameters, const Position& at, u64 begin) {
+DYT_DEVICE ScaledSlope first_slope(const NormFirstBackward& a, T type, P of_parameters, const Position& at, u64 begin) {
     const typename T::Element* x = static_cast<const typename T::Element*>(a.x) + begin;
     const bool searches = Op::CENTER && a.mean == nullptr;
     const Saved saved = Saved::load(Op::CENTER ? a.mean : nullptr, a.rstd, at.row, at.live);
@@ -181,7 +193,7 @@ DYT_DEVICE ScaledSlope first_slope(const NormBackward& a, T type, P of_parameter
 }
 
 template <class Op, class T, class P>
-DYT_DEVICE void norm_backward_first(const NormBackward& a, T type, P of_parameters) {
+DYT_DEVICE void norm_backward_first(const NormFirstBackward& a, T type, P of_parameters) {
     typedef typename T::Element Element;
     const u64 tiles = (a.inner + 31) / 32;
     const bool reads_x = a.dx != nullptr || a.dgamma != nullptr;
@@ -206,9 +218,11 @@ DYT_DEVICE void norm_backward_first(const NormBackward& a, T type, P of_paramete
             const float x_hat = read ? centred.x_hat<Op>(d) : 0.0f;
             float gamma[1];
             factors(of_parameters, a.gamma, c, gamma);
-            if (a.dx != nullptr && at.live)
-                static_cast<Element*>(a.dx)[begin + c * a.inner] =
-                    type.narrow(slope.dx<Op>(of_dy * gamma[0], x_hat) * scaled.scale);
+            if (a.dx != nullptr && at.live) {
+                float dx = slope.dx<Op>(of_dy * gamma[0], x_hat) * scaled.scale;
+                if (a.dsum != nullptr) dx += type.widen(static_cast<const Element*>(a.dsum)[begin + c * a.inner]);
+                static_cast<Element*>(a.dx)[begin + c * a.inner] = type.narrow(dx);
+            }
             if (dgamma != nullptr) {
                 const float sum = lane_sum(of_dy * x_hat, 32);
                 if (threadIdx.x == 0) add_to(dgamma + c, sum, tile == first);
@@ -226,7 +240,7 @@ DYT_DEVICE void norm_backward_first(const NormBackward& a, T type, P of_paramete
 #define ROWNORM_FIRST(op, Op)                                                                                  \
     DYT_ENTRY(dyt_##op##_fwd_first, NormForward, 256, 4,                                                       \
               dyt::with_types(a, [&](auto type, auto p) { dyt::norm_forward_first<Op>(a, type, p); }))         \
-    DYT_ENTRY(dyt_##op##_bwd_first, NormBackward, 256, 2,                                                      \
+    DYT_ENTRY(dyt_##op##_bwd_first, NormFirstBackward, 256, 2,                                                      \
               dyt::with_types(a, [&](auto type, auto p) { dyt::norm_backward_first<Op>(a, type, p); }))
 
 ROWNORM_FIRST(layer_norm, dyt::LayerNorm)

@@ -51,7 +51,19 @@ DYT_DEVICE void norm_forward_long(const NormForward& a, T type) {
     Raw* cache = reinterpret_cast<Raw*>(shared_memory() + blockDim.x);
 #pragma unroll 1
     for (u64 row = blockIdx.x; row < a.rows; row += gridDim.x) {
-        const LongRow<A> x = {access, static_cast<const Element*>(a.x) + row * a.row_stride, cache, a.cached};
+        const u64 offset = row * a.row_stride;
+        if (a.residual != nullptr) {
+#pragma unroll 1
+            for (u64 at = threadIdx.x; at < blocks; at += blockDim.x) {
+                typename A::Block block = access.load(static_cast<const Element*>(a.x) + offset + at * N);
+                add_residual(access, block, static_cast<const Element*>(a.residual) + offset + at * N,
+                             static_cast<Element*>(a.sum) + offset + at * N);
+            }
+            // All threads read the first value.
+            __syncthreads();
+        }
+        const void* from = a.residual != nullptr ? a.sum : a.x;
+        const LongRow<A> x = {access, static_cast<const Element*>(from) + offset, cache, a.cached};
         float sums[2], m = 0.0f;
         Scaled<T::WIDE> scale = {0, 1.0f};
         const auto gather = [&]() {
@@ -77,7 +89,7 @@ DYT_DEVICE void norm_forward_long(const NormForward& a, T type) {
         }
         // In place this overwrites x, of which every thread reads its own blocks; the first value was read before the
         // last barrier.
-        Element* y = static_cast<Element*>(a.y) + row * a.row_stride;
+        Element* y = static_cast<Element*>(a.y) + offset;
         with_factors(type, a, [&](auto p) {
 #pragma unroll 1
             for (u64 tile = 0; tile < blocks; tile += static_cast<u64>(COUNT) * blockDim.x) {
@@ -190,7 +202,7 @@ DYT_DEVICE bool sums_begun(u32 strayed, u32 rows) { return strayed != (rows < 32
 
 // dx of a row, x times `scale` and dx that of the slope times it, and its terms of dgamma and dbeta. `added` are those to
 // whose sums it adds.
-template <class Op, class T, class A, class Scale>
+template <bool ADDS, class Op, class T, class A, class Scale>
 DYT_DEVICE void long_write(const NormBackward& a, T type, const LongRow<A>& x, const LongRow<A>& dy, u64 blocks, u64 offset,
                            const Slope& slope, const Columns& columns, u32 added, const Scale& scale) {
     typedef typename T::Element Element;
@@ -221,6 +233,7 @@ DYT_DEVICE void long_write(const NormBackward& a, T type, const LongRow<A>& x, c
             if (wants<T>(wanted, DGAMMA, a.dgamma)) store_sums(dgamma + at * N, to_gamma, (wanted & DGAMMA_ALIGNED) != 0);
             if (wants<T>(wanted, DBETA, a.dbeta)) store_sums(dbeta + at * N, to_beta, (wanted & DBETA_ALIGNED) != 0);
             scale.multiply(dy_part);
+            if (ADDS && a.dsum != nullptr) add_block(x.access, static_cast<const Element*>(a.dsum) + offset + at * N, dy_part);
             if (wants<T>(wanted, DX, a.dx)) x.access.store(dx + at * N, dy_part);
         }
     });
@@ -256,7 +269,7 @@ DYT_DEVICE void long_any_row(const NormBackward& a, T type, const A& access, u64
         slope.multiply(of_output * inverse_power(scale.factor));
         scale.factor = of_output;
     }
-    long_write<Op>(a, type, x, dy, blocks, offset, slope, columns, begun ? columns.wanted : 0, scale);
+    long_write<true, Op>(a, type, x, dy, blocks, offset, slope, columns, begun ? columns.wanted : 0, scale);
 }
 
 // The rows that a block has left out because f32 does not hold their sums, apart, so that they take no registers of the others.
@@ -287,8 +300,8 @@ DYT_DEVICE void norm_backward_elements(const NormBackward& a, T type) {
         long_any_row<Op>(a, type, RowAccess<T, false>(type), row, columns, row > begin, turn);
 }
 
-template <class Op, class T>
-DYT_DEVICE void norm_backward_long(const NormBackward& a, T type) {
+template <bool ADDS, class Op, class T>
+DYT_DEVICE void norm_backward_long_as(const NormBackward& a, T type) {
     typedef RowAccess<T, true> A;
     typedef typename T::Element Element;
     const A access(type);
@@ -320,10 +333,25 @@ DYT_DEVICE void norm_backward_long(const NormBackward& a, T type) {
             }
             slope = slope_of<Op>(moments, 1.0f, m, a.rstd != nullptr, saved.rstd, sums);
         }
-        long_write<Op>(a, type, x, dy, blocks, offset, slope, columns, sums_begun(strayed, at) ? columns.wanted : 0, Unscaled());
+        long_write<ADDS, Op>(a, type, x, dy, blocks, offset, slope, columns, sums_begun(strayed, at) ? columns.wanted : 0, Unscaled());
     }
     if constexpr (T::WIDE) {
         if (any(strayed != 0)) long_strays<Op, T, A>(a, strayed);
+    }
+}
+
+// With dsum apart, so that calls without it keep their registers.
+template <class Op, class T>
+DYT_APART void norm_backward_long_adding(const NormBackward a) {
+    norm_backward_long_as<true, Op>(a, type_of<T>(a));
+}
+
+template <class Op, class T>
+DYT_DEVICE void norm_backward_long(const NormBackward& a, T type) {
+    if (a.dsum != nullptr) {
+        norm_backward_long_adding<Op, T>(a);
+    } else {
+        norm_backward_long_as<false, Op>(a, type);
     }
 }
 

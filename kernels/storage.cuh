@@ -167,6 +167,16 @@ constexpr bool same = false;
 template <class A>
 constexpr bool same<A, A> = true;
 
+// The storage type of the tensors, of a kernel that is compiled for T.
+template <class T, class Args>
+DYT_DEVICE T type_of(const Args& a) {
+    if constexpr (same<T, Half>) {
+        return Half{a.dtype == DTYPE_BF16};
+    } else {
+        return T();
+    }
+}
+
 // gamma and beta where their type is chosen at each access: f32, or the tensors' type.
 template <class T>
 struct Either {
@@ -286,6 +296,9 @@ struct Access<T, true> {
         *reinterpret_cast<Raw*>(p) = T::pack(v);
     }
     DYT_METHOD static void store_streamed(Element* p, const float (&v)[WIDTH]) { store_raw_streamed(p, T::pack(v)); }
+    // What is read of values that are stored.
+    DYT_METHOD static Block rounded(const float (&v)[WIDTH]) { return T::pack(v); }
+    DYT_METHOD static void put(Element* p, const Block& block) { *reinterpret_cast<Raw*>(p) = block; }
 };
 
 template <class T>
@@ -299,10 +312,32 @@ struct Access<T, false> {
     DYT_METHOD void unpack(const Block& block, float (&v)[1]) const { v[0] = type.widen(block); }
     DYT_METHOD void store(Element* p, const float (&v)[1]) const { *p = type.narrow(v[0]); }
     DYT_METHOD void store_streamed(Element* p, const float (&v)[1]) const { store(p, v); }
+    DYT_METHOD Block rounded(const float (&v)[1]) const { return type.narrow(v[0]); }
+    DYT_METHOD static void put(Element* p, const Block& block) { *p = block; }
 
 private:
     T type;
 };
+
+// Adds a block of a tensor.
+template <class A, int N>
+DYT_DEVICE void add_block(const A& access, const typename A::Element* from, float (&v)[N]) {
+    float other[N];
+    access.unpack(access.load(from), other);
+#pragma unroll
+    for (int i = 0; i < N; ++i) v[i] += other[i];
+}
+
+// x and a block of the residual, rounded once, into `sum`, and what an op reads there.
+template <class A>
+DYT_DEVICE void add_residual(const A& access, typename A::Block& x, const typename A::Element* residual,
+                             typename A::Element* sum) {
+    float v[A::WIDTH];
+    access.unpack(x, v);
+    add_block(access, residual, v);
+    x = access.rounded(v);
+    access.put(sum, x);
+}
 
 template <int N>
 DYT_DEVICE void fill(float (&v)[N], float value) {

@@ -120,8 +120,9 @@ fn storage(args: &Args) -> Option<(u32, u32)> {
     match args {
         Args::PointwiseForward(args) => Some((args.dtype, args.param_f32)),
         Args::PointwiseBackward(args) => Some((args.dtype, args.param_f32)),
-        Args::NormForward(args) => Some((args.dtype, args.param_f32)),
+        Args::NormForward(args) => Some((args.dtype.into(), args.param_f32.into())),
         Args::NormBackward(args) => Some((args.dtype.into(), args.param_f32.into())),
+        Args::NormFirstBackward(args) => Some((args.rows.dtype.into(), args.rows.param_f32.into())),
         Args::Fold(_) => None,
     }
 }

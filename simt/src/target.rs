@@ -2,7 +2,7 @@
 
 use dyt::cuda::plan::{self, BackwardAddresses, ForwardAddresses, Launches, Limits};
 use dyt::{
-    Argument, Backend, Backward, Buffer, Device, Error, Forward, Level, Pass, Problem, Result, View, ViewMut,
+    Backend, Backward, Buffer, Device, Dsum, Forward, Level, Pass, Problem, Residual, Result, View, ViewMut,
 };
 use dyt_conformance::Target;
 
@@ -107,16 +107,20 @@ impl Target for Simt {
         plan::workspace_bytes(problem, pass)
     }
     fn forward(&self, problem: &Problem, arguments: Forward<'_>) -> Result<()> {
-        if arguments.residual.is_some() {
-            return Err(Error::NotSupported { backend: Backend::Cuda, argument: Argument::Residual });
-        }
-        let Forward { x, alpha, shift, gamma, beta, y, mean, rstd, .. } = arguments;
+        let Forward { x, residual, sum, alpha, shift, gamma, beta, y, mean, rstd, .. } = arguments;
         let in_place = x.is_none();
-        self.run(&[x, alpha, shift, gamma, beta], vec![Some(y), mean, rstd], |limits, read, written| {
-            let [x, alpha, shift, gamma, beta] = *read else { return Launches::default() };
-            let [y, mean, rstd] = *written else { return Launches::default() };
+        let in_sum = matches!(residual, Some(Residual::InSum));
+        let residual = match residual {
+            Some(Residual::Apart(view)) => Some(view),
+            _ => None,
+        };
+        let inputs = [x, residual, alpha, shift, gamma, beta];
+        self.run(&inputs, vec![Some(y), sum, mean, rstd], |limits, read, written| {
+            let [x, residual, alpha, shift, gamma, beta] = *read else { return Launches::default() };
+            let [y, sum, mean, rstd] = *written else { return Launches::default() };
             let x = if in_place { y } else { x };
-            let at = ForwardAddresses { x, alpha, shift, gamma, beta, y, mean, rstd };
+            let residual = if in_sum { sum } else { residual };
+            let at = ForwardAddresses { x, residual, sum, alpha, shift, gamma, beta, y, mean, rstd };
             plan::forward(problem, &at, limits)
         });
         Ok(())
@@ -127,23 +131,27 @@ impl Target for Simt {
         arguments: Backward<'_>,
         workspace: ViewMut<'_>,
     ) -> Result<()> {
-        if arguments.dsum.is_some() {
-            return Err(Error::NotSupported { backend: Backend::Cuda, argument: Argument::Dsum });
-        }
-        let Backward { dy, x, alpha, shift, gamma, mean, rstd, .. } = arguments;
+        let Backward { dy, x, dsum, alpha, shift, gamma, mean, rstd, .. } = arguments;
         let Backward { dx, dalpha, dshift, dgamma, dbeta, .. } = arguments;
         let in_place = dy.is_none();
-        let inputs = [dy, Some(x), alpha, shift, gamma, mean, rstd];
+        let in_dx = matches!(dsum, Some(Dsum::InDx));
+        let dsum = match dsum {
+            Some(Dsum::Apart(view)) => Some(view),
+            _ => None,
+        };
+        let inputs = [dy, Some(x), dsum, alpha, shift, gamma, mean, rstd];
         let outputs = vec![dx, dalpha, dshift, dgamma, dbeta, Some(workspace)];
         self.run(&inputs, outputs, |limits, read, written| {
-            let [dy, x, alpha, shift, gamma, mean, rstd] = *read else { return Launches::default() };
+            let [dy, x, dsum, alpha, shift, gamma, mean, rstd] = *read else { return Launches::default() };
             let [dx, dalpha, dshift, dgamma, dbeta, workspace] = *written else {
                 return Launches::default();
             };
             let dy = if in_place { dx } else { dy };
+            let dsum = if in_dx { dx } else { dsum };
             let at = BackwardAddresses {
                 dy,
                 x,
+                dsum,
                 alpha,
                 shift,
                 gamma,

@@ -1,7 +1,7 @@
 //! LayerNorm and RMSNorm.
 
-use dyt::reference::{Place, row};
 use dyt::DType;
+use dyt::reference::{Place, row};
 
 use super::{Term, Truth};
 use crate::tolerance::{self, Arithmetic, Expected, LARGEST, LARGEST_OFFSET, NormY, SMALLEST_SUBNORMAL};

@@ -87,13 +87,14 @@ fn launches(problem: &Problem, pass: Pass, at: u64, limits: Limits) -> plan::Lau
     let [alpha, shift, gamma, beta, mean, rstd, dalpha, dshift, dgamma, dbeta, workspace] = [256; 11];
     match pass {
         Pass::Forward => {
-            let at = ForwardAddresses { x, alpha, shift, gamma, beta, y, mean, rstd };
+            let at = ForwardAddresses { x, residual: 0, sum: 0, alpha, shift, gamma, beta, y, mean, rstd };
             plan::forward(problem, &at, limits)
         }
         Pass::Backward => {
             let at = BackwardAddresses {
                 dy,
                 x,
+                dsum: 0,
                 alpha,
                 shift,
                 gamma,

@@ -5,7 +5,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicI32, Ordering};
 
 use dyt::Pass;
-use dyt::cuda::plan::{Args, Entry, Launch};
+use dyt::cuda::plan::{Args, Entry, Launch, NormForm};
 use dyt_simt::Order;
 use libloading::Library;
 
@@ -106,6 +106,9 @@ fn args(entry: Entry, bytes: &[u8]) -> Args {
         Entry::Pointwise { pass: Pass::Forward, .. } => Args::PointwiseForward(pod(bytes)),
         Entry::Pointwise { pass: Pass::Backward, .. } => Args::PointwiseBackward(pod(bytes)),
         Entry::Norm { pass: Pass::Forward, .. } => Args::NormForward(pod(bytes)),
+        Entry::Norm { pass: Pass::Backward, form: NormForm::First, .. } => {
+            Args::NormFirstBackward(pod(bytes))
+        }
         Entry::Norm { pass: Pass::Backward, .. } => Args::NormBackward(pod(bytes)),
         Entry::Fold => Args::Fold(pod(bytes)),
     }

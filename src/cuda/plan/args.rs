@@ -39,6 +39,10 @@ pub(super) fn offset(problem: &Problem, gamma: u64) -> (f32, u32) {
 #[allow(missing_docs, reason = "the names are those of the formulas")]
 pub struct PointwiseForward {
     pub x: u64,
+    /// What is added to x; 0 where nothing is.
+    pub residual: u64,
+    /// Where their sum goes, if there is a residual.
+    pub sum: u64,
     pub y: u64,
     pub gamma: u64,
     pub beta: u64,
@@ -70,6 +74,8 @@ pub struct PointwiseForward {
 pub struct PointwiseBackward {
     pub dy: u64,
     pub x: u64,
+    /// What is added to dx; 0 where nothing is.
+    pub dsum: u64,
     pub dx: u64,
     pub gamma: u64,
     pub alpha: u64,
@@ -109,6 +115,10 @@ pub struct PointwiseBackward {
 #[allow(missing_docs, reason = "the names are those of the formulas")]
 pub struct NormForward {
     pub x: u64,
+    /// What is added to x; 0 where nothing is.
+    pub residual: u64,
+    /// Where their sum goes, if there is a residual.
+    pub sum: u64,
     pub y: u64,
     pub gamma: u64,
     pub beta: u64,
@@ -127,14 +137,14 @@ pub struct NormForward {
     pub bessel: f32,
     /// Vectors of a long row that shared memory keeps.
     pub cached: u64,
-    /// The storage type of the tensors: 0 for f32, 1 for f16, 2 for bf16.
-    pub dtype: u32,
-    /// 1 if gamma and beta are f32, 0 if they have the type of the tensors.
-    pub param_f32: u32,
     /// What is added to gamma; −0 adds nothing, and is all that may be added to an absent gamma.
     pub gamma_offset: f32,
-    /// 1 if that is not −0.
-    pub has_offset: u32,
+    /// The storage type of the tensors: 0 for f32, 1 for f16, 2 for bf16.
+    pub dtype: u8,
+    /// 1 if gamma and beta are f32, 0 if they have the type of the tensors.
+    pub param_f32: u8,
+    /// 1 if that of gamma is not −0.
+    pub has_offset: u16,
 }
 
 /// The first stage of the backward of LayerNorm and RMSNorm: dx, and the sums of one chunk of rows.
@@ -144,6 +154,8 @@ pub struct NormForward {
 pub struct NormBackward {
     pub dy: u64,
     pub x: u64,
+    /// What is added to dx; 0 where nothing is.
+    pub dsum: u64,
     pub dx: u64,
     pub gamma: u64,
     pub mean: u64,
@@ -155,7 +167,6 @@ pub struct NormBackward {
     pub rows: u64,
     pub cols: u64,
     pub row_stride: u64,
-    pub inner: u64,
     pub eps: f32,
     /// As in the forward.
     pub least_squares: f32,
@@ -176,6 +187,15 @@ pub struct NormBackward {
     pub param_f32: u8,
     /// 1 if that of gamma is not −0.
     pub has_offset: u16,
+}
+
+/// The same of channels-first data.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Pod, Zeroable)]
+#[repr(C)]
+#[allow(missing_docs, reason = "the names are those of the formulas")]
+pub struct NormFirstBackward {
+    pub rows: NormBackward,
+    pub inner: u64,
 }
 
 /// The second stage of every backward: partial sums become gradients, in a fixed order.
@@ -214,6 +234,7 @@ pub enum Args {
     PointwiseBackward(PointwiseBackward),
     NormForward(NormForward),
     NormBackward(NormBackward),
+    NormFirstBackward(NormFirstBackward),
     Fold(Fold),
 }
 
@@ -226,6 +247,7 @@ impl Args {
             Self::PointwiseBackward(args) => bytemuck::bytes_of(args),
             Self::NormForward(args) => bytemuck::bytes_of(args),
             Self::NormBackward(args) => bytemuck::bytes_of(args),
+            Self::NormFirstBackward(args) => bytemuck::bytes_of(args),
             Self::Fold(args) => bytemuck::bytes_of(args),
         }
     }

@@ -194,6 +194,9 @@ impl Entry {
             Self::Pointwise { pass: Pass::Forward, .. } => size_of::<args::PointwiseForward>(),
             Self::Pointwise { pass: Pass::Backward, .. } => size_of::<args::PointwiseBackward>(),
             Self::Norm { pass: Pass::Forward, .. } => size_of::<args::NormForward>(),
+            Self::Norm { pass: Pass::Backward, form: NormForm::First, .. } => {
+                size_of::<args::NormFirstBackward>()
+            }
             Self::Norm { pass: Pass::Backward, .. } => size_of::<args::NormBackward>(),
             Self::Fold => size_of::<args::Fold>(),
         }

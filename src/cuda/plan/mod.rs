@@ -41,6 +41,8 @@ impl Limits {
 #[allow(missing_docs, reason = "the names are those of the formulas")]
 pub struct ForwardAddresses {
     pub x: u64,
+    pub residual: u64,
+    pub sum: u64,
     pub alpha: u64,
     pub shift: u64,
     pub gamma: u64,
@@ -56,6 +58,7 @@ pub struct ForwardAddresses {
 pub struct BackwardAddresses {
     pub dy: u64,
     pub x: u64,
+    pub dsum: u64,
     pub alpha: u64,
     pub shift: u64,
     pub gamma: u64,

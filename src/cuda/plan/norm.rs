@@ -1,6 +1,6 @@
 //! LayerNorm and RMSNorm. A row stays in the registers of its threads where it fits.
 
-use super::args::{NormBackward, NormForward, Storage, offset};
+use super::args::{NormBackward, NormFirstBackward, NormForward, Storage, offset};
 use super::fold::Partials;
 use super::geometry::{THREADS, WARP, aligned, block, grid, vector};
 use super::{
@@ -160,13 +160,16 @@ fn bessel(problem: &Problem) -> f32 {
 }
 
 pub(super) fn forward(op: Norm, problem: &Problem, at: &ForwardAddresses, limits: Limits) -> Launch {
-    let vectors = aligned(problem, &[at.x, at.y], &[at.gamma, at.beta]);
+    let vectors = aligned(problem, &[at.x, at.residual, at.sum, at.y], &[at.gamma, at.beta]);
     let tiling = Tiling::forward(problem, vectors);
     let cached = cached(problem, tiling.form, tiling.scratch(), 1, limits);
     let (storage, (gamma_offset, has_offset)) = (Storage::of(problem), offset(problem, at.gamma));
     let cols = problem.cols() as f32;
+    #[expect(clippy::cast_possible_truncation, reason = "small numbers")]
     let args = NormForward {
         x: at.x,
+        residual: at.residual,
+        sum: at.sum,
         y: at.y,
         gamma: at.gamma,
         beta: at.beta,
@@ -181,10 +184,10 @@ pub(super) fn forward(op: Norm, problem: &Problem, at: &ForwardAddresses, limits
         inverse_cols: 1.0 / cols,
         bessel: bessel(problem),
         cached,
-        dtype: storage.dtype,
-        param_f32: storage.param_f32,
         gamma_offset,
-        has_offset,
+        dtype: storage.dtype as u8,
+        param_f32: storage.param_f32 as u8,
+        has_offset: has_offset as u16,
     };
     Launch {
         entry: Entry::Norm { op, pass: Pass::Forward, form: tiling.form },
@@ -203,7 +206,7 @@ pub(super) fn backward(
     at: &BackwardAddresses,
     limits: Limits,
 ) -> (Option<Launch>, Partials) {
-    let vectors = aligned(problem, &[at.dy, at.x, at.dx], &[at.gamma]);
+    let vectors = aligned(problem, &[at.dy, at.x, at.dsum, at.dx], &[at.gamma]);
     let tiling = Tiling::backward(problem, vectors);
     let partials =
         Partials::new(problem, at, [tiling.chunks == 1, true], 0, problem.cols() as u64, tiling.chunks, 0);
@@ -217,6 +220,7 @@ pub(super) fn backward(
     let args = NormBackward {
         dy: at.dy,
         x: at.x,
+        dsum: at.dsum,
         dx: at.dx,
         gamma: at.gamma,
         mean: at.mean,
@@ -226,7 +230,6 @@ pub(super) fn backward(
         rows: problem.rows() as u64,
         cols: problem.cols() as u64,
         row_stride: problem.row_stride() as u64,
-        inner: problem.inner() as u64,
         eps: problem.eps(),
         least_squares: problem.least_squares(),
         inverse_cols: 1.0 / cols,
@@ -244,7 +247,11 @@ pub(super) fn backward(
         block: block(tiling.threads.0, tiling.threads.1),
         #[expect(clippy::cast_possible_truncation, reason = "bounded by the machine's limit")]
         shared_bytes: used as u32,
-        args: Args::NormBackward(args),
+        args: if tiling.form.is_first() {
+            Args::NormFirstBackward(NormFirstBackward { rows: args, inner: problem.inner() as u64 })
+        } else {
+            Args::NormBackward(args)
+        },
     };
     (Some(launch), partials)
 }

@@ -107,12 +107,14 @@ impl Tiling {
 }
 
 pub(super) fn forward(op: Pointwise, problem: &Problem, at: &ForwardAddresses) -> Launch {
-    let vectors = aligned(problem, &[at.x, at.y], &[at.gamma, at.beta]);
+    let vectors = aligned(problem, &[at.x, at.residual, at.sum, at.y], &[at.gamma, at.beta]);
     let tiling = Tiling::forward(problem, vectors);
     let (storage, (gamma_offset, has_offset)) = (Storage::of(problem), offset(problem, at.gamma));
     #[expect(clippy::cast_possible_truncation, reason = "a grid's blocks fit 31 bits")]
     let args = PointwiseForward {
         x: at.x,
+        residual: at.residual,
+        sum: at.sum,
         y: at.y,
         gamma: at.gamma,
         beta: at.beta,
@@ -144,7 +146,7 @@ pub(super) fn backward(
     problem: &Problem,
     at: &BackwardAddresses,
 ) -> (Option<Launch>, Partials) {
-    let vectors = aligned(problem, &[at.dy, at.x, at.dx], &[at.gamma]);
+    let vectors = aligned(problem, &[at.dy, at.x, at.dsum, at.dx], &[at.gamma]);
     let tiling = Tiling::backward(problem, vectors);
     let partials = partials(problem, at, &tiling);
     if problem.rows() == 0 {
@@ -155,6 +157,7 @@ pub(super) fn backward(
     let args = PointwiseBackward {
         dy: at.dy,
         x: at.x,
+        dsum: at.dsum,
         dx: at.dx,
         gamma: at.gamma,
         alpha: at.alpha,

@@ -1,4 +1,4 @@
-use super::args::{PointwiseBackward, PointwiseForward};
+use super::args::{NormFirstBackward, PointwiseBackward, PointwiseForward};
 use super::*;
 use crate::{DType, Op, Result};
 
@@ -80,7 +80,7 @@ fn covers_once(problem: &Problem, launch: &Launch) {
             covers(rows, blocks / u64::from(slabs), y * u64::from(steps), launch);
         }
         Args::NormForward(_) => norm_covers_once(problem, launch, 1, 4 * width),
-        Args::NormBackward(args) => {
+        Args::NormBackward(args) | Args::NormFirstBackward(NormFirstBackward { rows: args, .. }) => {
             norm_covers_once(problem, launch, args.steps.into(), if width > 1 { 16 } else { 4 });
         }
         Args::Fold(_) => {}
@@ -113,8 +113,10 @@ fn storage_is_told(problem: &Problem, launch: &Launch) {
     let told = match launch.args {
         Args::PointwiseForward(args) => (args.dtype, args.param_f32),
         Args::PointwiseBackward(args) => (args.dtype, args.param_f32),
-        Args::NormForward(args) => (args.dtype, args.param_f32),
-        Args::NormBackward(args) => (args.dtype.into(), args.param_f32.into()),
+        Args::NormForward(args) => (args.dtype.into(), args.param_f32.into()),
+        Args::NormBackward(args) | Args::NormFirstBackward(NormFirstBackward { rows: args, .. }) => {
+            (args.dtype.into(), args.param_f32.into())
+        }
         Args::Fold(_) => return,
     };
     assert_eq!((Some(told.0 as usize), told.1), (dtype, param_f32), "{launch:?}");

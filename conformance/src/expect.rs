@@ -111,7 +111,9 @@ impl Truth {
         let statistics = 0..self.case.problem.statistics();
         match output {
             Output::Y if self.case.quantised.is_some() => {
-                self.quantised(arithmetic, &|statistic| self.found_scale(statistic))
+                // Once for each row, and not for each of its elements.
+                let scales: Vec<_> = statistics.map(|statistic| self.found_scale(statistic)).collect();
+                self.quantised(arithmetic, &|statistic| scales[statistic])
             }
             Output::Scales => statistics.map(|i| (i, self.scale(arithmetic, i))).collect(),
             Output::Y | Output::Sum | Output::Dx => places(&self.case.problem)

@@ -78,6 +78,17 @@ pub(crate) const fn tile_pays<R: Register>(rows: usize) -> bool {
     rows >= 16 || !R::STREAMS
 }
 
+/// Rows that are asked for ahead where tokens lie apart, instead of `ahead`. The processor follows packed rows by itself, and has
+/// to be told early of others: so many bytes before. Whole tokens, so that the rows of a group are all in one; but where a token
+/// fills a good part of the first-level cache.
+#[inline(always)]
+pub(crate) fn ahead_of_tokens(ahead: usize, heads: usize, row_bytes: usize) -> usize {
+    if heads * row_bytes > 16 * 1024 {
+        return ahead;
+    }
+    ahead.max(4096 / row_bytes).next_multiple_of(heads)
+}
+
 /// Columns of a row that are written past the cache at once: by way of a stage of this many bytes for each row.
 pub(crate) const STAGE_BYTES: usize = 2048;
 

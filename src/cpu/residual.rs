@@ -114,7 +114,8 @@ impl<T: Stored> Residual<T> {
     #[inline(always)]
     pub(crate) fn whole<R: Register>(&self, rows: Range, cols: usize, stage: &mut Stage) -> Rows<T> {
         let staged = stage.rows(row_values::<T>(cols));
-        self.add::<R>(rows, Columns::plain(0, cols), rows.len(), staged)
+        let ahead = self.x.ahead(rows.begin, rows.len());
+        self.add::<R>(rows, Columns::plain(0, cols), ahead, staged)
     }
 
     #[inline(always)]

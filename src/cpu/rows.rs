@@ -183,6 +183,12 @@ impl<T: Stored> Rows<T> {
         }
     }
 
+    /// Elements from one row to the next.
+    #[inline(always)]
+    pub(crate) const fn stride(self) -> usize {
+        self.stride
+    }
+
     /// The rows from `row` on.
     #[inline(always)]
     pub(crate) fn from(self, row: usize) -> Self {

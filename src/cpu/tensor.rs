@@ -1,5 +1,6 @@
 //! The rows of a whole tensor, which need not be equally far apart.
 
+use super::choices;
 use super::lanes::LINE;
 use super::plan::Range;
 use super::rows::Rows;
@@ -35,6 +36,19 @@ impl<T: Stored> Tensor<T> {
             return self.rows.from(row);
         }
         self.rows.shifted(row / heads * self.token_stride).from(row % heads)
+    }
+
+    /// How far the row `ahead` rows behind row `row` is away from it, in rows that are equally far apart: what is asked for before
+    /// it is needed need not be in the same token.
+    #[inline(always)]
+    pub(crate) fn ahead(self, row: usize, ahead: usize) -> usize {
+        if self.heads.is_even() {
+            return ahead;
+        }
+        let Heads(heads) = self.heads;
+        let ahead = choices::ahead_of_tokens(ahead, heads, self.rows.stride() * size_of::<T>());
+        let begin = |row: usize| row / heads * self.token_stride + row % heads * self.rows.stride();
+        (begin(row + ahead) - begin(row)) / self.rows.stride()
     }
 
     /// The elements of row `row` from index `first` on, as rows `stride` apart.
@@ -160,6 +174,19 @@ mod tests {
                 assert_eq!(tensor.from(row).value(0, 0), layout.row(row) as f32);
             }
         }
+        Ok(())
+    }
+
+    #[test]
+    fn what_lies_ahead_is_in_another_token() -> Result<()> {
+        let packed =
+            Problem::new(Op::Dyt, 9, 8).row_stride(3 * 4 * 8).heads(4, 8).y_strides(4 * 8, 8).build()?;
+        // SAFETY: nothing is followed.
+        let tensor = |layout| unsafe { Tensor::<f32>::new(core::ptr::null_mut(), &packed, layout) };
+        let (x, y) = (tensor(packed.layout()), tensor(packed.y_layout()));
+        // 4096 bytes are 128 rows, or 32 tokens.
+        assert_eq!([x.ahead(0, 3), x.ahead(2, 128), x.ahead(3, 129)], [384, 384, 396]);
+        assert_eq!([y.ahead(0, 3), y.ahead(2, 128), y.ahead(3, 129)], [128, 128, 132]);
         Ok(())
     }
 

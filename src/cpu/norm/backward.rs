@@ -175,7 +175,10 @@ impl<T: Stored, const CENTER: bool> Kernel for Backward<T, CENTER> {
                 for at in (0..n).step_by(STAGE_ROWS) {
                     let side = STAGE_ROWS.min(n - at);
                     let target = dx.target(first + at, columns, &mut stage);
-                    let (x, dy) = (self.arguments.x.from(first + at), self.arguments.dy.from(first + at));
+                    let Arguments { x, dy, .. } = self.arguments;
+                    let of = |tensor: Tensor<T>| if past { tensor.ahead(first + at, group) } else { 0 };
+                    let (ahead, ahead_dy) = (of(x), of(dy));
+                    let (x, dy) = (x.from(first + at), dy.from(first + at));
                     let sums = [sums.block::<R>(0, columns), sums.block::<R>(1, columns)];
                     let write = Write::<T, CENTER> {
                         x,
@@ -184,7 +187,8 @@ impl<T: Stored, const CENTER: bool> Kernel for Backward<T, CENTER> {
                         wide,
                         sums,
                         zipped: self.sums.zipped,
-                        ahead: group,
+                        ahead,
+                        ahead_dy,
                     };
                     for rows in Ordinary::new(&found.strays[at..at + side]) {
                         with_form!(params, past, |values, PAST| write.rows::<R, _, PAST>(
@@ -197,7 +201,7 @@ impl<T: Stored, const CENTER: bool> Kernel for Backward<T, CENTER> {
                         ));
                         begins = false;
                         if let (Some(joins), Some(wide)) = (joins, wide) {
-                            joins.write::<R>(first + at, rows, columns, group, wide);
+                            joins.write::<R>(first + at, rows, columns, ahead, wide);
                             continue;
                         }
                         for r in rows.begin..rows.end {
@@ -314,6 +318,8 @@ pub(super) struct Write<T, const CENTER: bool> {
     pub(super) zipped: bool,
     /// How many rows further on the same columns are asked for, while memory is written.
     pub(super) ahead: usize,
+    /// The same of dy.
+    pub(super) ahead_dy: usize,
 }
 
 impl<T: Stored, const CENTER: bool> Write<T, CENTER> {
@@ -377,7 +383,7 @@ impl<T: Stored, const CENTER: bool> Write<T, CENTER> {
                 if !WHOLE && self.dx.streams() {
                     self.dx.prefetch::<R, WHOLE>(row + r + self.ahead, at);
                 }
-                self.dy.prefetch::<R, WHOLE>(row + r + self.ahead, at);
+                self.dy.prefetch::<R, WHOLE>(row + r + self.ahead_dy, at);
             }
             let x = self.x.load::<R, WHOLE>(row + r, at);
             let dy = self.dy.load::<R, WHOLE>(row + r, at);

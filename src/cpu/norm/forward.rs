@@ -174,7 +174,9 @@ impl<T: Stored, const CENTER: bool> Kernel for Forward<T, CENTER> {
                     } else {
                         output.target(first + at, columns, &mut stage)
                     };
-                    let write = Write::<T, CENTER> { x, y: target, ahead: if staged { 0 } else { group } };
+                    let asks = stream && !staged;
+                    let ahead = if asks { self.arguments.x.ahead(first + at, group) } else { 0 };
+                    let write = Write::<T, CENTER> { x, y: target, ahead };
                     for rows in Ordinary::new(&found.strays[at..at + side]) {
                         with_form!(params, stream, |values, PAST| write.rows::<R, _, PAST>(
                             &found.parts,

@@ -95,6 +95,7 @@ impl<T: Stored, const CENTER: bool> Kernel for Backward<T, CENTER> {
                 sums: [0, 1].map(|k| sums.block::<R>(k, columns)),
                 zipped: sums.zipped,
                 ahead: 0,
+                ahead_dy: 0,
             };
             with_values!(params, |values| write.columns::<R, _, 1, false>(
                 &[parts],

@@ -15,6 +15,7 @@ use crate::cpu::rows::{At, Columns, Rows};
 use crate::cpu::stage::{Lines, Stage};
 use crate::cpu::stored::Stored;
 use crate::cpu::sums::Sums;
+use crate::cpu::tensor::Tensor;
 use crate::cpu::tile::{Slots, Tiles};
 
 /// The backward of one tile of one chunk of rows.
@@ -67,9 +68,12 @@ impl<T: Stored, C: Curve> Kernel for BackwardTile<T, C> {
                 let sums = [0, 1, 2, 3].map(|k| sums.block::<R>(k, columns));
                 for part in x.heads().parts(group, STAGE_ROWS) {
                     let target = dx.target(part.begin, columns, &mut stage);
-                    let (x, dy) = (x.from(part.begin), dy.from(part.begin));
                     let ahead = if one { STAGE_ROWS } else { group.len() };
-                    let block = Block { x, dy, dx: target, wide, alpha, sums, place, curve: &curve, ahead };
+                    let of = |tensor: Tensor<T>| if past { tensor.ahead(part.begin, ahead) } else { 0 };
+                    let (ahead, ahead_dy) = (of(x), of(dy));
+                    let (x, dy) = (x.from(part.begin), dy.from(part.begin));
+                    let block =
+                        Block { x, dy, dx: target, wide, alpha, sums, place, curve: &curve, ahead, ahead_dy };
                     let begins = part.begin == rows.begin;
                     with_form!(params, past, |values, PAST| block.rows::<R, _, PAST>(
                         part.len(),
@@ -121,6 +125,8 @@ struct Block<'a, T, C> {
     curve: &'a C,
     /// How many rows further on the same columns are asked for, while memory is written.
     ahead: usize,
+    /// The same of dy.
+    ahead_dy: usize,
 }
 
 impl<T: Stored, C: Curve> Block<'_, T, C> {
@@ -185,7 +191,7 @@ impl<T: Stored, C: Curve> Block<'_, T, C> {
                 if !WHOLE && self.dx.streams() {
                     self.dx.prefetch::<R, WHOLE>(row + r + self.ahead, at);
                 }
-                self.dy.prefetch::<R, WHOLE>(row + r + self.ahead, at);
+                self.dy.prefetch::<R, WHOLE>(row + r + self.ahead_dy, at);
             }
             x[r] = self.x.load::<R, WHOLE>(row + r, at);
             dy[r] = self.dy.load::<R, WHOLE>(row + r, at);

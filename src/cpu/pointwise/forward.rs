@@ -49,7 +49,9 @@ impl<T: Stored, C: Curve> Kernel for ForwardTile<T, C> {
                 };
                 for rows in x.heads().parts(group, STAGE_ROWS) {
                     let target = output.target(rows.begin, columns, &mut stage);
-                    let (mut x, mut ahead) = (x.from(rows.begin), if one { STAGE_ROWS } else { group.len() });
+                    let ahead = if one { STAGE_ROWS } else { group.len() };
+                    let mut ahead = if memory { x.ahead(rows.begin, ahead) } else { 0 };
+                    let mut x = x.from(rows.begin);
                     if let Some(residual) = &residual {
                         x = residual.block::<R>(rows, columns, ahead, &mut stage);
                         ahead = 0;

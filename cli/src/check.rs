@@ -222,7 +222,10 @@ mod tests {
         let text = tally.text("cpu:portable", 4, false);
         assert!(text.starts_with("cpu:portable: all of 4 cases"), "{text}");
         let cells: Vec<Vec<_>> = text.lines().skip(2).map(|l| l.split_whitespace().collect()).collect();
-        assert_eq!(cells[0], ["dyt", "f32", "3", "0", "0.500", "-", "-", "-", "0.875", "-", "-", "-", "-"]);
+        assert_eq!(
+            cells[0],
+            ["dyt", "f32", "3", "0", "0.500", "-", "-", "-", "-", "0.875", "-", "-", "-", "-"]
+        );
         assert_eq!(cells[1][..5], ["dyt", "bf16", "1", "0", "0.000"]);
         Ok(())
     }

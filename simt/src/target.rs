@@ -95,6 +95,7 @@ fn check(problem: &Problem, partner: Option<&'static str>) -> Result<()> {
         (problem.heads() > 1).then_some("heads"),
         (strides != (problem.y_row_stride(), problem.y_head_stride())).then_some("y_strides"),
         (problem.param_groups() != 1).then_some("param_rows"),
+        problem.quant().map(|_| "scale"),
         partner,
     ];
     match lacks.into_iter().flatten().next() {

@@ -25,13 +25,12 @@ pub(crate) fn row(values: &mut PerPosition, begin: usize) -> Rows<f32> {
 }
 
 /// The tiles that `tiles` counts.
-pub(super) fn run<T: Stored, V: Values<T>>(
-    call: &Call<T>,
-    values: &V,
-    tiles: Range,
-    stage: &mut Stage,
-    slots: [Slots; 2],
-) {
+#[inline(never)]
+pub(super) fn run<T: Stored, V: Values<T>>(call: &Call<T>, values: &V, tiles: Range) {
+    let mut stage = Stage::new();
+    // Parameters of a channel are single values, and need no room.
+    let none = stage.slots();
+    let slots = [none, none];
     let mut kept = V::Kept::default();
     let across = call.inner.div_ceil(RUN_TILE);
     for index in tiles.begin..tiles.end {

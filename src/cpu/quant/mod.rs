@@ -18,11 +18,10 @@ use super::level::Isa;
 use super::plan::{self, Range};
 use super::residual::Residual;
 use super::rows::{Columns, Rows};
-use super::stage::Stage;
 use super::stored::Stored;
 use super::tensor::Tensor;
 use super::threads::Shared;
-use super::tile::{Slots, Tiles};
+use super::tile::Slots;
 use crate::Quant;
 use crate::layout::Layout;
 use crate::ops::ForwardPtrs;
@@ -120,13 +119,10 @@ pub(super) fn forward<T: Stored, V: Values<T>>(launch: Launch<'_, ForwardPtrs>, 
         if whole {
             tile.cols = Range { begin: 0, end: call.cols };
         }
-        // Made where they stay: a tuple of them would be copied.
-        let mut stage = Stage::new();
-        let mut tiles = Tiles::<2>::new();
         if call.inner > 1 {
-            first::run(&call, &values, tile.rows, &mut stage, tiles.slots());
+            first::run(&call, &values, tile.rows);
         } else {
-            rows::run(&call, &values, tile, &mut stage, tiles.slots());
+            rows::run(&call, &values, tile);
         }
     });
 }

@@ -8,7 +8,7 @@ use crate::cpu::plan::{Range, Tile};
 use crate::cpu::rows::Columns;
 use crate::cpu::stage::Stage;
 use crate::cpu::stored::Stored;
-use crate::cpu::tile::{BLOCK, Slots};
+use crate::cpu::tile::{BLOCK, Slots, Tiles};
 
 /// Values of f32 that the stage has room for.
 pub(super) const ROOM: usize = STAGE_ROWS * STAGE_BYTES / size_of::<f32>();
@@ -31,13 +31,13 @@ impl Pass {
     }
 }
 
-pub(super) fn run<T: Stored, V: Values<T>>(
-    call: &Call<T>,
-    values: &V,
-    Tile { rows, cols, .. }: Tile,
-    stage: &mut Stage,
-    tiles: [Slots; 2],
-) {
+/// Not inlined: the stack of a call has no room for what channels-first data need besides.
+#[inline(never)]
+pub(super) fn run<T: Stored, V: Values<T>>(call: &Call<T>, values: &V, Tile { rows, cols, .. }: Tile) {
+    // Made where they stay: a tuple of them would be copied.
+    let mut stage = Stage::new();
+    let mut tiles = Tiles::<2>::new();
+    let tiles = tiles.slots();
     let stride = cols.len().min(BLOCK).next_multiple_of(MAX_LANES);
     let one = cols.len() <= BLOCK;
     let work = Work { call, values, stage: stage.rows(stride), tiles, side: (ROOM / stride).min(GROUP) };

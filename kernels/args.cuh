@@ -102,6 +102,35 @@ struct NormBackward {
     u16 has_offset;
 };
 
+// What options add to the arguments of a pass: `added` is the residual, or dsum.
+template <class Plain>
+struct WithOptions : Plain {
+    const void* added;
+    void* sum;
+    u64 head_stride;
+    u64 y_row_stride;
+    u64 y_head_stride;
+    u64 group_rows;
+    u64 group_cols;
+    u64 group_chunks;
+    u64 groups;
+    u64 heads;
+    // Of the divisions by heads and by group_rows.
+    u64 head_inverse;
+    u64 group_inverse;
+    u32 form;
+    u32 unused;
+};
+
+// `form`, how a kernel with options goes through memory: by 16 bytes, by elements, so through long rows, or
+// through channels-first data.
+enum : u32 { FORM_VECTOR, FORM_SCALAR, FORM_LONG_SCALAR, FORM_FIRST };
+
+typedef WithOptions<PointwiseForward> PointwiseForwardOptions;
+typedef WithOptions<PointwiseBackward> PointwiseBackwardOptions;
+typedef WithOptions<NormForward> NormForwardOptions;
+typedef WithOptions<NormBackward> NormBackwardOptions;
+
 struct Fold {
     const float* dgamma_partials;
     const float* dbeta_partials;
@@ -119,6 +148,7 @@ struct Fold {
     u64 scalars;
     u32 column_blocks;
     u32 accumulate;
+    u64 groups;
 };
 
 }  // namespace dyt

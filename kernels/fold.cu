@@ -34,9 +34,16 @@ DYT_DEVICE void add_column(Sum& sum, const Fold& a, const float* partials, u64 c
     for (u64 piece = first; piece <= last; ++piece) add_every(sum, of_thread + piece, step, count);
 }
 
-// 32 columns: a thread adds up one in some of the chunks, then, from the exchange, blockDim.y threads that follow one
+// 32 columns of a group: a thread adds up one in some of the chunks, then, from the exchange, blockDim.y threads that follow one
 // another have the parts of one column.
+template <bool GROUPS>
 DYT_DEVICE void fold_columns(const Fold& a, const float* partials, float* out, u32 block) {
+    if (GROUPS) {
+        const u32 of_group = static_cast<u32>((a.cols + 31) / 32), group = block / of_group;
+        block -= group * of_group;
+        partials += group * a.chunks * a.pieces;
+        out += group * a.cols;
+    }
     const u64 begin = static_cast<u64>(block) * 32;
     Sum sum;
     sum.clear();
@@ -78,19 +85,29 @@ DYT_DEVICE void fold_scalars(const Fold& a, const float* partials, float* out) {
 }
 
 // Blocks for dgamma, dbeta, dalpha and dshift, of those that there are, in this order.
-DYT_DEVICE void fold(const Fold& a) {
+template <bool GROUPS>
+DYT_DEVICE void fold_as(const Fold& a) {
     const u32 kinds = (a.dgamma != nullptr) + (a.dbeta != nullptr);
     const u32 columns = kinds * a.column_blocks;
     if (blockIdx.x < columns) {
         if (a.dgamma != nullptr && blockIdx.x < a.column_blocks) {
-            fold_columns(a, a.dgamma_partials, a.dgamma, blockIdx.x);
+            fold_columns<GROUPS>(a, a.dgamma_partials, a.dgamma, blockIdx.x);
         } else {
-            fold_columns(a, a.dbeta_partials, a.dbeta, blockIdx.x - (kinds - 1) * a.column_blocks);
+            fold_columns<GROUPS>(a, a.dbeta_partials, a.dbeta, blockIdx.x - (kinds - 1) * a.column_blocks);
         }
     } else if (a.dalpha != nullptr && blockIdx.x == columns) {
         fold_scalars(a, a.dalpha_partials, a.dalpha);
     } else {
         fold_scalars(a, a.dshift_partials, a.dshift);
+    }
+}
+
+// Several groups apart, which cost a single one nothing.
+DYT_DEVICE void fold(const Fold& a) {
+    if (a.groups > 1) {
+        fold_as<true>(a);
+    } else {
+        fold_as<false>(a);
     }
 }
 

@@ -2,7 +2,7 @@
 // back: with d = x - m and c = sum(d)/cols the variance is sum(d^2)/cols - c^2, and x^ = (d - c) rstd.
 #pragma once
 
-#include "common.cuh"
+#include "options.cuh"
 
 namespace dyt {
 
@@ -42,6 +42,8 @@ struct RowAccess<T, false> {
     DYT_METHOD Block load(const Element* p) const { return type.widen(*p); }
     DYT_METHOD static void unpack(Block block, float (&v)[1]) { v[0] = block; }
     DYT_METHOD void store(Element* p, const float (&v)[1]) const { *p = type.narrow(v[0]); }
+    DYT_METHOD Block rounded(const float (&v)[1]) const { return type.widen(type.narrow(v[0])); }
+    DYT_METHOD void put(Element* p, Block block) const { *p = type.narrow(block); }
     DYT_METHOD static void multiply(Block& block, float factor) { block *= factor; }
 
 private:
@@ -274,10 +276,11 @@ DYT_DEVICE T type_of(const NormBackward& a) {
 }
 
 // gamma of any type, with any offset.
-DYT_DEVICE Offset<F32> any_factors(F32 type, const NormBackward& a) { return Offset<F32>{type, a.gamma_offset}; }
+template <class Args>
+DYT_DEVICE Offset<F32> any_factors(F32 type, const Args& a) { return Offset<F32>{type, a.gamma_offset}; }
 
-template <class T>
-DYT_DEVICE Offset<Either<T>> any_factors(T type, const NormBackward& a) {
+template <class T, class Args>
+DYT_DEVICE Offset<Either<T>> any_factors(T type, const Args& a) {
     return Offset<Either<T>>{{type, a.param_f32 != 0}, a.gamma_offset};
 }
 

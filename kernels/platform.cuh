@@ -12,6 +12,8 @@
 #define DYT_DEVICE static __device__ __forceinline__
 #define DYT_METHOD __device__ __forceinline__
 #define DYT_APART static __device__ __noinline__
+// A place that the compiler moves nothing across branches for.
+#define DYT_MARK(name) asm volatile("// " name)
 // A kernel: its name, the struct that it takes, the most threads of a block, the blocks that a multiprocessor should
 // hold, and the body, in which the parameter is `a`.
 #define DYT_ENTRY(name, Struct, threads, blocks, ...) \
@@ -20,6 +22,7 @@
 #define DYT_DEVICE static inline
 #define DYT_METHOD inline
 #define DYT_APART static
+#define DYT_MARK(name)
 #define DYT_ENTRY(name, Struct, threads, blocks, ...)                                                     \
     static void name(const dyt::Struct& a) { __VA_ARGS__; }                                               \
     static const simt::Entry name##_entry(#name, sizeof(dyt::Struct), threads, [](const void* parameter) { \
@@ -47,6 +50,13 @@ DYT_DEVICE u64 opaque(u64 v) {
 #else
 DYT_DEVICE u32 opaque(u32 v) { return v; }
 DYT_DEVICE u64 opaque(u64 v) { return v; }
+#endif
+
+// The upper half of a product.
+#if defined(__CUDACC__)
+DYT_DEVICE u64 mul_hi(u64 a, u64 b) { return __umul64hi(a, b); }
+#else
+DYT_DEVICE u64 mul_hi(u64 a, u64 b) { return static_cast<u64>(static_cast<unsigned __int128>(a) * b >> 64); }
 #endif
 
 // Dynamic shared memory; no kernel has any other.

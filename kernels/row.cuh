@@ -72,9 +72,109 @@ DYT_DEVICE void add_to_columns(float* sums, const float (&terms)[N]) {
     for (int k = 0; k < N; ++k) sums[k] += terms[k];
 }
 
+// The row of a thread's turn. In plain calls from the index of the block, which is there anyway: the function of the rows below
+// decides which registers the kernel has.
+template <class Args>
+DYT_DEVICE u64 row_of(const Args& a, u32 turn, const Lines& lines) {
+    if constexpr (HAS_OPTIONS<Args>) {
+        return lines.begin + static_cast<u64>(turn) * blockDim.y + threadIdx.y;
+    } else {
+        return (static_cast<u64>(blockIdx.x) * a.steps + turn) * blockDim.y + threadIdx.y;
+    }
+}
+
 // The rows that a block has left out because f32 does not hold their sums: bit i of `strayed` is that of turn i. After all
-// others, from memory and in a function of its own, so that the others have the registers of the kernel: in one function the
-// compiler would compute anew for each row what its addresses have in common.
+// others, from memory.
+template <class Op, class T, class A, int COUNT, class Args>
+DYT_DEVICE void stray_rows_of(const Args& a, u32 strayed) {
+    typedef typename T::Element Element;
+    constexpr int N = A::WIDTH;
+    const T type = type_of<T>(a);
+    const A access(type);
+    const auto p = any_factors(type, a);
+    const Moments moments = Moments::of<Op>(a);
+    const Share<A, COUNT> share = Share<A, COUNT>::of(a.cols);
+    const u64 first = static_cast<u64>(blockIdx.x) * a.cols;
+    const Lines lines = lines_of(a, blockIdx.x, a.steps, blockDim.y);
+    const u64 parameters = parameters_of(a, lines.begin);
+    u32 turn = 0;
+#pragma unroll 1
+    for (u32 i = 0; i < a.steps; ++i) {
+        const bool live = has(strayed, i);
+        if (__syncthreads_or(live) == 0) continue;
+        const u64 row = row_of(a, i, lines);
+        const Begin begin = begin_of(a, row);
+        const u32 there = live && row < lines.end ? share.there : 0;
+        const Element* x = static_cast<const Element*>(a.x) + begin.x;
+        const Element* dy = static_cast<const Element*>(a.dy) + begin.y;
+        const auto load = [&](const Element* from, int k, float factor, float (&v)[N]) {
+            A::unpack(access.load(from + share.at(k)), v);
+            multiply(v, factor);
+        };
+        const Saved saved = Saved::load(Op::CENTER ? a.mean : nullptr, a.rstd, row, there != 0);
+        float sums[4], m = saved.mean, scale = 1.0f;
+        float x_part[N], dy_part[N], gamma[N];
+#pragma unroll 1
+        for (u32 tries = 0;; ++tries) {
+            if (Op::CENTER && a.mean == nullptr) {
+                const float origin = there != 0 ? type.widen(*x) * scale : 0.0f;
+                float sum[1] = {0.0f};
+#pragma unroll 1
+                for (int k = 0; k < COUNT; ++k) {
+                    if (!has(there, k)) continue;
+                    load(x, k, scale, x_part);
+                    sum[0] += deviation_sum(x_part, origin);
+                }
+                row_sums<1>(sum, turn);
+                m = origin + moments.average(sum[0]);
+            }
+            fill(sums, 0.0f);
+#pragma unroll 1
+            for (int k = 0; k < COUNT; ++k) {
+                if (!has(there, k)) continue;
+                load(x, k, scale, x_part);
+                load(dy, k, 1.0f, dy_part);
+                factors(p, a.gamma, parameters + share.at(k), gamma);
+                add_terms<Op, N>(sums, x_part, dy_part, gamma, m);
+            }
+            all_row_sums<Op>(sums, turn);
+            // The rows of a block go on together; one that needs no further try gets the scale that it has.
+            if (tries == TRIES) break;
+            scale = next_scale(tries, scale, sums[SQUARES], sums[PRODUCTS], a.least_squares, m);
+            m = saved.mean * scale;
+        }
+        // The saved rstd of a row that has a scale may be beyond f32.
+        Slope slope = slope_of<Op>(moments, scale, m, a.rstd != nullptr && scale == 1.0f, saved.rstd, sums);
+        const float of_output = output_scale(scale);
+        slope.multiply(of_output * inverse_power(scale));
+#pragma unroll 1
+        for (int k = 0; k < COUNT; ++k) {
+            float dgamma[N], dbeta[N];
+            fill(dgamma, 0.0f);
+            fill(dbeta, 0.0f);
+            if (has(there, k)) {
+                load(x, k, of_output, x_part);
+                load(dy, k, 1.0f, dy_part);
+                factors(p, a.gamma, parameters + share.at(k), gamma);
+                differentiate<Op>(x_part, dy_part, gamma, slope, dgamma, dbeta);
+                multiply(dy_part, of_output);
+                join(a, access, begin.x + share.at(k), dy_part);
+                if (a.dx != nullptr) access.store(static_cast<Element*>(a.dx) + begin.x + share.at(k), dy_part);
+            }
+            // The rows of a block one after the other.
+#pragma unroll 1
+            for (u32 y = 0; y < blockDim.y; ++y) {
+                __syncthreads();
+                if (y != threadIdx.y || !has(there, k)) continue;
+                if (a.dgamma != nullptr) add_to_columns(a.dgamma + first + share.at(k), dgamma);
+                if (a.dbeta != nullptr) add_to_columns(a.dbeta + first + share.at(k), dbeta);
+            }
+        }
+    }
+}
+
+// Apart, so that the other rows have the registers of the kernel: in one function the compiler would compute anew for each row
+// what its addresses have in common.
 template <class Op, class T, class A, int COUNT>
 DYT_APART void stray_rows(const NormBackward a, u32 strayed) {
     typedef typename T::Element Element;
@@ -158,6 +258,12 @@ DYT_APART void stray_rows(const NormBackward a, u32 strayed) {
             }
         }
     }
+}
+
+// With options the argument would go through memory.
+template <class Op, class T, class A, int COUNT>
+DYT_DEVICE void stray_rows(const NormBackwardOptions& a, u32 strayed) {
+    stray_rows_of<Op, T, A, COUNT>(a, strayed);
 }
 
 }  // namespace dyt

@@ -286,6 +286,9 @@ struct Access<T, true> {
         *reinterpret_cast<Raw*>(p) = T::pack(v);
     }
     DYT_METHOD static void store_streamed(Element* p, const float (&v)[WIDTH]) { store_raw_streamed(p, T::pack(v)); }
+    // What is read of values that are stored.
+    DYT_METHOD static Block rounded(const float (&v)[WIDTH]) { return T::pack(v); }
+    DYT_METHOD static void put(Element* p, const Block& block) { *reinterpret_cast<Raw*>(p) = block; }
 };
 
 template <class T>
@@ -299,6 +302,8 @@ struct Access<T, false> {
     DYT_METHOD void unpack(const Block& block, float (&v)[1]) const { v[0] = type.widen(block); }
     DYT_METHOD void store(Element* p, const float (&v)[1]) const { *p = type.narrow(v[0]); }
     DYT_METHOD void store_streamed(Element* p, const float (&v)[1]) const { store(p, v); }
+    DYT_METHOD Block rounded(const float (&v)[1]) const { return type.narrow(v[0]); }
+    DYT_METHOD static void put(Element* p, const Block& block) { *p = block; }
 
 private:
     T type;

@@ -4,7 +4,16 @@
 //! before its own: `LD_PRELOAD=$(g++ -print-file-name=libasan.so) cargo test -p dyt-simt --features asan`.
 
 /// What is compiled of `kernels`.
-const KERNELS: [&str; 5] = ["pointwise", "rownorm", "rownorm_long", "rownorm_first", "fold"];
+const KERNELS: [&str; 8] = [
+    "pointwise",
+    "pointwise_options",
+    "rownorm",
+    "rownorm_options",
+    "rownorm_long",
+    "rownorm_long_options",
+    "rownorm_first",
+    "fold",
+];
 
 fn main() {
     println!("cargo::rerun-if-changed=cpp");

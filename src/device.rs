@@ -41,6 +41,18 @@ impl Backend {
             Self::Wgpu => "wgpu",
         }
     }
+
+    /// The option of a call that the kernels of this backend do not take yet, by name, if it has one. `joins` says whether
+    /// the call has a residual or dsum. A device refuses such a call with [`crate::Error::NotSupported`].
+    #[must_use]
+    pub fn lacks(self, problem: &Problem, joins: bool) -> Option<&'static str> {
+        match self {
+            Self::Cpu => None,
+            Self::Cuda => problem.quant().map(|_| "scale"),
+            // The two together would need nine buffers.
+            Self::Wgpu => problem.quant().filter(|_| joins).map(|_| "residual"),
+        }
+    }
 }
 
 impl fmt::Display for Backend {

@@ -210,35 +210,30 @@ static void residual(const dyt_device *device, const Case *c) {
     a.gamma = c->gamma.there;
     if (pointwise(c)) a.alpha = c->alpha_there.there;
     if (c->p.op == DYT_OP_DERF) a.shift = c->shift_there.there;
-    if (on_cuda) {
-        /* The kernels of CUDA do not take it yet. */
-        REFUSED(DYT_UNSUPPORTED, "do not take residual", dyt_forward(device, &c->p, &a, NULL, 0, NULL));
-    } else {
-        OK(dyt_forward(device, &c->p, &a, NULL, 0, NULL));
-        pull(device, &sum);
-        pull(device, &y);
-        for (size_t n = 0; n < c->rows; n++)
-            for (size_t k = 0; k < c->cols; k++)
-                for (size_t s = 0; s < c->inner; s++)
-                    close_to("sum", c, get(sum.host, c->p.dtype, at(c, n, k, s)), x_at(c, n, k, s) + dy_at(c, n, k, s), 0,
-                             c->p.dtype);
-        dyt_forward_args b = a;
-        b.x = sum.there;
-        b.y = plain.there;
-        b.residual = b.sum = NULL;
-        OK(dyt_forward(device, &c->p, &b, NULL, 0, NULL));
-        pull(device, &plain);
-        same_rows(c, &y, &plain);
-        fill(device, &other, &c->x);
-        fill(device, &plain, &c->dy);
-        a.x = a.y = other.there;
-        a.residual = a.sum = plain.there;
-        OK(dyt_forward(device, &c->p, &a, NULL, 0, NULL));
-        pull(device, &other);
-        pull(device, &plain);
-        same_rows(c, &y, &other);
-        same_rows(c, &sum, &plain);
-    }
+    OK(dyt_forward(device, &c->p, &a, NULL, 0, NULL));
+    pull(device, &sum);
+    pull(device, &y);
+    for (size_t n = 0; n < c->rows; n++)
+        for (size_t k = 0; k < c->cols; k++)
+            for (size_t s = 0; s < c->inner; s++)
+                close_to("sum", c, get(sum.host, c->p.dtype, at(c, n, k, s)), x_at(c, n, k, s) + dy_at(c, n, k, s), 0,
+                         c->p.dtype);
+    dyt_forward_args b = a;
+    b.x = sum.there;
+    b.y = plain.there;
+    b.residual = b.sum = NULL;
+    OK(dyt_forward(device, &c->p, &b, NULL, 0, NULL));
+    pull(device, &plain);
+    same_rows(c, &y, &plain);
+    fill(device, &other, &c->x);
+    fill(device, &plain, &c->dy);
+    a.x = a.y = other.there;
+    a.residual = a.sum = plain.there;
+    OK(dyt_forward(device, &c->p, &a, NULL, 0, NULL));
+    pull(device, &other);
+    pull(device, &plain);
+    same_rows(c, &y, &other);
+    same_rows(c, &sum, &plain);
     drop(device, &sum);
     drop(device, &y);
     drop(device, &plain);
@@ -262,25 +257,21 @@ static void joined(const dyt_device *device, const Case *c) {
     OK(dyt_backward(device, &c->p, &b, workspace, bytes, NULL));
     b.dx = dx.there;
     b.dsum = c->x.there;
-    if (on_cuda) {
-        REFUSED(DYT_UNSUPPORTED, "do not take dsum", dyt_backward(device, &c->p, &b, workspace, bytes, NULL));
-    } else {
-        OK(dyt_backward(device, &c->p, &b, workspace, bytes, NULL));
-        pull(device, &alone);
-        pull(device, &dx);
-        for (size_t n = 0; n < c->rows; n++)
-            for (size_t k = 0; k < c->cols; k++)
-                for (size_t s = 0; s < c->inner; s++) {
-                    double one = get(alone.host, c->p.dtype, at(c, n, k, s));
-                    close_to("dx", c, get(dx.host, c->p.dtype, at(c, n, k, s)), one + x_at(c, n, k, s), fabs(one),
-                             c->p.dtype);
-                }
-        fill(device, &in_place, &c->x);
-        b.dsum = b.dx = in_place.there;
-        OK(dyt_backward(device, &c->p, &b, workspace, bytes, NULL));
-        pull(device, &in_place);
-        same_rows(c, &dx, &in_place);
-    }
+    OK(dyt_backward(device, &c->p, &b, workspace, bytes, NULL));
+    pull(device, &alone);
+    pull(device, &dx);
+    for (size_t n = 0; n < c->rows; n++)
+        for (size_t k = 0; k < c->cols; k++)
+            for (size_t s = 0; s < c->inner; s++) {
+                double one = get(alone.host, c->p.dtype, at(c, n, k, s));
+                close_to("dx", c, get(dx.host, c->p.dtype, at(c, n, k, s)), one + x_at(c, n, k, s), fabs(one),
+                         c->p.dtype);
+            }
+    fill(device, &in_place, &c->x);
+    b.dsum = b.dx = in_place.there;
+    OK(dyt_backward(device, &c->p, &b, workspace, bytes, NULL));
+    pull(device, &in_place);
+    same_rows(c, &dx, &in_place);
     OK(dyt_free(device, workspace));
     drop(device, &alone);
     drop(device, &dx);

@@ -13,17 +13,10 @@ use crate::target::Target;
 use crate::tolerance::Arithmetic;
 use judge::Judge;
 
-/// Whether the kernels of a backend do not take a case yet. They have to refuse it: a backend that stops doing so has to go
-/// from here.
+/// Whether the kernels of a backend do not take a case yet. They have to refuse it.
 #[must_use]
 pub fn lacks(backend: Backend, case: &Case) -> bool {
-    let problem = &case.problem;
-    let layout = problem.heads() > 1 || case.has_y_strides() || problem.param_groups() != 1;
-    match backend {
-        Backend::Cpu => false,
-        Backend::Wgpu => case.quantised.is_some() && case.residual,
-        _ => layout || case.quantised.is_some() || case.residual,
-    }
+    backend.lacks(&case.forward_problem(), case.residual).is_some()
 }
 
 /// Runs a case on a device.

@@ -351,8 +351,11 @@ std::uint16_t narrow_f16(float value) {
 
 // Each of these is in the object file of some kernels, which a linker would leave out of the program otherwise.
 extern "C" void dyt_simt_pointwise();
+extern "C" void dyt_simt_pointwise_options();
 extern "C" void dyt_simt_rownorm();
+extern "C" void dyt_simt_rownorm_options();
 extern "C" void dyt_simt_rownorm_long();
+extern "C" void dyt_simt_rownorm_long_options();
 extern "C" void dyt_simt_rownorm_first();
 extern "C" void dyt_simt_fold();
 extern "C" void dyt_simt_faults();
@@ -362,8 +365,11 @@ extern "C" const char* dyt_simt_launch(const char* name, const std::uint32_t* gr
                                        std::uint32_t shared_bytes, const void* parameter,
                                        std::size_t parameter_bytes, std::uint32_t order, std::uint64_t seed) {
     dyt_simt_pointwise();
+    dyt_simt_pointwise_options();
     dyt_simt_rownorm();
+    dyt_simt_rownorm_options();
     dyt_simt_rownorm_long();
+    dyt_simt_rownorm_long_options();
     dyt_simt_rownorm_first();
     dyt_simt_fold();
     dyt_simt_faults();

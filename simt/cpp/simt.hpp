@@ -8,6 +8,7 @@
 #include <cstring>
 
 #define __syncthreads() simt::sync_threads()
+#define __syncwarp() simt::any(0xffffffffu, false)
 #define __syncthreads_or(here) simt::sync_threads_or(here)
 #define __shfl_sync(mask, value, from) simt::shuffle(mask, value, from)
 #define __shfl_xor_sync(mask, value, apart) simt::shuffle_xor(mask, value, apart)

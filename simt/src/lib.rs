@@ -122,6 +122,10 @@ fn storage(args: &Args) -> Option<(u32, u32)> {
         Args::PointwiseBackward(args) => Some((args.dtype, args.param_f32)),
         Args::NormForward(args) => Some((args.dtype, args.param_f32)),
         Args::NormBackward(args) => Some((args.dtype.into(), args.param_f32.into())),
+        Args::PointwiseForwardOptions(args) => Some((args.plain.dtype, args.plain.param_f32)),
+        Args::PointwiseBackwardOptions(args) => Some((args.plain.dtype, args.plain.param_f32)),
+        Args::NormForwardOptions(args) => Some((args.plain.dtype, args.plain.param_f32)),
+        Args::NormBackwardOptions(args) => Some((args.plain.dtype.into(), args.plain.param_f32.into())),
         Args::Fold(_) => None,
     }
 }

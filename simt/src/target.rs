@@ -1,7 +1,10 @@
 //! A device for the conformance suite.
 
 use dyt::cuda::plan::{self, BackwardAddresses, ForwardAddresses, Launches, Limits};
-use dyt::{Backend, Backward, Buffer, Device, Error, Forward, Level, Pass, Problem, Result, View, ViewMut};
+use dyt::{
+    Backend, Backward, Buffer, Device, Dsum, Error, Forward, Level, Pass, Problem, Residual, Result, View,
+    ViewMut,
+};
 use dyt_conformance::Target;
 
 use crate::{Exact, Order};
@@ -89,19 +92,9 @@ fn addresses(buffers: &mut [Option<Exact>]) -> Vec<u64> {
 }
 
 /// Refuses what the kernels do not take yet, as the device does.
-fn check(problem: &Problem, partner: Option<&'static str>) -> Result<()> {
-    let strides = (problem.row_stride(), problem.head_stride());
-    let lacks = [
-        (problem.heads() > 1).then_some("heads"),
-        (strides != (problem.y_row_stride(), problem.y_head_stride())).then_some("y_strides"),
-        (problem.param_groups() != 1).then_some("param_rows"),
-        problem.quant().map(|_| "scale"),
-        partner,
-    ];
-    match lacks.into_iter().flatten().next() {
-        Some(what) => Err(Error::NotSupported { backend: Backend::Cuda, what }),
-        None => Ok(()),
-    }
+fn check(problem: &Problem, joins: bool) -> Result<()> {
+    let backend = Backend::Cuda;
+    backend.lacks(problem, joins).map_or(Ok(()), |what| Err(Error::NotSupported { backend, what }))
 }
 
 impl Target for Simt {
@@ -121,14 +114,21 @@ impl Target for Simt {
         plan::workspace_bytes(problem, pass)
     }
     fn forward(&self, problem: &Problem, arguments: Forward<'_>) -> Result<()> {
-        check(problem, arguments.residual.as_ref().map(|_| "residual"))?;
-        let Forward { x, alpha, shift, gamma, beta, y, mean, rstd, .. } = arguments;
+        check(problem, arguments.residual.is_some())?;
+        let Forward { x, residual, sum, alpha, shift, gamma, beta, y, mean, rstd, .. } = arguments;
         let in_place = x.is_none();
-        self.run(&[x, alpha, shift, gamma, beta], vec![Some(y), mean, rstd], |limits, read, written| {
-            let [x, alpha, shift, gamma, beta] = *read else { return Launches::default() };
-            let [y, mean, rstd] = *written else { return Launches::default() };
+        let in_sum = matches!(residual, Some(Residual::InSum));
+        let residual = match residual {
+            Some(Residual::Apart(view)) => Some(view),
+            _ => None,
+        };
+        let inputs = [x, residual, alpha, shift, gamma, beta];
+        self.run(&inputs, vec![Some(y), sum, mean, rstd], |limits, read, written| {
+            let [x, residual, alpha, shift, gamma, beta] = *read else { return Launches::default() };
+            let [y, sum, mean, rstd] = *written else { return Launches::default() };
             let x = if in_place { y } else { x };
-            let at = ForwardAddresses { x, alpha, shift, gamma, beta, y, mean, rstd };
+            let residual = if in_sum { sum } else { residual };
+            let at = ForwardAddresses { x, residual, sum, alpha, shift, gamma, beta, y, mean, rstd };
             plan::forward(problem, &at, limits)
         });
         Ok(())
@@ -139,21 +139,28 @@ impl Target for Simt {
         arguments: Backward<'_>,
         workspace: ViewMut<'_>,
     ) -> Result<()> {
-        check(problem, arguments.dsum.as_ref().map(|_| "dsum"))?;
-        let Backward { dy, x, alpha, shift, gamma, mean, rstd, .. } = arguments;
+        check(problem, arguments.dsum.is_some())?;
+        let Backward { dy, x, dsum, alpha, shift, gamma, mean, rstd, .. } = arguments;
         let Backward { dx, dalpha, dshift, dgamma, dbeta, .. } = arguments;
         let in_place = dy.is_none();
-        let inputs = [dy, Some(x), alpha, shift, gamma, mean, rstd];
+        let in_dx = matches!(dsum, Some(Dsum::InDx));
+        let dsum = match dsum {
+            Some(Dsum::Apart(view)) => Some(view),
+            _ => None,
+        };
+        let inputs = [dy, Some(x), dsum, alpha, shift, gamma, mean, rstd];
         let outputs = vec![dx, dalpha, dshift, dgamma, dbeta, Some(workspace)];
         self.run(&inputs, outputs, |limits, read, written| {
-            let [dy, x, alpha, shift, gamma, mean, rstd] = *read else { return Launches::default() };
+            let [dy, x, dsum, alpha, shift, gamma, mean, rstd] = *read else { return Launches::default() };
             let [dx, dalpha, dshift, dgamma, dbeta, workspace] = *written else {
                 return Launches::default();
             };
             let dy = if in_place { dx } else { dy };
+            let dsum = if in_dx { dx } else { dsum };
             let at = BackwardAddresses {
                 dy,
                 x,
+                dsum,
                 alpha,
                 shift,
                 gamma,

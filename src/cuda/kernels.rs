@@ -245,6 +245,8 @@ impl From<&ForwardPtrs> for ForwardAddresses {
     fn from(at: &ForwardPtrs) -> Self {
         Self {
             x: at.x.addr() as u64,
+            residual: at.residual.addr() as u64,
+            sum: at.sum.addr() as u64,
             alpha: at.alpha.addr() as u64,
             shift: at.shift.addr() as u64,
             gamma: at.gamma.addr() as u64,
@@ -262,6 +264,7 @@ impl From<&BackwardPtrs> for BackwardAddresses {
         Self {
             dy: at.dy.addr() as u64,
             x: at.x.addr() as u64,
+            dsum: at.dsum.addr() as u64,
             alpha: at.alpha.addr() as u64,
             shift: at.shift.addr() as u64,
             gamma: at.gamma.addr() as u64,

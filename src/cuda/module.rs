@@ -95,7 +95,7 @@ impl Modules {
         let attribute = CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
         let bytes = i32::try_from(self.limits.shared_bytes).unwrap_or(i32::MAX);
         for (entry, function) in &self.functions {
-            if let Entry::Norm { form: NormForm::LongVector(_), .. } = entry {
+            if let Entry::Norm { form: NormForm::LongVector(_) | NormForm::LongOptions, .. } = entry {
                 // SAFETY: the function is one of a module that is loaded.
                 unsafe { function::set_function_attribute(*function, attribute, bytes) }.map_err(call)?;
             }

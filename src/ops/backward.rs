@@ -252,10 +252,7 @@ impl<'a> Backward<'a> {
             workspace.map(|(view, bytes)| Checked::workspace(view, bytes, memory)).transpose()?,
         ];
         check_aliasing(problem, &outputs, &inputs, &IN_PLACE)?;
-        memory.check_layout(problem)?;
-        if self.dsum.is_some() {
-            memory.check_residual(Argument::Dsum)?;
-        }
+        memory.check_takes(problem, self.dsum.is_some())?;
         Ok(self.pointers())
     }
 

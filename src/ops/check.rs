@@ -29,63 +29,10 @@ impl Memory {
         }
     }
 
-    /// Refuses a residual or a dsum where the kernels of the backend do not add it yet.
-    pub(crate) const fn check_residual(self, argument: Argument) -> Result<()> {
-        let adds = match self {
-            Self::Host => true,
-            #[cfg(has_cuda)]
-            Self::Cuda(_) => false,
-            #[cfg(has_wgpu)]
-            Self::Wgpu => true,
-        };
-        if adds { Ok(()) } else { Err(self.lacks(argument.name())) }
-    }
-
-    /// Refuses what the kernels of a backend do not take yet: heads, and parameters that change with the row.
-    pub(crate) fn check_layout(self, problem: &Problem) -> Result<()> {
-        let takes = match self {
-            Self::Host => true,
-            #[cfg(has_cuda)]
-            Self::Cuda(_) => false,
-            #[cfg(has_wgpu)]
-            Self::Wgpu => true,
-        };
-        if takes {
-            Ok(())
-        } else if problem.heads() > 1 {
-            Err(self.lacks("heads"))
-        } else if !problem.has_one_layout() {
-            Err(self.lacks("y_strides"))
-        } else if problem.param_groups() != 1 {
-            Err(self.lacks("param_rows"))
-        } else {
-            Ok(())
-        }
-    }
-
-    const fn lacks(self, what: &'static str) -> Error {
-        Error::NotSupported { backend: self.backend(), what }
-    }
-
-    /// Refuses a scale, which a quantised y has, where the kernels of the backend do not quantise yet.
-    pub(crate) const fn check_quant(self, argument: Argument) -> Result<()> {
-        let quantises = match self {
-            Self::Host => true,
-            #[cfg(has_cuda)]
-            Self::Cuda(_) => false,
-            #[cfg(has_wgpu)]
-            Self::Wgpu => true,
-        };
-        if quantises { Ok(()) } else { Err(self.lacks(argument.name())) }
-    }
-
-    /// Refuses a residual before a quantised y where the kernels take one of the two: on wgpu they would need nine buffers.
-    pub(crate) const fn check_quantised_residual(self) -> Result<()> {
-        match self {
-            #[cfg(has_wgpu)]
-            Self::Wgpu => Err(self.lacks(Argument::Residual.name())),
-            _ => Ok(()),
-        }
+    /// Refuses an option that the kernels of the backend do not take. `joins`: a residual or dsum is given.
+    pub(crate) fn check_takes(self, problem: &Problem, joins: bool) -> Result<()> {
+        let backend = self.backend();
+        backend.lacks(problem, joins).map_or(Ok(()), |what| Err(Error::NotSupported { backend, what }))
     }
 
     /// Refuses an argument in a place that the device does not reach.

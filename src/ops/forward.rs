@@ -244,16 +244,7 @@ impl<'a> Forward<'a> {
         // A quantised y takes no place: the first two pairs are its.
         let in_place = if scale.is_some() { &IN_PLACE[2..] } else { &IN_PLACE };
         check_aliasing(problem, &outputs, &inputs, in_place)?;
-        memory.check_layout(problem)?;
-        if residual {
-            memory.check_residual(Argument::Residual)?;
-        }
-        if let Some(scale) = scale {
-            memory.check_quant(scale)?;
-            if residual {
-                memory.check_quantised_residual()?;
-            }
-        }
+        memory.check_takes(problem, residual)?;
         Ok(self.pointers())
     }
 

@@ -36,6 +36,8 @@ struct Case {
     aligned: bool,
     /// The type of the tensors that the kernel is compiled for, if it is for one.
     dtype: Option<DType>,
+    /// Whether there are a residual and dsum.
+    joins: bool,
 }
 
 impl Case {
@@ -48,7 +50,12 @@ impl Case {
             // The second stage is that of any backward.
             Entry::Fold => (Op::Dyt, Pass::Backward, pointwise(PointwiseForm::Vector(DType::F32))),
         };
-        Self { op, pass, sizes, aligned, dtype }
+        let joins = matches!(
+            entry,
+            Entry::Pointwise { form: PointwiseForm::Options, .. }
+                | Entry::Norm { form: NormForm::Options | NormForm::LongOptions, .. }
+        );
+        Self { op, pass, sizes, aligned, dtype, joins }
     }
 
     fn problem(&self, dtype: DType, param_dtype: DType) -> Result<Problem> {
@@ -67,6 +74,7 @@ const fn pointwise(form: PointwiseForm) -> ([usize; 3], bool, Option<DType>) {
     match form {
         PointwiseForm::Vector(dtype) => (ROWS, true, Some(dtype)),
         PointwiseForm::Scalar => (NARROW_ROWS, false, None),
+        PointwiseForm::Options => (ROWS, true, None),
     }
 }
 
@@ -78,22 +86,26 @@ const fn norm(form: NormForm) -> ([usize; 3], bool, Option<DType>) {
         NormForm::LongVector(dtype) => (LONG_ROWS, true, Some(dtype)),
         NormForm::LongScalar => (LONG_ROWS, false, None),
         NormForm::First => (CHANNELS_FIRST, true, None),
+        NormForm::Options => (ROWS, true, None),
+        NormForm::LongOptions => (LONG_ROWS, true, None),
     }
 }
 
-/// The launches of a problem on a machine, with every buffer of tensors at `at`.
-fn launches(problem: &Problem, pass: Pass, at: u64, limits: Limits) -> plan::Launches {
+/// The launches of a problem on a machine, with every buffer of tensors at `at`. `joins`: there are a residual and dsum.
+fn launches(problem: &Problem, pass: Pass, at: u64, joins: bool, limits: Limits) -> plan::Launches {
     let [x, y, dy, dx] = [at; 4];
+    let [residual, sum] = [if joins { at } else { 0 }; 2];
     let [alpha, shift, gamma, beta, mean, rstd, dalpha, dshift, dgamma, dbeta, workspace] = [256; 11];
     match pass {
         Pass::Forward => {
-            let at = ForwardAddresses { x, alpha, shift, gamma, beta, y, mean, rstd };
+            let at = ForwardAddresses { x, residual, sum, alpha, shift, gamma, beta, y, mean, rstd };
             plan::forward(problem, &at, limits)
         }
         Pass::Backward => {
             let at = BackwardAddresses {
                 dy,
                 x,
+                dsum: residual,
                 alpha,
                 shift,
                 gamma,
@@ -117,7 +129,7 @@ fn line(entry: Entry, dtype: DType, param_dtype: DType) -> core::result::Result<
     let problem = case.problem(dtype, param_dtype).map_err(|error| error.to_string())?;
     let at = if case.aligned { 256 } else { 256 + dtype.size() as u64 };
     let launch = |shared_bytes| -> core::result::Result<Launch, String> {
-        let launches = launches(&problem, case.pass, at, Limits { shared_bytes });
+        let launches = launches(&problem, case.pass, at, case.joins, Limits { shared_bytes });
         let found = launches.iter().find(|launch| launch.entry == entry).copied();
         found.ok_or_else(|| format!("{problem:?} does not launch {}", entry.name()))
     };

@@ -5,7 +5,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicI32, Ordering};
 
 use dyt::Pass;
-use dyt::cuda::plan::{Args, Entry, Launch};
+use dyt::cuda::plan::{Args, Entry, Launch, NormForm, PointwiseForm};
 use dyt_simt::Order;
 use libloading::Library;
 
@@ -103,6 +103,18 @@ unsafe extern "C" fn on_launch(
 /// The struct of an entry from its bytes.
 fn args(entry: Entry, bytes: &[u8]) -> Args {
     match entry {
+        Entry::Pointwise { pass: Pass::Forward, form: PointwiseForm::Options, .. } => {
+            Args::PointwiseForwardOptions(pod(bytes))
+        }
+        Entry::Pointwise { pass: Pass::Backward, form: PointwiseForm::Options, .. } => {
+            Args::PointwiseBackwardOptions(pod(bytes))
+        }
+        Entry::Norm { pass: Pass::Forward, form: NormForm::Options | NormForm::LongOptions, .. } => {
+            Args::NormForwardOptions(pod(bytes))
+        }
+        Entry::Norm { pass: Pass::Backward, form: NormForm::Options | NormForm::LongOptions, .. } => {
+            Args::NormBackwardOptions(pod(bytes))
+        }
         Entry::Pointwise { pass: Pass::Forward, .. } => Args::PointwiseForward(pod(bytes)),
         Entry::Pointwise { pass: Pass::Backward, .. } => Args::PointwiseBackward(pod(bytes)),
         Entry::Norm { pass: Pass::Forward, .. } => Args::NormForward(pod(bytes)),

@@ -46,8 +46,16 @@ fn uses(entry: Entry) -> Vec<Launched> {
     let compiled_for = match entry {
         Entry::Pointwise { form: PointwiseForm::Vector(dtype), .. }
         | Entry::Norm { form: NormForm::Vector(dtype) | NormForm::LongVector(dtype), .. } => Some(dtype),
-        Entry::Pointwise { form: PointwiseForm::Scalar, .. }
-        | Entry::Norm { form: NormForm::Scalar | NormForm::LongScalar | NormForm::First, .. } => None,
+        Entry::Pointwise { form: PointwiseForm::Scalar | PointwiseForm::Options, .. } => None,
+        Entry::Norm {
+            form:
+                NormForm::Scalar
+                | NormForm::LongScalar
+                | NormForm::First
+                | NormForm::Options
+                | NormForm::LongOptions,
+            ..
+        } => None,
         Entry::Fold => return vec![(entry.name(), None)],
     };
     let pairs = Storage::ALL.into_iter().filter(|pair| compiled_for.is_none_or(|of| of == pair.dtype()));

@@ -179,6 +179,62 @@ pub struct NormBackward {
     pub has_offset: u16,
 }
 
+/// What options add to the arguments of a kernel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+#[repr(C)]
+#[allow(missing_docs, reason = "the names are those of the formulas")]
+pub struct Options {
+    /// The residual of a forward, dsum of a backward; 0 if absent.
+    pub added: u64,
+    /// 0 if there is no residual.
+    pub sum: u64,
+    /// Of x.
+    pub head_stride: u64,
+    /// Of y and dy.
+    pub y_row_stride: u64,
+    /// Of y and dy.
+    pub y_head_stride: u64,
+    /// Rows that share gamma and beta, counted with heads.
+    pub group_rows: u64,
+    /// Columns of gamma and beta of a group.
+    pub group_cols: u64,
+    /// Chunks of a backward that a group has.
+    pub group_chunks: u64,
+    /// Rows of gamma and beta.
+    pub groups: u64,
+    /// Rows of a token; 1 also where the rows of all tokens are equally far apart.
+    pub heads: u64,
+    /// 2⁶⁴ / heads, rounded up; 0 for one head.
+    pub head_inverse: u64,
+    /// 2⁶⁴ / group_rows, rounded up; 0 for one row.
+    pub group_inverse: u64,
+    /// How the kernel goes through memory, of the forms that it has: `FORM_` in `kernels/args.cuh`.
+    pub form: u32,
+    /// Padding.
+    pub unused: u32,
+}
+
+/// The arguments of a pass, and what options add to them.
+macro_rules! with_options {
+    ($($name:ident: $plain:ident),*) => {$(
+        #[doc = concat!("[`", stringify!($plain), "`] with options.")]
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Pod, Zeroable)]
+        #[repr(C)]
+        #[allow(missing_docs, reason = "each is the struct of that name")]
+        pub struct $name {
+            pub plain: $plain,
+            pub options: Options,
+        }
+    )*};
+}
+
+with_options!(
+    PointwiseForwardOptions: PointwiseForward,
+    PointwiseBackwardOptions: PointwiseBackward,
+    NormForwardOptions: NormForward,
+    NormBackwardOptions: NormBackward
+);
+
 /// The second stage of every backward: partial sums become gradients, in a fixed order.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C)]
@@ -198,6 +254,7 @@ pub struct Fold {
     pub slab: u64,
     /// Partial sums of a chunk.
     pub pieces: u64,
+    /// Of a group.
     pub chunks: u64,
     /// Partial sums of dalpha and of dshift.
     pub scalars: u64,
@@ -205,6 +262,8 @@ pub struct Fold {
     pub column_blocks: u32,
     /// 1 to add to what the gradients hold.
     pub accumulate: u32,
+    /// Rows of gamma and beta, each with as many chunks and as many blocks.
+    pub groups: u64,
 }
 
 /// The parameter of a launch.
@@ -215,6 +274,10 @@ pub enum Args {
     PointwiseBackward(PointwiseBackward),
     NormForward(NormForward),
     NormBackward(NormBackward),
+    PointwiseForwardOptions(PointwiseForwardOptions),
+    PointwiseBackwardOptions(PointwiseBackwardOptions),
+    NormForwardOptions(NormForwardOptions),
+    NormBackwardOptions(NormBackwardOptions),
     Fold(Fold),
 }
 
@@ -227,6 +290,10 @@ impl Args {
             Self::PointwiseBackward(args) => bytemuck::bytes_of(args),
             Self::NormForward(args) => bytemuck::bytes_of(args),
             Self::NormBackward(args) => bytemuck::bytes_of(args),
+            Self::PointwiseForwardOptions(args) => bytemuck::bytes_of(args),
+            Self::PointwiseBackwardOptions(args) => bytemuck::bytes_of(args),
+            Self::NormForwardOptions(args) => bytemuck::bytes_of(args),
+            Self::NormBackwardOptions(args) => bytemuck::bytes_of(args),
             Self::Fold(args) => bytemuck::bytes_of(args),
         }
     }

@@ -44,12 +44,19 @@ pub enum PointwiseForm {
     Vector(DType),
     /// By elements of any type, for what is not aligned to 16 bytes.
     Scalar,
+    /// Calls with options, of any type.
+    Options,
 }
 
 impl PointwiseForm {
     /// Every form.
-    pub const ALL: [Self; 4] =
-        [Self::Vector(DType::F32), Self::Vector(DType::F16), Self::Vector(DType::Bf16), Self::Scalar];
+    pub const ALL: [Self; 5] = [
+        Self::Vector(DType::F32),
+        Self::Vector(DType::F16),
+        Self::Vector(DType::Bf16),
+        Self::Scalar,
+        Self::Options,
+    ];
 }
 
 /// How a kernel of LayerNorm or RMSNorm goes through memory.
@@ -65,11 +72,15 @@ pub enum NormForm {
     LongScalar,
     /// Channels-first data, by elements of any type.
     First,
+    /// Calls with options, of any type: by 16 bytes; the row stays in registers.
+    Options,
+    /// All other calls with options, of any type.
+    LongOptions,
 }
 
 impl NormForm {
     /// Every form.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 11] = [
         Self::Vector(DType::F32),
         Self::Vector(DType::F16),
         Self::Vector(DType::Bf16),
@@ -79,6 +90,8 @@ impl NormForm {
         Self::LongVector(DType::Bf16),
         Self::LongScalar,
         Self::First,
+        Self::Options,
+        Self::LongOptions,
     ];
 
     /// Whether it is that of channels-first data, whose rows are the positions along inner.
@@ -86,6 +99,15 @@ impl NormForm {
         match self {
             Self::First => true,
             Self::Vector(_) | Self::Scalar | Self::LongVector(_) | Self::LongScalar => false,
+            Self::Options | Self::LongOptions => false,
+        }
+    }
+
+    /// The form whose kernels take calls with options that would go through memory like this.
+    pub(super) const fn with_options(self) -> Self {
+        match self {
+            Self::Vector(_) => Self::Options,
+            _ => Self::LongOptions,
         }
     }
 }
@@ -134,6 +156,7 @@ macro_rules! pointwise {
         match $form {
             PointwiseForm::Vector(dtype) => typed!($op, $pass, dtype, "vector"),
             PointwiseForm::Scalar => concat!("dyt_", $op, "_", $pass, "_scalar"),
+            PointwiseForm::Options => concat!("dyt_", $op, "_", $pass, "_options"),
         }
     };
 }
@@ -147,6 +170,8 @@ macro_rules! norm {
             NormForm::LongVector(dtype) => typed!($op, $pass, dtype, "long_vector"),
             NormForm::LongScalar => concat!("dyt_", $op, "_", $pass, "_long_scalar"),
             NormForm::First => concat!("dyt_", $op, "_", $pass, "_first"),
+            NormForm::Options => concat!("dyt_", $op, "_", $pass, "_options"),
+            NormForm::LongOptions => concat!("dyt_", $op, "_", $pass, "_long_options"),
         }
     };
 }
@@ -191,6 +216,20 @@ impl Entry {
     /// Bytes of the parameter.
     #[must_use]
     pub const fn args_bytes(self) -> usize {
+        let options = if self.has_options() { size_of::<args::Options>() } else { 0 };
+        options + self.plain_bytes()
+    }
+
+    /// Whether the kernel takes options.
+    const fn has_options(self) -> bool {
+        match self {
+            Self::Pointwise { form, .. } => matches!(form, PointwiseForm::Options),
+            Self::Norm { form, .. } => matches!(form, NormForm::Options | NormForm::LongOptions),
+            Self::Fold => false,
+        }
+    }
+
+    const fn plain_bytes(self) -> usize {
         match self {
             Self::Pointwise { pass: Pass::Forward, .. } => size_of::<args::PointwiseForward>(),
             Self::Pointwise { pass: Pass::Backward, .. } => size_of::<args::PointwiseBackward>(),
@@ -201,16 +240,28 @@ impl Entry {
     }
 
     /// The files of `kernels/` that have kernels, without the extension.
-    pub const FILES: [&str; 5] = ["fold", "pointwise", "rownorm", "rownorm_first", "rownorm_long"];
+    pub const FILES: [&str; 8] = [
+        "fold",
+        "pointwise",
+        "pointwise_options",
+        "rownorm",
+        "rownorm_first",
+        "rownorm_long",
+        "rownorm_long_options",
+        "rownorm_options",
+    ];
 
     /// The file of `kernels/` that has it, without the extension: one of [`Self::FILES`].
     #[must_use]
     pub const fn file(self) -> &'static str {
         match self {
+            Self::Pointwise { form: PointwiseForm::Options, .. } => "pointwise_options",
             Self::Pointwise { .. } => "pointwise",
             Self::Norm { form: NormForm::Vector(_) | NormForm::Scalar, .. } => "rownorm",
             Self::Norm { form: NormForm::LongVector(_) | NormForm::LongScalar, .. } => "rownorm_long",
             Self::Norm { form: NormForm::First, .. } => "rownorm_first",
+            Self::Norm { form: NormForm::Options, .. } => "rownorm_options",
+            Self::Norm { form: NormForm::LongOptions, .. } => "rownorm_long_options",
             Self::Fold => "fold",
         }
     }
@@ -226,7 +277,7 @@ mod tests {
     fn every_entry_has_its_own_name() {
         let names: BTreeSet<_> = Entry::all().map(Entry::name).collect();
         assert_eq!(names.len(), Entry::all().count());
-        assert_eq!(names.len(), 2 * 2 * (3 + 1) + 2 * 2 * (3 + 1 + 3 + 1 + 1) + 1);
+        assert_eq!(names.len(), 2 * 2 * (3 + 1 + 1) + 2 * 2 * (3 + 1 + 3 + 1 + 1 + 2) + 1);
         assert!(names.contains("dyt_rms_norm_bwd_bf16_long_vector") && names.contains("dyt_derf_fwd_scalar"));
     }
 
@@ -241,7 +292,7 @@ mod tests {
         for op in Op::ALL {
             for (pass, short) in [(Pass::Forward, "fwd"), (Pass::Backward, "bwd")] {
                 let begin = format!("dyt_{op}_{short}_");
-                let forms = if op.is_pointwise() { 4 } else { 9 };
+                let forms = if op.is_pointwise() { 5 } else { 11 };
                 let named: Vec<_> = Entry::all().filter(|entry| entry.name().starts_with(&begin)).collect();
                 assert!(named.iter().all(|entry| match *entry {
                     Entry::Pointwise { op: of, pass: to, .. } =>

@@ -2,6 +2,7 @@
 
 use super::args::Fold;
 use super::geometry::{WARP, block, grid};
+use super::options::Chunks;
 use super::{Args, BackwardAddresses, Entry, Launch};
 use crate::Problem;
 
@@ -23,7 +24,7 @@ pub(super) struct Partials {
     slab: u64,
     /// Partial sums of a chunk.
     pub(super) pieces: u64,
-    pub(super) chunks: u64,
+    pub(super) chunks: Chunks,
     scalars: u64,
 }
 
@@ -35,11 +36,11 @@ impl Partials {
         complete: [bool; 2],
         slab: u64,
         pieces: u64,
-        chunks: u64,
+        chunks: Chunks,
         scalars: u64,
     ) -> Self {
         let direct = complete.map(|complete| complete && !problem.accumulate());
-        let columns = pieces * chunks;
+        let columns = pieces * chunks.all();
         let begins = [0, columns, 2 * columns, 2 * columns + scalars];
         let place = |gradient: u64, direct: bool, i: usize| match (gradient, direct) {
             (0, _) => 0,
@@ -69,12 +70,12 @@ pub(super) fn launch(problem: &Problem, at: &BackwardAddresses, partials: &Parti
     let cols = problem.cols() as u64;
     // Each gradient has blocks of its own.
     let wanted = |addresses: [u64; 2]| addresses.into_iter().filter(|&address| address != 0).count() as u64;
-    let column_blocks = cols.div_ceil(WARP);
+    let column_blocks = partials.chunks.groups * cols.div_ceil(WARP);
     let blocks = wanted([dgamma, dbeta]) * column_blocks + wanted([dalpha, dshift]);
     if blocks == 0 {
         return None;
     }
-    let of_column = partials.chunks.div_ceil(ENOUGH);
+    let of_column = partials.chunks.of_group.div_ceil(ENOUGH);
     let of_scalar = partials.scalars.div_ceil(ENOUGH * WARP);
     let lanes = of_column.max(of_scalar).max(1).next_power_of_two().min(MOST_LANES);
     #[expect(clippy::cast_possible_truncation, reason = "a grid's blocks fit 31 bits")]
@@ -91,10 +92,11 @@ pub(super) fn launch(problem: &Problem, at: &BackwardAddresses, partials: &Parti
         inner: problem.inner() as u64,
         slab: partials.slab,
         pieces: partials.pieces,
-        chunks: partials.chunks,
+        chunks: partials.chunks.of_group,
         scalars: partials.scalars,
         column_blocks: column_blocks as u32,
         accumulate: problem.accumulate().into(),
+        groups: partials.chunks.groups,
     };
     Some(Launch {
         entry: Entry::Fold,

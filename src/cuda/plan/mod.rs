@@ -8,6 +8,7 @@ pub mod args;
 mod entry;
 mod fold;
 mod norm;
+mod options;
 mod pointwise;
 #[cfg(test)]
 mod tests;
@@ -36,11 +37,13 @@ impl Limits {
     pub const BASELINE: Self = Self { shared_bytes: SHARED_WITHOUT_OPT_IN };
 }
 
-/// Device addresses of a forward's buffers; 0 where absent. In place, `x` is `y`.
+/// Device addresses of a forward's buffers; 0 where absent. In place, `x` is `y` or `sum`, and `residual` is one of them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the names are those of the formulas")]
 pub struct ForwardAddresses {
     pub x: u64,
+    pub residual: u64,
+    pub sum: u64,
     pub alpha: u64,
     pub shift: u64,
     pub gamma: u64,
@@ -50,12 +53,13 @@ pub struct ForwardAddresses {
     pub rstd: u64,
 }
 
-/// Device addresses of a backward's buffers; 0 where absent. In place, `dy` is `dx`.
+/// Device addresses of a backward's buffers; 0 where absent. In place, `dy` or `dsum` is `dx`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the names are those of the formulas")]
 pub struct BackwardAddresses {
     pub dy: u64,
     pub x: u64,
+    pub dsum: u64,
     pub alpha: u64,
     pub shift: u64,
     pub gamma: u64,
@@ -134,6 +138,7 @@ pub fn workspace_bytes(problem: &Problem, pass: Pass) -> usize {
 
 /// The geometry that both families share.
 mod geometry {
+    use crate::layout::Layout;
     use crate::{DType, Problem};
 
     /// Threads of most blocks.
@@ -150,7 +155,11 @@ mod geometry {
     /// along a row.
     pub(super) fn aligned(problem: &Problem, tensors: &[u64], parameters: &[u64]) -> bool {
         let v = vector(problem.dtype()) as usize;
-        let strided = problem.rows() < 2 || problem.row_stride().is_multiple_of(v);
+        let whole = |layout: Layout| {
+            (problem.rows() < 2 || layout.row_stride.is_multiple_of(v))
+                && (problem.heads() < 2 || layout.head_stride.is_multiple_of(v))
+        };
+        let strided = whole(problem.layout()) && whole(problem.y_layout());
         // In channels-first data a parameter belongs to a run, and is read by itself.
         let along = problem.inner() > 1 || parameters.iter().all(|p| p.is_multiple_of(16));
         strided

@@ -1,8 +1,11 @@
 //! LayerNorm and RMSNorm. A row stays in the registers of its threads where it fits.
 
-use super::args::{NormBackward, NormForward, Storage, offset};
+use super::args::{
+    NormBackward, NormBackwardOptions, NormForward, NormForwardOptions, Options, Storage, offset,
+};
 use super::fold::Partials;
 use super::geometry::{THREADS, WARP, aligned, block, grid, vector};
+use super::options::{Chunks, Rows};
 use super::{
     Args, BackwardAddresses, Entry, ForwardAddresses, Launch, Limits, MAX_GRID, Norm, NormForm,
     SHARED_WITHOUT_OPT_IN,
@@ -43,7 +46,7 @@ pub(super) struct Tiling {
     /// Rows of a thread, or tiles of a block.
     pub(super) steps: u64,
     /// Chunks of rows.
-    pub(super) chunks: u64,
+    pub(super) chunks: Chunks,
 }
 
 /// Tiles of a warp's positions along `inner` in a row of channels-first data.
@@ -78,27 +81,52 @@ fn form(problem: &Problem, pass: Pass, vectors: bool) -> (NormForm, (u64, u64), 
 }
 
 impl Tiling {
-    pub(super) fn forward(problem: &Problem, vectors: bool) -> Self {
-        let (form, threads, columns) = form(problem, Pass::Forward, vectors);
-        let rows = problem.rows() as u64;
-        let chunks = if form.is_first() { rows * tiles(problem) } else { rows.div_ceil(threads.1) };
+    pub(super) fn forward(problem: &Problem, vectors: bool, options: bool) -> Self {
+        let (mut form, mut threads, mut columns) = form(problem, Pass::Forward, vectors);
+        if options && form == NormForm::Scalar {
+            // No kernel with options keeps the elements of a row.
+            (form, threads, columns) = (NormForm::LongScalar, (threads.0.max(WARP), 1), 0);
+        }
+        let rows = problem.total_rows() as u64;
+        let lines = if form.is_first() { rows * tiles(problem) } else { rows.div_ceil(threads.1) };
         // The kernels go on with the next row of the grid where it does not reach.
-        Self { form, threads, columns, steps: 1, chunks: chunks.min(MAX_GRID) }
+        Self { form, threads, columns, steps: 1, chunks: Chunks { groups: 1, of_group: lines.min(MAX_GRID) } }
     }
 
     pub(super) fn backward(problem: &Problem, vectors: bool) -> Self {
-        let (form, threads, columns) = form(problem, Pass::Backward, vectors);
-        let rows = problem.rows() as u64;
+        let (form, mut threads, columns) = form(problem, Pass::Backward, vectors);
+        let (groups, of_group) = (problem.param_groups() as u64, problem.param_rows() as u64);
+        if groups != 1 && !form.is_first() {
+            // Whole warps, of which few threads have no row.
+            threads.1 = threads.1.min(of_group.next_power_of_two()).max(WARP.div_ceil(threads.0));
+        }
         let (lines, blocks, most) = if form.is_first() {
-            (rows * tiles(problem), FIRST_BLOCKS, MOST_TILES)
+            (of_group * tiles(problem), FIRST_BLOCKS, MOST_TILES)
         } else {
-            (rows.div_ceil(threads.1), CHUNKS, MOST_STEPS)
+            (of_group.div_ceil(threads.1), CHUNKS, MOST_STEPS)
         };
-        let mut steps = lines.div_ceil(blocks).clamp(1, most);
-        while lines.div_ceil(steps) > MAX_GRID {
+        let mut steps = (groups * lines).div_ceil(blocks).clamp(1, most);
+        let chunks = |steps| Chunks { groups, of_group: lines.div_ceil(steps) };
+        while chunks(steps).all() > MAX_GRID && chunks(steps).of_group > 1 {
             steps *= 2;
         }
-        Self { form, threads, columns, steps, chunks: lines.div_ceil(steps) }
+        Self { form, threads, columns, steps, chunks: chunks(steps) }
+    }
+
+    /// The entry of a pass with these rows.
+    fn entry(&self, op: Norm, pass: Pass, rows: Rows) -> Entry {
+        let form = if rows.options.is_some() { self.form.with_options() } else { self.form };
+        Entry::Norm { op, pass, form }
+    }
+
+    /// `form` of the options: `FORM_VECTOR`, `FORM_SCALAR`, `FORM_LONG_SCALAR` or `FORM_FIRST`.
+    const fn code(&self) -> u32 {
+        match self.form {
+            NormForm::Scalar => 1,
+            NormForm::LongScalar => 2,
+            NormForm::First => 3,
+            _ => 0,
+        }
     }
 
     const fn thread_count(&self) -> u64 {
@@ -160,8 +188,9 @@ fn bessel(problem: &Problem) -> f32 {
 }
 
 pub(super) fn forward(op: Norm, problem: &Problem, at: &ForwardAddresses, limits: Limits) -> Launch {
-    let vectors = aligned(problem, &[at.x, at.y], &[at.gamma, at.beta]);
-    let tiling = Tiling::forward(problem, vectors);
+    let vectors = aligned(problem, &[at.x, at.residual, at.sum, at.y], &[at.gamma, at.beta]);
+    let rows = Rows::of(problem, at.residual, at.sum);
+    let tiling = Tiling::forward(problem, vectors, rows.options.is_some());
     let cached = cached(problem, tiling.form, tiling.scratch(), 1, limits);
     let (storage, (gamma_offset, has_offset)) = (Storage::of(problem), offset(problem, at.gamma));
     let cols = problem.cols() as f32;
@@ -172,9 +201,9 @@ pub(super) fn forward(op: Norm, problem: &Problem, at: &ForwardAddresses, limits
         beta: at.beta,
         mean: at.mean,
         rstd: at.rstd,
-        rows: problem.rows() as u64,
+        rows: problem.total_rows() as u64,
         cols: problem.cols() as u64,
-        row_stride: problem.row_stride() as u64,
+        row_stride: rows.stride,
         inner: problem.inner() as u64,
         eps: problem.eps(),
         least_squares: problem.least_squares(),
@@ -187,12 +216,18 @@ pub(super) fn forward(op: Norm, problem: &Problem, at: &ForwardAddresses, limits
         has_offset,
     };
     Launch {
-        entry: Entry::Norm { op, pass: Pass::Forward, form: tiling.form },
-        grid: grid(tiling.chunks),
+        entry: tiling.entry(op, Pass::Forward, rows),
+        grid: grid(tiling.chunks.all()),
         block: block(tiling.threads.0, tiling.threads.1),
         #[expect(clippy::cast_possible_truncation, reason = "bounded by the machine's limit")]
         shared_bytes: (tiling.scratch() + 16 * cached) as u32,
-        args: Args::NormForward(args),
+        args: match rows.options {
+            None => Args::NormForward(args),
+            Some(options) => {
+                let options = Options { form: tiling.code(), ..options };
+                Args::NormForwardOptions(NormForwardOptions { plain: args, options })
+            }
+        },
     }
 }
 
@@ -203,10 +238,11 @@ pub(super) fn backward(
     at: &BackwardAddresses,
     limits: Limits,
 ) -> (Option<Launch>, Partials) {
-    let vectors = aligned(problem, &[at.dy, at.x, at.dx], &[at.gamma]);
+    let vectors = aligned(problem, &[at.dy, at.x, at.dsum, at.dx], &[at.gamma]);
+    let rows = Rows::of(problem, at.dsum, 0);
     let tiling = Tiling::backward(problem, vectors);
-    let partials =
-        Partials::new(problem, at, [tiling.chunks == 1, true], 0, problem.cols() as u64, tiling.chunks, 0);
+    let complete = [tiling.chunks.of_group == 1, true];
+    let partials = Partials::new(problem, at, complete, 0, problem.cols() as u64, tiling.chunks, 0);
     if problem.rows() == 0 {
         return (None, partials);
     }
@@ -223,9 +259,9 @@ pub(super) fn backward(
         rstd: at.rstd,
         dgamma: partials.dgamma,
         dbeta: partials.dbeta,
-        rows: problem.rows() as u64,
+        rows: problem.total_rows() as u64,
         cols: problem.cols() as u64,
-        row_stride: problem.row_stride() as u64,
+        row_stride: rows.stride,
         inner: problem.inner() as u64,
         eps: problem.eps(),
         least_squares: problem.least_squares(),
@@ -239,19 +275,26 @@ pub(super) fn backward(
         has_offset: has_offset as u16,
     };
     let launch = Launch {
-        entry: Entry::Norm { op, pass: Pass::Backward, form: tiling.form },
-        grid: grid(tiling.chunks),
+        entry: tiling.entry(op, Pass::Backward, rows),
+        grid: grid(tiling.chunks.all()),
         block: block(tiling.threads.0, tiling.threads.1),
         #[expect(clippy::cast_possible_truncation, reason = "bounded by the machine's limit")]
         shared_bytes: used as u32,
-        args: Args::NormBackward(args),
+        args: match rows.options {
+            None => Args::NormBackward(args),
+            Some(options) => {
+                let group_chunks = tiling.chunks.of_group;
+                let options = Options { form: tiling.code(), group_chunks, ..options };
+                Args::NormBackwardOptions(NormBackwardOptions { plain: args, options })
+            }
+        },
     };
     (Some(launch), partials)
 }
 
 /// f32 values of the workspace: dgamma and dbeta of each chunk, by vectors or not.
 pub(super) fn partial_len(problem: &Problem) -> usize {
-    let chunks = [false, true].map(|vectors| Tiling::backward(problem, vectors).chunks);
+    let chunks = [false, true].map(|vectors| Tiling::backward(problem, vectors).chunks.all());
     let longest = chunks[0].max(chunks[1]);
     usize::try_from(2 * longest * problem.cols() as u64).unwrap_or(usize::MAX)
 }

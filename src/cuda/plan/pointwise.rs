@@ -1,8 +1,12 @@
 //! DyT and Derf. A thread owns the same few positions of every row that it takes, so that gamma stays in registers.
 
-use super::args::{PointwiseBackward, PointwiseForward, Storage, offset};
+use super::args::{
+    Options, PointwiseBackward, PointwiseBackwardOptions, PointwiseForward, PointwiseForwardOptions, Storage,
+    offset,
+};
 use super::fold::Partials;
 use super::geometry::{THREADS, WARP, aligned, block, floor_power, grid, vector};
+use super::options::{Chunks, Rows};
 use super::{Args, BackwardAddresses, Entry, ForwardAddresses, Launch, MAX_GRID, Pointwise, PointwiseForm};
 use crate::{Pass, Problem};
 
@@ -26,9 +30,18 @@ const LEAST_STEPS: u64 = 4;
 /// Loads of x and of dy that a thread of the backward keeps on their way.
 const STAGES: u64 = 4;
 
-fn entry(op: Pointwise, problem: &Problem, pass: Pass, vectors: bool) -> Entry {
-    let form = if vectors { PointwiseForm::Vector(problem.dtype()) } else { PointwiseForm::Scalar };
+fn entry(op: Pointwise, problem: &Problem, pass: Pass, vectors: bool, rows: Rows) -> Entry {
+    let form = match (rows.options, vectors) {
+        (Some(_), _) => PointwiseForm::Options,
+        (None, true) => PointwiseForm::Vector(problem.dtype()),
+        (None, false) => PointwiseForm::Scalar,
+    };
     Entry::Pointwise { op, pass, form }
+}
+
+/// `form` of the options: `FORM_VECTOR` or `FORM_SCALAR`.
+const fn form(vectors: bool) -> u32 {
+    if vectors { 0 } else { 1 }
 }
 
 /// How blocks lie over rows and positions.
@@ -43,40 +56,56 @@ pub(super) struct Tiling {
     /// Rows of a thread.
     pub(super) steps: u64,
     /// Blocks across rows.
-    pub(super) chunks: u64,
+    pub(super) chunks: Chunks,
 }
 
 impl Tiling {
-    fn new(problem: &Problem, width: u64, widest: u64, steps: impl Fn(u64) -> u64) -> Self {
-        let (rows, len) = (problem.rows() as u64, problem.row_len() as u64);
+    /// A chunk has rows of one of `groups` groups of `of_group` rows.
+    fn new(
+        problem: &Problem,
+        width: u64,
+        widest: u64,
+        [groups, of_group]: [u64; 2],
+        steps: impl Fn(u64) -> u64,
+    ) -> Self {
+        let (rows, len) = (problem.total_rows() as u64, problem.row_len() as u64);
         let vectors = len.div_ceil(width);
         let x = vectors.next_power_of_two().min(widest);
-        let y = THREADS / x;
+        let y = match groups {
+            1 => THREADS / x,
+            // Whole warps, of which few threads have no row.
+            _ => (THREADS / x).min(of_group.next_power_of_two()).max(WARP.div_ceil(x)),
+        };
         let slabs = vectors.div_ceil(x);
         // Rows of all slabs for each row of a block's threads.
         let mut steps =
             steps(u64::try_from(u128::from(rows) * u128::from(slabs) / u128::from(y)).unwrap_or(u64::MAX));
-        while rows.div_ceil(y * steps) * slabs > MAX_GRID {
+        let chunks = |steps| Chunks { groups, of_group: of_group.div_ceil(y * steps) };
+        while chunks(steps).all() * slabs > MAX_GRID && chunks(steps).of_group > 1 {
             steps *= 2;
         }
-        Self { threads: (x, y), width, slabs, steps, chunks: rows.div_ceil(y * steps) }
+        Self { threads: (x, y), width, slabs, steps, chunks: chunks(steps) }
     }
 
     pub(super) fn forward(problem: &Problem, vectors: bool) -> Self {
         let width = if vectors { vector(problem.dtype()) } else { 1 };
-        Self::new(problem, width, THREADS, |rows| floor_power(rows / FORWARD_BLOCKS).min(FORWARD_STEPS))
+        let rows = problem.total_rows() as u64;
+        Self::new(problem, width, THREADS, [1, rows], |rows| {
+            floor_power(rows / FORWARD_BLOCKS).min(FORWARD_STEPS)
+        })
     }
 
     pub(super) fn backward(problem: &Problem, vectors: bool) -> Self {
         let width = if vectors { vector(problem.dtype()) } else { 1 };
-        let rows = problem.rows() as u64;
+        let rows = problem.total_rows() as u64;
         // Few rows that make one chunk are spread over more blocks by narrower ones.
         let widest = match rows <= THREADS / NARROW_X * SINGLE_CHUNK_STEPS {
             true => (THREADS / rows.max(1).next_power_of_two()).clamp(NARROW_X, BACKWARD_X),
             false => BACKWARD_X,
         };
         let x = (problem.row_len() as u64).div_ceil(width).next_power_of_two().min(widest);
-        Self::new(problem, width, widest, |all| {
+        let groups = [problem.param_groups() as u64, problem.param_rows() as u64];
+        Self::new(problem, width, widest, groups, |all| {
             if rows <= THREADS / x * SINGLE_CHUNK_STEPS {
                 SINGLE_CHUNK_STEPS
             } else {
@@ -86,7 +115,7 @@ impl Tiling {
     }
 
     const fn blocks(&self) -> u64 {
-        self.slabs * self.chunks
+        self.slabs * self.chunks.all()
     }
 
     /// Positions of a slab.
@@ -102,13 +131,14 @@ impl Tiling {
 
     /// f32 values of all partial sums: dgamma, dbeta, dalpha, dshift.
     const fn partial_len(&self, problem: &Problem) -> u64 {
-        2 * (self.chunks * self.pieces(problem) + self.blocks())
+        2 * (self.chunks.all() * self.pieces(problem) + self.blocks())
     }
 }
 
 pub(super) fn forward(op: Pointwise, problem: &Problem, at: &ForwardAddresses) -> Launch {
-    let vectors = aligned(problem, &[at.x, at.y], &[at.gamma, at.beta]);
+    let vectors = aligned(problem, &[at.x, at.residual, at.sum, at.y], &[at.gamma, at.beta]);
     let tiling = Tiling::forward(problem, vectors);
+    let rows = Rows::of(problem, at.residual, at.sum);
     let (storage, (gamma_offset, has_offset)) = (Storage::of(problem), offset(problem, at.gamma));
     #[expect(clippy::cast_possible_truncation, reason = "a grid's blocks fit 31 bits")]
     let args = PointwiseForward {
@@ -118,9 +148,9 @@ pub(super) fn forward(op: Pointwise, problem: &Problem, at: &ForwardAddresses) -
         beta: at.beta,
         alpha: at.alpha,
         shift: at.shift,
-        rows: problem.rows() as u64,
+        rows: problem.total_rows() as u64,
         len: problem.row_len() as u64,
-        row_stride: problem.row_stride() as u64,
+        row_stride: rows.stride,
         inner: problem.inner() as u64,
         slabs: tiling.slabs as u32,
         steps: tiling.steps as u32,
@@ -130,11 +160,17 @@ pub(super) fn forward(op: Pointwise, problem: &Problem, at: &ForwardAddresses) -
         has_offset,
     };
     Launch {
-        entry: entry(op, problem, Pass::Forward, vectors),
+        entry: entry(op, problem, Pass::Forward, vectors, rows),
         grid: grid(tiling.blocks()),
         block: block(tiling.threads.0, tiling.threads.1),
         shared_bytes: 0,
-        args: Args::PointwiseForward(args),
+        args: match rows.options {
+            None => Args::PointwiseForward(args),
+            Some(options) => {
+                let options = Options { form: form(vectors), ..options };
+                Args::PointwiseForwardOptions(PointwiseForwardOptions { plain: args, options })
+            }
+        },
     }
 }
 
@@ -144,8 +180,9 @@ pub(super) fn backward(
     problem: &Problem,
     at: &BackwardAddresses,
 ) -> (Option<Launch>, Partials) {
-    let vectors = aligned(problem, &[at.dy, at.x, at.dx], &[at.gamma]);
+    let vectors = aligned(problem, &[at.dy, at.x, at.dsum, at.dx], &[at.gamma]);
     let tiling = Tiling::backward(problem, vectors);
+    let rows = Rows::of(problem, at.dsum, 0);
     let partials = partials(problem, at, &tiling);
     if problem.rows() == 0 {
         return (None, partials);
@@ -163,9 +200,9 @@ pub(super) fn backward(
         dbeta: partials.dbeta,
         dalpha: partials.dalpha,
         dshift: partials.dshift,
-        rows: problem.rows() as u64,
+        rows: problem.total_rows() as u64,
         len: problem.row_len() as u64,
-        row_stride: problem.row_stride() as u64,
+        row_stride: rows.stride,
         inner: problem.inner() as u64,
         pieces: partials.pieces,
         slabs: tiling.slabs as u32,
@@ -176,11 +213,18 @@ pub(super) fn backward(
         has_offset,
     };
     let launch = Launch {
-        entry: entry(op, problem, Pass::Backward, vectors),
+        entry: entry(op, problem, Pass::Backward, vectors, rows),
         grid: grid(tiling.blocks()),
         block: block(tiling.threads.0, tiling.threads.1),
         shared_bytes: shared_bytes(&tiling),
-        args: Args::PointwiseBackward(args),
+        args: match rows.options {
+            None => Args::PointwiseBackward(args),
+            Some(options) => {
+                let group_chunks = tiling.chunks.of_group;
+                let options = Options { form: form(vectors), group_chunks, ..options };
+                Args::PointwiseBackwardOptions(PointwiseBackwardOptions { plain: args, options })
+            }
+        },
     };
     (Some(launch), partials)
 }
@@ -198,7 +242,7 @@ const fn shared_bytes(tiling: &Tiling) -> u32 {
 /// Where the sums go: to the gradients themselves where nothing is left to add, else to the workspace.
 fn partials(problem: &Problem, at: &BackwardAddresses, tiling: &Tiling) -> Partials {
     let (pieces, chunks, scalars) = (tiling.pieces(problem), tiling.chunks, tiling.blocks());
-    let columns = problem.inner() == 1 && chunks == 1;
+    let columns = problem.inner() == 1 && chunks.of_group == 1;
     let slab = if problem.inner() == 1 { 0 } else { tiling.slab() };
     Partials::new(problem, at, [columns, scalars == 1], slab, pieces, chunks, scalars)
 }

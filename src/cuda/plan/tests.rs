@@ -1,4 +1,7 @@
-use super::args::{PointwiseBackward, PointwiseForward};
+use super::args::{
+    NormBackwardOptions, NormForwardOptions, PointwiseBackward, PointwiseBackwardOptions, PointwiseForward,
+    PointwiseForwardOptions,
+};
 use super::*;
 use crate::{DType, Op, Result};
 
@@ -10,13 +13,28 @@ const PLACES: [u64; 2] = [1 << 40, (1 << 40) + 4];
 /// Every buffer at `place`, the workspace a tebibyte behind.
 fn forward_at(place: u64) -> ForwardAddresses {
     let [x, alpha, shift, gamma, beta, y, mean, rstd] = [place; 8];
-    ForwardAddresses { x, alpha, shift, gamma, beta, y, mean, rstd }
+    ForwardAddresses { x, residual: 0, sum: 0, alpha, shift, gamma, beta, y, mean, rstd }
 }
 
 fn backward_at(place: u64) -> BackwardAddresses {
     let [dy, x, alpha, shift, gamma, mean, rstd, dx, dalpha, dshift, dgamma, dbeta] = [place; 12];
-    let workspace = 1 << 41;
-    BackwardAddresses { dy, x, alpha, shift, gamma, mean, rstd, dx, dalpha, dshift, dgamma, dbeta, workspace }
+    let (dsum, workspace) = (0, 1 << 41);
+    BackwardAddresses {
+        dy,
+        x,
+        dsum,
+        alpha,
+        shift,
+        gamma,
+        mean,
+        rstd,
+        dx,
+        dalpha,
+        dshift,
+        dgamma,
+        dbeta,
+        workspace,
+    }
 }
 
 /// The launches of both passes, with every buffer.
@@ -26,10 +44,19 @@ fn launches(problem: &Problem, place: u64, limits: Limits) -> Vec<Launch> {
     forward.iter().chain(backward.iter()).copied().collect()
 }
 
+/// The same with a residual and dsum.
+fn joined_launches(problem: &Problem, place: u64, limits: Limits) -> Vec<Launch> {
+    let at = ForwardAddresses { residual: place, sum: place, ..forward_at(place) };
+    let forward = forward(problem, &at, limits);
+    let backward = backward(problem, &BackwardAddresses { dsum: place, ..backward_at(place) }, limits);
+    forward.iter().chain(backward.iter()).copied().collect()
+}
+
 /// The threads that `__launch_bounds__` of the kernel allows.
 fn most_threads(entry: Entry) -> u32 {
     match entry {
         Entry::Fold | Entry::Pointwise { .. } | Entry::Norm { form: NormForm::First, .. } => 256,
+        // Those with options are the same or have more.
         Entry::Norm { pass: Pass::Forward, .. } => 1024,
         Entry::Norm { pass: Pass::Backward, .. } => 512,
     }
@@ -42,7 +69,8 @@ fn within_limits(launch: &Launch, limits: Limits) {
     assert!(threads > 0 && threads.is_multiple_of(32), "{launch:?}");
     assert!(threads <= most_threads(launch.entry), "{launch:?}");
     // Only rows that shared memory keeps may need more than a device has without opting in.
-    let long = matches!(launch.entry, Entry::Norm { form: NormForm::LongVector(_), .. });
+    let long =
+        matches!(launch.entry, Entry::Norm { form: NormForm::LongVector(_) | NormForm::LongOptions, .. });
     let most = if long { limits.shared_bytes } else { SHARED_WITHOUT_OPT_IN };
     assert!(launch.shared_bytes <= most, "{launch:?}");
 }
@@ -54,8 +82,14 @@ fn covers(len: u64, blocks: u64, each: u64, launch: &Launch) {
 }
 
 /// Elements that a thread reads at once, of the type that the kernel is compiled for if it is for one.
-fn width(problem: &Problem, entry: Entry) -> u64 {
+fn width(problem: &Problem, launch: &Launch) -> u64 {
+    let entry = launch.entry;
     match entry {
+        Entry::Pointwise { form: PointwiseForm::Options, .. }
+        | Entry::Norm { form: NormForm::Options | NormForm::LongOptions, .. } => match form(&launch.args) {
+            0 => geometry::vector(problem.dtype()),
+            _ => 1,
+        },
         Entry::Pointwise { form: PointwiseForm::Vector(dtype), .. }
         | Entry::Norm { form: NormForm::Vector(dtype) | NormForm::LongVector(dtype), .. } => {
             assert_eq!(dtype, problem.dtype(), "{entry:?}");
@@ -67,20 +101,41 @@ fn width(problem: &Problem, entry: Entry) -> u64 {
     }
 }
 
+/// `form` of the options.
+fn form(args: &Args) -> u32 {
+    match args {
+        Args::PointwiseForwardOptions(args) => args.options.form,
+        Args::PointwiseBackwardOptions(args) => args.options.form,
+        Args::NormForwardOptions(args) => args.options.form,
+        Args::NormBackwardOptions(args) => args.options.form,
+        _ => unreachable!("{args:?}"),
+    }
+}
+
 /// Every row and column belongs to one thread, by the arithmetic of the kernels.
 fn covers_once(problem: &Problem, launch: &Launch) {
     let (x, y) = (u64::from(launch.block[0]), u64::from(launch.block[1]));
-    let (blocks, rows) = (u64::from(launch.grid[0]), problem.rows() as u64);
-    let width = width(problem, launch.entry);
+    let (blocks, rows) = (u64::from(launch.grid[0]), problem.total_rows() as u64);
+    let width = width(problem, launch);
     match launch.args {
-        Args::PointwiseForward(PointwiseForward { slabs, steps, len, .. })
+        Args::PointwiseBackwardOptions(PointwiseBackwardOptions { plain, options }) => {
+            let of_group = options.group_chunks;
+            assert_eq!(blocks, u64::from(plain.slabs) * of_group * options.groups, "{launch:?}");
+            covers(plain.len, plain.slabs.into(), x * width, launch);
+            covers(options.group_rows, of_group, y * u64::from(plain.steps), launch);
+        }
+        Args::PointwiseForwardOptions(PointwiseForwardOptions {
+            plain: PointwiseForward { slabs, steps, len, .. },
+            ..
+        })
+        | Args::PointwiseForward(PointwiseForward { slabs, steps, len, .. })
         | Args::PointwiseBackward(PointwiseBackward { slabs, steps, len, .. }) => {
             assert!(blocks.is_multiple_of(slabs.into()) && len.is_multiple_of(width), "{launch:?}");
             covers(len, slabs.into(), x * width, launch);
             covers(rows, blocks / u64::from(slabs), y * u64::from(steps), launch);
         }
-        Args::NormForward(_) => norm_covers_once(problem, launch, 1, 4 * width),
-        Args::NormBackward(args) => {
+        Args::NormForward(_) | Args::NormForwardOptions(_) => norm_covers_once(problem, launch, 1, 4 * width),
+        Args::NormBackward(args) | Args::NormBackwardOptions(NormBackwardOptions { plain: args, .. }) => {
             norm_covers_once(problem, launch, args.steps.into(), if width > 1 { 16 } else { 4 });
         }
         Args::Fold(_) => {}
@@ -91,16 +146,22 @@ fn covers_once(problem: &Problem, launch: &Launch) {
 fn norm_covers_once(problem: &Problem, launch: &Launch, steps: u64, kept: u64) {
     let Entry::Norm { pass, form, .. } = launch.entry else { unreachable!("{launch:?}") };
     let (x, y) = (u64::from(launch.block[0]), u64::from(launch.block[1]));
-    let (blocks, rows) = (u64::from(launch.grid[0]), problem.rows() as u64);
-    let lines = match form {
-        NormForm::First => rows * (problem.inner() as u64).div_ceil(32),
-        _ => rows.div_ceil(y),
+    let (groups, rows) = match pass {
+        Pass::Forward => (1, problem.total_rows() as u64),
+        Pass::Backward => (problem.param_groups() as u64, problem.param_rows() as u64),
+    };
+    let blocks = u64::from(launch.grid[0]);
+    assert!(blocks.is_multiple_of(groups), "{launch:?}");
+    let blocks = blocks / groups;
+    let lines = match problem.inner() {
+        1 => rows.div_ceil(y),
+        inner => rows * (inner as u64).div_ceil(32),
     };
     // What a grid of a forward does not reach, its blocks take in turns.
     if pass == Pass::Backward || blocks < MAX_GRID {
         covers(lines, blocks, steps, launch);
     }
-    if matches!(form, NormForm::Vector(_) | NormForm::Scalar) {
+    if matches!(form, NormForm::Vector(_) | NormForm::Scalar | NormForm::Options) {
         assert!(problem.inner() == 1 && kept * x >= problem.cols() as u64, "{launch:?}");
         assert!(x <= 32 && x.is_power_of_two() || x.is_multiple_of(32), "{launch:?}");
     }
@@ -113,8 +174,14 @@ fn storage_is_told(problem: &Problem, launch: &Launch) {
     let told = match launch.args {
         Args::PointwiseForward(args) => (args.dtype, args.param_f32),
         Args::PointwiseBackward(args) => (args.dtype, args.param_f32),
-        Args::NormForward(args) => (args.dtype, args.param_f32),
-        Args::NormBackward(args) => (args.dtype.into(), args.param_f32.into()),
+        Args::NormForward(args) | Args::NormForwardOptions(NormForwardOptions { plain: args, .. }) => {
+            (args.dtype, args.param_f32)
+        }
+        Args::NormBackward(args) | Args::NormBackwardOptions(NormBackwardOptions { plain: args, .. }) => {
+            (args.dtype.into(), args.param_f32.into())
+        }
+        Args::PointwiseForwardOptions(args) => (args.plain.dtype, args.plain.param_f32),
+        Args::PointwiseBackwardOptions(args) => (args.plain.dtype, args.plain.param_f32),
         Args::Fold(_) => return,
     };
     assert_eq!((Some(told.0 as usize), told.1), (dtype, param_f32), "{launch:?}");
@@ -125,7 +192,7 @@ fn sums_have_room(problem: &Problem, list: &[Launch]) {
     let begin = backward_at(0).workspace;
     let end = begin + workspace_bytes(problem, Pass::Backward) as u64;
     let Some(Args::Fold(fold)) = list.last().map(|launch| launch.args) else { return };
-    let columns = fold.pieces * fold.chunks * 4;
+    let columns = fold.pieces * fold.chunks * fold.groups * 4;
     let mut spans = vec![(fold.dgamma_partials, columns), (fold.dbeta_partials, columns)];
     if problem.op().is_pointwise() {
         spans.push((fold.dalpha_partials, fold.scalars * 4));
@@ -145,14 +212,15 @@ fn sums_have_room(problem: &Problem, list: &[Launch]) {
 fn check(problem: &Problem) {
     for place in PLACES {
         for limits in [Limits::BASELINE, Limits { shared_bytes: 232_448 }] {
-            let list = launches(problem, place, limits);
-            for launch in &list {
-                within_limits(launch, limits);
-                covers_once(problem, launch);
-                storage_is_told(problem, launch);
-                assert_eq!(launch.args.as_bytes().len(), launch.entry.args_bytes());
+            for list in [launches(problem, place, limits), joined_launches(problem, place, limits)] {
+                for launch in &list {
+                    within_limits(launch, limits);
+                    covers_once(problem, launch);
+                    storage_is_told(problem, launch);
+                    assert_eq!(launch.args.as_bytes().len(), launch.entry.args_bytes());
+                }
+                sums_have_room(problem, &list);
             }
-            sums_have_room(problem, &list);
         }
     }
 }
@@ -205,6 +273,35 @@ fn problems_of_2_31_and_2_33_elements_fit_a_grid() -> Result<()> {
                 }
             }
         }
+    }
+    Ok(())
+}
+
+#[test]
+fn heads_and_groups_are_covered_once() -> Result<()> {
+    for op in Op::ALL {
+        for (rows, heads, cols, param_rows) in
+            [(1, 3, 64, 1), (70, 12, 128, 12), (4096, 8, 65, 64), (33, 2, 4096, 33), (3, 1, 65_536, 1)]
+        {
+            let packed = Problem::new(op, rows, cols).row_stride(3 * heads * cols).heads(heads, cols);
+            check(&packed.build()?);
+            check(&packed.y_strides(heads * cols, cols).build()?);
+            check(&packed.param_rows(param_rows).dtype(DType::Bf16).build()?);
+            check(&Problem::new(op, rows * heads, cols).param_rows(param_rows).build()?);
+            check(&Problem::new(op, rows * heads, cols).inner(35).param_rows(param_rows).build()?);
+        }
+    }
+    Ok(())
+}
+
+/// Heads that lie next to one another are rows.
+#[test]
+fn packed_heads_are_plain_rows() -> Result<()> {
+    for op in Op::ALL {
+        let problem = Problem::new(op, 128, 64).heads(12, 64).build()?;
+        let rows = Problem::new(op, 128 * 12, 64).build()?;
+        let of = |problem| launches(problem, PLACES[0], Limits::BASELINE);
+        assert_eq!(of(&problem), of(&rows));
     }
     Ok(())
 }

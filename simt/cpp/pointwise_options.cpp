@@ -1,0 +1,3 @@
+#include "../../kernels/pointwise_options.cu"
+
+extern "C" void dyt_simt_pointwise_options() {}

@@ -1,0 +1,3 @@
+#include "../../kernels/rownorm_options.cu"
+
+extern "C" void dyt_simt_rownorm_options() {}

@@ -11,6 +11,9 @@ REGISTERS = 65536
 # multiprocessor to cover the latency of memory at the block sizes of the plans.
 CEILINGS = (
     (r"dyt_(dyt|derf)_fwd_scalar", 40),
+    # Of calls with options: three blocks of a multiprocessor; one of the norms' backward.
+    (r"dyt_(dyt|derf)_fwd_options", 80),
+    (r"dyt_(layer|rms)_norm_bwd_long_options", 128),
     (r"dyt_(dyt|derf)_fwd_", 64),
     (r"dyt_(dyt|derf)_bwd_scalar", 48),
     (r"dyt_(dyt|derf)_bwd_", 80),

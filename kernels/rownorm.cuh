@@ -186,7 +186,7 @@ DYT_DEVICE void norm_forward(const Args& a, T type) {
         // With options computed where they are needed, so that they take no registers above.
         const u64 this_row = HAS_OPTIONS<Args> ? opaque(row) : row;
         Element* y = static_cast<Element*>(a.y) + (HAS_OPTIONS<Args> ? begin_of(a, this_row).y : begin.y);
-        const u64 parameters = parameters_of(a, this_row);
+        const u32 parameters = static_cast<u32>(parameters_of(a, this_row));
         const auto write = [&](auto p) {
 #pragma unroll
             for (int i = 0; i < COUNT; ++i) {

@@ -31,7 +31,7 @@ DYT_DEVICE void norm_backward(const NormBackwardOptions& a, T type, P p) {
     const u64 first_row = lines.begin, end = lines.end;
     const u32 turns = static_cast<u32>(least(a.steps, quotient(end - first_row + blockDim.y - 1, blockDim.y)));
     const u32 live_turns = first_row + (turns - 1) * blockDim.y + threadIdx.y < end ? turns : turns - 1;
-    const u64 parameters = parameters_of(a, first_row);
+    const u32 parameters = static_cast<u32>(parameters_of(a, first_row));
     // The number of the row.
     u64 at = first_row + threadIdx.y;
     const u64 step = blockDim.y;

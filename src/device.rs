@@ -48,6 +48,10 @@ impl Backend {
     pub fn lacks(self, problem: &Problem, joins: bool) -> Option<&'static str> {
         match self {
             Self::Cpu => None,
+            // Its kernels count parameters in 32 bits.
+            Self::Cuda if problem.param_groups() > 1 && u32::try_from(problem.params()).is_err() => {
+                Some("param_rows")
+            }
             Self::Cuda => problem.quant().map(|_| "scale"),
             // The two together would need nine buffers.
             Self::Wgpu => problem.quant().filter(|_| joins).map(|_| "residual"),

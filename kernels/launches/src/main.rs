@@ -34,15 +34,13 @@ struct Case {
     sizes: [usize; 3],
     /// Whether the tensors lie on boundaries of 16 bytes.
     aligned: bool,
-    /// The type of the tensors that the kernel is compiled for, if it is for one.
-    dtype: Option<DType>,
     /// Whether there are a residual and dsum.
     joins: bool,
 }
 
 impl Case {
     const fn of(entry: Entry) -> Self {
-        let (op, pass, (sizes, aligned, dtype)) = match entry {
+        let (op, pass, (sizes, aligned)) = match entry {
             Entry::Pointwise { op: Pointwise::Dyt, pass, form } => (Op::Dyt, pass, pointwise(form)),
             Entry::Pointwise { op: Pointwise::Derf, pass, form } => (Op::Derf, pass, pointwise(form)),
             Entry::Norm { op: Norm::LayerNorm, pass, form } => (Op::LayerNorm, pass, norm(form)),
@@ -53,9 +51,9 @@ impl Case {
         let joins = matches!(
             entry,
             Entry::Pointwise { form: PointwiseForm::Options, .. }
-                | Entry::Norm { form: NormForm::Options | NormForm::LongOptions, .. }
+                | Entry::Norm { form: NormForm::Options | NormForm::OptionsF16 | NormForm::LongOptions, .. }
         );
-        Self { op, pass, sizes, aligned, dtype, joins }
+        Self { op, pass, sizes, aligned, joins }
     }
 
     fn problem(&self, dtype: DType, param_dtype: DType) -> Result<Problem> {
@@ -70,24 +68,21 @@ const LONG_ROWS: [usize; 3] = [512, 65_536, 1];
 const CHANNELS_FIRST: [usize; 3] = [64, 768, 256];
 
 /// The fields of a case that the form decides.
-const fn pointwise(form: PointwiseForm) -> ([usize; 3], bool, Option<DType>) {
+const fn pointwise(form: PointwiseForm) -> ([usize; 3], bool) {
     match form {
-        PointwiseForm::Vector(dtype) => (ROWS, true, Some(dtype)),
-        PointwiseForm::Scalar => (NARROW_ROWS, false, None),
-        PointwiseForm::Options => (ROWS, true, None),
+        PointwiseForm::Vector(_) | PointwiseForm::Options => (ROWS, true),
+        PointwiseForm::Scalar => (NARROW_ROWS, false),
     }
 }
 
 /// As `pointwise`.
-const fn norm(form: NormForm) -> ([usize; 3], bool, Option<DType>) {
+const fn norm(form: NormForm) -> ([usize; 3], bool) {
     match form {
-        NormForm::Vector(dtype) => (ROWS, true, Some(dtype)),
-        NormForm::Scalar => (NARROW_ROWS, false, None),
-        NormForm::LongVector(dtype) => (LONG_ROWS, true, Some(dtype)),
-        NormForm::LongScalar => (LONG_ROWS, false, None),
-        NormForm::First => (CHANNELS_FIRST, true, None),
-        NormForm::Options => (ROWS, true, None),
-        NormForm::LongOptions => (LONG_ROWS, true, None),
+        NormForm::Vector(_) | NormForm::Options | NormForm::OptionsF16 => (ROWS, true),
+        NormForm::Scalar => (NARROW_ROWS, false),
+        NormForm::LongVector(_) | NormForm::LongOptions => (LONG_ROWS, true),
+        NormForm::LongScalar => (LONG_ROWS, false),
+        NormForm::First => (CHANNELS_FIRST, true),
     }
 }
 
@@ -143,10 +138,7 @@ fn line(entry: Entry, dtype: DType, param_dtype: DType) -> core::result::Result<
 
 fn main() -> ExitCode {
     for entry in Entry::all() {
-        let of_kernel = Case::of(entry).dtype;
-        for (dtype, param_dtype) in
-            STORAGE.into_iter().filter(|(dtype, _)| of_kernel.is_none_or(|of| of == *dtype))
-        {
+        for (dtype, param_dtype) in STORAGE.into_iter().filter(|(dtype, _)| entry.takes(*dtype)) {
             match line(entry, dtype, param_dtype) {
                 Ok(line) => println!("{line}"),
                 Err(reason) => {

@@ -109,12 +109,16 @@ fn args(entry: Entry, bytes: &[u8]) -> Args {
         Entry::Pointwise { pass: Pass::Backward, form: PointwiseForm::Options, .. } => {
             Args::PointwiseBackwardOptions(pod(bytes))
         }
-        Entry::Norm { pass: Pass::Forward, form: NormForm::Options | NormForm::LongOptions, .. } => {
-            Args::NormForwardOptions(pod(bytes))
-        }
-        Entry::Norm { pass: Pass::Backward, form: NormForm::Options | NormForm::LongOptions, .. } => {
-            Args::NormBackwardOptions(pod(bytes))
-        }
+        Entry::Norm {
+            pass: Pass::Forward,
+            form: NormForm::Options | NormForm::OptionsF16 | NormForm::LongOptions,
+            ..
+        } => Args::NormForwardOptions(pod(bytes)),
+        Entry::Norm {
+            pass: Pass::Backward,
+            form: NormForm::Options | NormForm::OptionsF16 | NormForm::LongOptions,
+            ..
+        } => Args::NormBackwardOptions(pod(bytes)),
         Entry::Pointwise { pass: Pass::Forward, .. } => Args::PointwiseForward(pod(bytes)),
         Entry::Pointwise { pass: Pass::Backward, .. } => Args::PointwiseBackward(pod(bytes)),
         Entry::Norm { pass: Pass::Forward, .. } => Args::NormForward(pod(bytes)),

@@ -43,22 +43,10 @@ fn more_cases() -> dyt::Result<Vec<Case>> {
 
 /// A kernel with each pair of storage types that it may be launched for.
 fn uses(entry: Entry) -> Vec<Launched> {
-    let compiled_for = match entry {
-        Entry::Pointwise { form: PointwiseForm::Vector(dtype), .. }
-        | Entry::Norm { form: NormForm::Vector(dtype) | NormForm::LongVector(dtype), .. } => Some(dtype),
-        Entry::Pointwise { form: PointwiseForm::Scalar | PointwiseForm::Options, .. } => None,
-        Entry::Norm {
-            form:
-                NormForm::Scalar
-                | NormForm::LongScalar
-                | NormForm::First
-                | NormForm::Options
-                | NormForm::LongOptions,
-            ..
-        } => None,
-        Entry::Fold => return vec![(entry.name(), None)],
-    };
-    let pairs = Storage::ALL.into_iter().filter(|pair| compiled_for.is_none_or(|of| of == pair.dtype()));
+    if entry == Entry::Fold {
+        return vec![(entry.name(), None)];
+    }
+    let pairs = Storage::ALL.into_iter().filter(|pair| entry.takes(pair.dtype()));
     let told = pairs.map(|pair| {
         let code = DType::ALL.iter().position(|&of| of == pair.dtype()).unwrap_or_default();
         (entry.name(), Some((code as u32, u32::from(pair.param_dtype() == DType::F32))))

@@ -72,15 +72,17 @@ pub enum NormForm {
     LongScalar,
     /// Channels-first data, by elements of any type.
     First,
-    /// Calls with options, of any type: by 16 bytes; the row stays in registers.
+    /// Calls with options, of any type but a backward of f16: by 16 bytes; the row stays in registers.
     Options,
+    /// A backward of f16 with options: by 16 bytes; the row stays in registers.
+    OptionsF16,
     /// All other calls with options, of any type.
     LongOptions,
 }
 
 impl NormForm {
     /// Every form.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Vector(DType::F32),
         Self::Vector(DType::F16),
         Self::Vector(DType::Bf16),
@@ -91,6 +93,7 @@ impl NormForm {
         Self::LongScalar,
         Self::First,
         Self::Options,
+        Self::OptionsF16,
         Self::LongOptions,
     ];
 
@@ -99,16 +102,22 @@ impl NormForm {
         match self {
             Self::First => true,
             Self::Vector(_) | Self::Scalar | Self::LongVector(_) | Self::LongScalar => false,
-            Self::Options | Self::LongOptions => false,
+            Self::Options | Self::OptionsF16 | Self::LongOptions => false,
         }
     }
 
     /// The form whose kernels take calls with options that would go through memory like this.
-    pub(super) const fn with_options(self) -> Self {
-        match self {
-            Self::Vector(_) => Self::Options,
+    pub(super) const fn with_options(self, pass: Pass) -> Self {
+        match (self, pass) {
+            (Self::Vector(DType::F16), Pass::Backward) => Self::OptionsF16,
+            (Self::Vector(_), _) => Self::Options,
             _ => Self::LongOptions,
         }
+    }
+
+    /// Whether there are kernels of this form for a pass.
+    fn serves(self, pass: Pass) -> bool {
+        pass == Pass::Backward || self != Self::OptionsF16
     }
 }
 
@@ -171,6 +180,7 @@ macro_rules! norm {
             NormForm::LongScalar => concat!("dyt_", $op, "_", $pass, "_long_scalar"),
             NormForm::First => concat!("dyt_", $op, "_", $pass, "_first"),
             NormForm::Options => concat!("dyt_", $op, "_", $pass, "_options"),
+            NormForm::OptionsF16 => concat!("dyt_", $op, "_", $pass, "_f16_options"),
             NormForm::LongOptions => concat!("dyt_", $op, "_", $pass, "_long_options"),
         }
     };
@@ -204,7 +214,10 @@ impl Entry {
                 Family::Pointwise(op) => {
                     PointwiseForm::ALL.map(|form| Self::Pointwise { op, pass, form }).into()
                 }
-                Family::Norm(op) => NormForm::ALL.map(|form| Self::Norm { op, pass, form }).into(),
+                Family::Norm(op) => {
+                    let forms = NormForm::ALL.into_iter().filter(|form| form.serves(pass));
+                    forms.map(|form| Self::Norm { op, pass, form }).collect()
+                }
             }
         };
         let ops = Op::ALL
@@ -220,11 +233,25 @@ impl Entry {
         options + self.plain_bytes()
     }
 
+    /// Whether tensors of this storage type come to the kernel.
+    #[must_use]
+    pub fn takes(self, dtype: DType) -> bool {
+        match self {
+            Self::Pointwise { form: PointwiseForm::Vector(of), .. }
+            | Self::Norm { form: NormForm::Vector(of) | NormForm::LongVector(of), .. } => of == dtype,
+            Self::Norm { form: NormForm::OptionsF16, .. } => dtype == DType::F16,
+            Self::Norm { pass: Pass::Backward, form: NormForm::Options, .. } => dtype != DType::F16,
+            Self::Pointwise { .. } | Self::Norm { .. } | Self::Fold => true,
+        }
+    }
+
     /// Whether the kernel takes options.
     const fn has_options(self) -> bool {
         match self {
             Self::Pointwise { form, .. } => matches!(form, PointwiseForm::Options),
-            Self::Norm { form, .. } => matches!(form, NormForm::Options | NormForm::LongOptions),
+            Self::Norm { form, .. } => {
+                matches!(form, NormForm::Options | NormForm::OptionsF16 | NormForm::LongOptions)
+            }
             Self::Fold => false,
         }
     }
@@ -260,7 +287,7 @@ impl Entry {
             Self::Norm { form: NormForm::Vector(_) | NormForm::Scalar, .. } => "rownorm",
             Self::Norm { form: NormForm::LongVector(_) | NormForm::LongScalar, .. } => "rownorm_long",
             Self::Norm { form: NormForm::First, .. } => "rownorm_first",
-            Self::Norm { form: NormForm::Options, .. } => "rownorm_options",
+            Self::Norm { form: NormForm::Options | NormForm::OptionsF16, .. } => "rownorm_options",
             Self::Norm { form: NormForm::LongOptions, .. } => "rownorm_long_options",
             Self::Fold => "fold",
         }
@@ -277,7 +304,7 @@ mod tests {
     fn every_entry_has_its_own_name() {
         let names: BTreeSet<_> = Entry::all().map(Entry::name).collect();
         assert_eq!(names.len(), Entry::all().count());
-        assert_eq!(names.len(), 2 * 2 * (3 + 1 + 1) + 2 * 2 * (3 + 1 + 3 + 1 + 1 + 2) + 1);
+        assert_eq!(names.len(), 2 * 2 * (3 + 1 + 1) + 2 * 2 * (3 + 1 + 3 + 1 + 1 + 2) + 2 + 1);
         assert!(names.contains("dyt_rms_norm_bwd_bf16_long_vector") && names.contains("dyt_derf_fwd_scalar"));
     }
 
@@ -292,7 +319,7 @@ mod tests {
         for op in Op::ALL {
             for (pass, short) in [(Pass::Forward, "fwd"), (Pass::Backward, "bwd")] {
                 let begin = format!("dyt_{op}_{short}_");
-                let forms = if op.is_pointwise() { 5 } else { 11 };
+                let forms = if op.is_pointwise() { 5 } else { 11 + usize::from(pass == Pass::Backward) };
                 let named: Vec<_> = Entry::all().filter(|entry| entry.name().starts_with(&begin)).collect();
                 assert!(named.iter().all(|entry| match *entry {
                     Entry::Pointwise { op: of, pass: to, .. } =>

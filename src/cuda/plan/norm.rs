@@ -115,7 +115,7 @@ impl Tiling {
 
     /// The entry of a pass with these rows.
     fn entry(&self, op: Norm, pass: Pass, rows: Rows) -> Entry {
-        let form = if rows.options.is_some() { self.form.with_options() } else { self.form };
+        let form = if rows.options.is_some() { self.form.with_options(pass) } else { self.form };
         Entry::Norm { op, pass, form }
     }
 

@@ -84,12 +84,15 @@ fn covers(len: u64, blocks: u64, each: u64, launch: &Launch) {
 /// Elements that a thread reads at once, of the type that the kernel is compiled for if it is for one.
 fn width(problem: &Problem, launch: &Launch) -> u64 {
     let entry = launch.entry;
+    assert!(entry.takes(problem.dtype()), "{entry:?}");
     match entry {
         Entry::Pointwise { form: PointwiseForm::Options, .. }
-        | Entry::Norm { form: NormForm::Options | NormForm::LongOptions, .. } => match form(&launch.args) {
-            0 => geometry::vector(problem.dtype()),
-            _ => 1,
-        },
+        | Entry::Norm { form: NormForm::Options | NormForm::OptionsF16 | NormForm::LongOptions, .. } => {
+            match form(&launch.args) {
+                0 => geometry::vector(problem.dtype()),
+                _ => 1,
+            }
+        }
         Entry::Pointwise { form: PointwiseForm::Vector(dtype), .. }
         | Entry::Norm { form: NormForm::Vector(dtype) | NormForm::LongVector(dtype), .. } => {
             assert_eq!(dtype, problem.dtype(), "{entry:?}");
@@ -161,7 +164,7 @@ fn norm_covers_once(problem: &Problem, launch: &Launch, steps: u64, kept: u64) {
     if pass == Pass::Backward || blocks < MAX_GRID {
         covers(lines, blocks, steps, launch);
     }
-    if matches!(form, NormForm::Vector(_) | NormForm::Scalar | NormForm::Options) {
+    if matches!(form, NormForm::Vector(_) | NormForm::Scalar | NormForm::Options | NormForm::OptionsF16) {
         assert!(problem.inner() == 1 && kept * x >= problem.cols() as u64, "{launch:?}");
         assert!(x <= 32 && x.is_power_of_two() || x.is_multiple_of(32), "{launch:?}");
     }

@@ -1,8 +1,10 @@
 //! What runs a problem, chosen at run time; every refusal keeps its reason.
 
+mod backend;
 mod memory;
 
-use core::fmt;
+pub use backend::Backend;
+
 use std::time::{Duration, Instant};
 
 use crate::cpu::Cpu;
@@ -15,39 +17,6 @@ use crate::view::ViewMut;
 #[cfg(has_wgpu)]
 use crate::wgpu::{Wgpu, WgpuKernels};
 use crate::{DType, Error, Level, Pass, Problem, Result};
-
-/// A family of devices.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Backend {
-    /// This processor, by one of its [`Level`]s.
-    Cpu,
-    /// NVIDIA GPUs.
-    Cuda,
-    /// Vulkan, Metal and DX12 adapters.
-    Wgpu,
-}
-
-impl Backend {
-    /// Every backend, in the order in which [`Device::auto`] tries them.
-    pub const ALL: [Self; 3] = [Self::Cuda, Self::Wgpu, Self::Cpu];
-
-    /// The name in lower case: `cpu`, `cuda` or `wgpu`.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Cpu => "cpu",
-            Self::Cuda => "cuda",
-            Self::Wgpu => "wgpu",
-        }
-    }
-}
-
-impl fmt::Display for Backend {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.name())
-    }
-}
 
 /// One device that could be meant, and whether it is available.
 #[derive(Debug)]

@@ -37,7 +37,7 @@ pub(crate) fn problem(description: Description) -> PyResult<Problem> {
 fn forward(py: Python<'_>, description: Description, at: [usize; 8]) -> PyResult<()> {
     let problem = problem(description)?;
     let [x, alpha, shift, gamma, beta, y, mean, rstd] = at;
-    let at = ForwardAt { x, alpha, shift, gamma, beta, y, mean, rstd };
+    let at = ForwardAt { x, alpha, shift, gamma, beta, y, mean, rstd, ..ForwardAt::default() };
     let device = cpu().map_err(exception)?;
     // SAFETY: the caller holds the arrays, and has compared their lengths with the description.
     py.detach(|| device.forward(&problem, unsafe { at.arguments(&problem, Memory::Host) })).map_err(exception)
@@ -50,7 +50,21 @@ fn forward(py: Python<'_>, description: Description, at: [usize; 8]) -> PyResult
 fn backward(py: Python<'_>, description: Description, at: [usize; 12]) -> PyResult<()> {
     let problem = problem(description)?;
     let [dy, x, alpha, shift, gamma, mean, rstd, dx, dalpha, dshift, dgamma, dbeta] = at;
-    let at = BackwardAt { dy, x, alpha, shift, gamma, mean, rstd, dx, dalpha, dshift, dgamma, dbeta };
+    let at = BackwardAt {
+        dy,
+        x,
+        alpha,
+        shift,
+        gamma,
+        mean,
+        rstd,
+        dx,
+        dalpha,
+        dshift,
+        dgamma,
+        dbeta,
+        ..BackwardAt::default()
+    };
     let device = cpu().map_err(exception)?;
     // SAFETY: as in `forward`.
     py.detach(|| device.backward(&problem, unsafe { at.arguments(&problem, Memory::Host) }))

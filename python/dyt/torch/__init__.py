@@ -23,7 +23,17 @@ from .convert import (
     llama_alpha,
     use_fused_norms,
 )
-from .functional import derf, dyt, layer_norm, rms_norm, set_compile_policy
+from .functional import (
+    add_derf,
+    add_dyt,
+    add_layer_norm,
+    add_rms_norm,
+    derf,
+    dyt,
+    layer_norm,
+    rms_norm,
+    set_compile_policy,
+)
 from .modules import Derf, Dynamic_erf, DynamicTanh, LayerNorm, RMSNorm
 
 __all__ = [
@@ -32,6 +42,10 @@ __all__ = [
     "Dynamic_erf",
     "LayerNorm",
     "RMSNorm",
+    "add_derf",
+    "add_dyt",
+    "add_layer_norm",
+    "add_rms_norm",
     "convert_ln_to_derf",
     "convert_ln_to_dyt",
     "convert_rms_to_dyt",

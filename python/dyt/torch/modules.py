@@ -1,13 +1,13 @@
 """The ops as modules, by the names and arguments of their references."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, overload
 
 import torch
 from torch import Tensor, nn
 
+from . import _ops
 from . import functional as F
-from ._functions import pointwise
 
 __all__ = ["Derf", "Dynamic_erf", "DynamicTanh", "LayerNorm", "RMSNorm"]
 
@@ -25,7 +25,33 @@ def _rename(state: dict[str, Any], prefix: str, module: nn.Module, names: dict[s
             state[prefix + scalar] = value.reshape(1)
 
 
-class _Pointwise(nn.Module):
+class _Layer:
+    """What every module here has."""
+
+    def _apply_to(self, x: Tensor, residual: Tensor | None, modulation: F.Modulation | None) -> Any:
+        raise NotImplementedError
+
+    @overload
+    def forward(self, x: Tensor) -> Tensor: ...
+    @overload
+    def forward(self, x: Tensor, residual: Tensor) -> tuple[Tensor, Tensor]: ...
+    def forward(self, x: Tensor, residual: Tensor | None = None) -> Any:
+        """y; with a residual (y, sum), where y is the op of sum = x + residual."""
+        return self._apply_to(x, residual, None)
+
+    @overload
+    def modulate(self, x: Tensor, scale: Tensor, shift: Tensor) -> Tensor: ...
+    @overload
+    def modulate(self, x: Tensor, scale: Tensor, shift: Tensor, residual: Tensor) -> tuple[Tensor, Tensor]: ...
+    def modulate(self, x: Tensor, scale: Tensor, shift: Tensor, residual: Tensor | None = None) -> Any:
+        """AdaLN: y · (1 + scale) + shift in one pass; scale and shift are as (batch, dim) beside an x of (batch, tokens, dim).
+
+        With a residual it is (y, sum), as in `forward`.
+        """
+        return self._apply_to(x, residual, (scale, shift))
+
+
+class _Pointwise(_Layer, nn.Module):
     """What DyT and Derf share."""
 
     #: Names in other libraries: Liger's, and those of x-transformers.
@@ -111,14 +137,14 @@ class DynamicTanh(_Pointwise):
         )
         self.reset_parameters()
 
-    def forward(self, x: Tensor) -> Tensor:
+    def _apply_to(self, x: Tensor, residual: Tensor | None, modulation: F.Modulation | None) -> Any:
         # As an attribute a parameter costs as much as a small kernel.
         own: dict[str, Any] = self._parameters
         try:
             alpha, weight, bias = own["alpha"], own["weight"], own["bias"]
         except KeyError:  # `torch.nn.utils.parametrize` has moved one of them.
             alpha, weight, bias = self.alpha, self.weight, self.bias
-        return pointwise(x, alpha, None, weight, bias, self._dims)
+        return F.pointwise(x, residual, alpha, None, weight, bias, self._dims, modulation)
 
 
 class Derf(_Pointwise):
@@ -153,13 +179,13 @@ class Derf(_Pointwise):
         super().reset_parameters()
         nn.init.constant_(self.shift, self.shift_init_value)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def _apply_to(self, x: Tensor, residual: Tensor | None, modulation: F.Modulation | None) -> Any:
         own: dict[str, Any] = self._parameters
         try:
             alpha, shift, weight, bias = own["alpha"], own["shift"], own["weight"], own["bias"]
         except KeyError:
             alpha, shift, weight, bias = self.alpha, self.shift, self.weight, self.bias
-        return pointwise(x, alpha, shift, weight, bias, self._dims)
+        return F.pointwise(x, residual, alpha, shift, weight, bias, self._dims, modulation)
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, shift_init_value={self.shift_init_value}"
@@ -169,7 +195,7 @@ class Derf(_Pointwise):
 Dynamic_erf = Derf
 
 
-class LayerNorm(nn.LayerNorm):
+class LayerNorm(_Layer, nn.LayerNorm):
     """`torch.nn.LayerNorm`, and with `unbiased` the form of the Annotated Transformer. It also loads gamma and beta."""
 
     def __init__(
@@ -186,13 +212,22 @@ class LayerNorm(nn.LayerNorm):
         super().__init__(normalized_shape, eps, elementwise_affine, bias, device, dtype)
         self.unbiased = unbiased
 
-    def forward(self, input: Tensor) -> Tensor:
+    def _apply_to(self, x: Tensor, residual: Tensor | None, modulation: F.Modulation | None) -> Any:
         own = self._parameters
         try:
             weight, bias = own["weight"], own["bias"]
         except KeyError:
             weight, bias = self.weight, self.bias
-        return F.layer_norm(input, self.normalized_shape, weight, bias, self.eps, unbiased=self.unbiased)
+        form = _ops.UNBIASED if self.unbiased else _ops.LAYER_NORM
+        return F.norm(x, residual, self.normalized_shape, weight, bias, self.eps, form, 0.0, modulation)
+
+    @overload
+    def forward(self, input: Tensor) -> Tensor: ...
+    @overload
+    def forward(self, input: Tensor, residual: Tensor) -> tuple[Tensor, Tensor]: ...
+    def forward(self, input: Tensor, residual: Tensor | None = None) -> Any:
+        """y; with a residual (y, sum), where y is the op of sum = input + residual."""
+        return self._apply_to(input, residual, None)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
         _rename(state_dict, prefix, self, {"gamma": "weight", "beta": "bias"})
@@ -202,7 +237,7 @@ class LayerNorm(nn.LayerNorm):
         return f"{super().extra_repr()}, unbiased={self.unbiased}"
 
 
-class RMSNorm(nn.RMSNorm):
+class RMSNorm(_Layer, nn.RMSNorm):
     """`torch.nn.RMSNorm`, whose factor is weight + offset: 1 for Gemma. It also loads torchtune's scale, and gamma."""
 
     def __init__(
@@ -223,8 +258,9 @@ class RMSNorm(nn.RMSNorm):
         if self.elementwise_affine:
             nn.init.constant_(self.weight, 1.0 - self.offset)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return F.rms_norm(x, self.normalized_shape, self.weight, self.eps, offset=self.offset)
+    def _apply_to(self, x: Tensor, residual: Tensor | None, modulation: F.Modulation | None) -> Any:
+        shape, offset = self.normalized_shape, self.offset
+        return F.norm(x, residual, shape, self.weight, None, self.eps, _ops.RMS_NORM, offset, modulation)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
         _rename(state_dict, prefix, self, {"scale": "weight", "gamma": "weight"})

@@ -232,7 +232,7 @@ pub(super) unsafe fn forward(mut call: Call<'_>, target: &Target<'_>) -> Result<
         let at = |part: Part| part.at(group);
         let (x, alpha, shift) = (at(x), at(alpha), at(shift));
         let (gamma, beta, y, mean, rstd) = (at(gamma), at(beta), at(y), at(mean), at(rstd));
-        let at = ForwardAt { x, alpha, shift, gamma, beta, y, mean, rstd };
+        let at = ForwardAt { x, alpha, shift, gamma, beta, y, mean, rstd, ..ForwardAt::default() };
         // SAFETY: each array was compared with what the problem says; the rest is the caller's promise.
         unsafe { target.forward(&plan.problem, &at)? };
     }
@@ -270,7 +270,21 @@ pub(super) unsafe fn backward(mut call: Call<'_>, target: &Target<'_>) -> Result
         let (dy, x, alpha, shift, gamma) = (at(dy), at(x), at(alpha), at(shift), at(gamma));
         let (mean, rstd, dx, dalpha, dshift) = (at(mean), at(rstd), at(dx), at(dalpha), at(dshift));
         let (dgamma, dbeta) = (at(dgamma), at(dbeta));
-        let at = BackwardAt { dy, x, alpha, shift, gamma, mean, rstd, dx, dalpha, dshift, dgamma, dbeta };
+        let at = BackwardAt {
+            dy,
+            x,
+            alpha,
+            shift,
+            gamma,
+            mean,
+            rstd,
+            dx,
+            dalpha,
+            dshift,
+            dgamma,
+            dbeta,
+            ..BackwardAt::default()
+        };
         // SAFETY: as in `forward`; groups take the workspace in turn.
         unsafe { target.backward(&plan.problem, &at, workspace.address, workspace.len())? };
     }

@@ -15,6 +15,7 @@ if not hasattr(_dyt, "torch_register"):
 if not hasattr(_torch.library, "register_vmap") or tuple(map(int, _torch.__version__.split(".")[:2])) < (2, 9):
     raise ImportError(f"dyt.torch needs torch 2.9 or later, and this is {_torch.__version__}")
 
+from .attention import qk_norm
 from .convert import (
     convert_ln_to_derf,
     convert_ln_to_dyt,
@@ -35,6 +36,7 @@ from .functional import (
     set_compile_policy,
 )
 from .modules import Derf, Dynamic_erf, DynamicTanh, LayerNorm, RMSNorm
+from .quantised import quant_scale, quantised_derf, quantised_dyt, quantised_layer_norm, quantised_rms_norm
 
 __all__ = [
     "Derf",
@@ -54,6 +56,12 @@ __all__ = [
     "dyt",
     "layer_norm",
     "llama_alpha",
+    "qk_norm",
+    "quant_scale",
+    "quantised_derf",
+    "quantised_dyt",
+    "quantised_layer_norm",
+    "quantised_rms_norm",
     "rms_norm",
     "set_compile_policy",
     "use_fused_norms",

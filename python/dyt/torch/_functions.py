@@ -168,7 +168,7 @@ def call(
     """
     if type(x) not in _known:
         _learn(type(x))
-    if formula_on_gpu and form >= _ops.DYT and torch.compiler.is_compiling() and x.is_cuda:
+    if formula_on_gpu and alpha is not None and torch.compiler.is_compiling() and x.is_cuda:
         if residual is None:
             return formula(x, alpha, shift, weight, bias, dims, lead, offset)
         total = x + residual
@@ -183,6 +183,19 @@ def call(
         return op(x, alpha, shift, weight, bias, dims, lead, form, eps, offset)
     op = _ops.saving if _compiling() else _raw_saving
     return op(x, alpha, shift, weight, bias, dims, lead, form, eps, offset, residual)[:2]
+
+
+def quantised(quant, scale, x, residual, alpha, shift, weight, bias, dims, lead, form, eps=0.0, offset=0.0):
+    """(y, scales), or (y, scales, sum) with a residual. `quant` is the place of y's dtype in `_ops.QUANTS`."""
+    if type(x) not in _known:
+        _learn(type(x))
+    tensors = (x, residual, alpha, shift, weight, bias, scale)
+    if torch.is_grad_enabled() and any(tensor is not None and tensor.requires_grad for tensor in tensors):
+        raise RuntimeError("dyt: a quantised result has no gradient; call it within torch.no_grad()")
+    options = (dims, lead, form, eps, offset)
+    y, total, scales = _ops.quantised(x, alpha, shift, weight, bias, *options, residual, scale, quant)
+    scales = scales if scale is None else scale
+    return (y, scales) if residual is None else (y, scales, total)
 
 
 def formula(

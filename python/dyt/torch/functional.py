@@ -12,7 +12,7 @@ so that y has the bits of an addition and the op. The backward adds the gradient
 have one shape and one dtype.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import torch
@@ -33,6 +33,7 @@ __all__ = [
 ]
 
 Modulation = tuple[Tensor, Tensor]
+Call = Callable[..., Any]
 
 #: What RMSNorm takes for eps where none is given, as torch does: the machine epsilon of x's arithmetic, float32.
 _EPSILON = torch.finfo(torch.float32).eps
@@ -62,7 +63,7 @@ def dyt(
     weight and bias have the shape of x's last dimensions, or, with `channels_last=False`, of dimension 1. alpha is one
     value. Raises a RuntimeError that names the argument where shape, dtype or device are others.
     """
-    return pointwise(x, None, alpha, None, weight, bias, _dims(weight, bias, channels_last), modulation)
+    return pointwise(x, None, alpha, None, weight, bias, count_dims(weight, bias, channels_last), modulation)
 
 
 def derf(
@@ -78,8 +79,8 @@ def derf(
     """Derf: weight · erf(alpha · x + shift) + bias (Chen et al. 2025, arXiv 2512.10938), with the arguments of `dyt` and a
     shift of one value.
     """
-    _check_shift(shift)
-    return pointwise(x, None, alpha, shift, weight, bias, _dims(weight, bias, channels_last), modulation)
+    check_shift(shift)
+    return pointwise(x, None, alpha, shift, weight, bias, count_dims(weight, bias, channels_last), modulation)
 
 
 def add_dyt(
@@ -94,7 +95,7 @@ def add_dyt(
 ) -> tuple[Tensor, Tensor]:
     """(`dyt` of sum = x + residual, sum)."""
     _check_residual(residual)
-    return pointwise(x, residual, alpha, None, weight, bias, _dims(weight, bias, channels_last), modulation)
+    return pointwise(x, residual, alpha, None, weight, bias, count_dims(weight, bias, channels_last), modulation)
 
 
 def add_derf(
@@ -110,8 +111,8 @@ def add_derf(
 ) -> tuple[Tensor, Tensor]:
     """(`derf` of sum = x + residual, sum)."""
     _check_residual(residual)
-    _check_shift(shift)
-    return pointwise(x, residual, alpha, shift, weight, bias, _dims(weight, bias, channels_last), modulation)
+    check_shift(shift)
+    return pointwise(x, residual, alpha, shift, weight, bias, count_dims(weight, bias, channels_last), modulation)
 
 
 def layer_norm(
@@ -194,13 +195,14 @@ def pointwise(
     bias: Tensor | None,
     dims: int,
     modulation: Modulation | None = None,
+    call: Call = _functions.call,
 ) -> Any:
-    """DyT, or Derf with a shift; of `dims` as `_functions.call` has it."""
+    """What `call` makes of DyT, or of Derf with a shift; `dims` is as `_functions.call` has it."""
     form = _ops.DYT if shift is None else _ops.DERF
     if modulation is None:
-        return _functions.call(x, residual, alpha, shift, weight, bias, dims, 0, form)
+        return call(x, residual, alpha, shift, weight, bias, dims, 0, form)
     weight, bias, offset, lead = _modulated(x, dims, weight, bias, 0.0, modulation)
-    return _functions.call(x, residual, alpha, shift, weight, bias, dims, lead, form, 0.0, offset)
+    return call(x, residual, alpha, shift, weight, bias, dims, lead, form, 0.0, offset)
 
 
 def norm(
@@ -213,19 +215,20 @@ def norm(
     form: int,
     offset: float,
     modulation: Modulation | None,
+    call: Call = _functions.call,
 ) -> Any:
-    """The norm of that form."""
+    """What `call` makes of the norm of that form."""
     dims = _normalized(x, normalized_shape)
     if offset != 0.0:
         if weight is None:
             raise TypeError("dyt: offset is added to weight, and weight is None")
         if not isinstance(weight, Tensor):
-            raise _no_tensor("weight", weight)
+            raise no_tensor("weight", weight)
     lead = 0
     if modulation is not None:
         weight, bias, offset, lead = _modulated(x, dims, weight, bias, offset, modulation)
     eps = _EPSILON if eps is None else eps
-    return _functions.call(x, residual, None, None, weight, bias, dims, lead, form, eps, offset)
+    return call(x, residual, None, None, weight, bias, dims, lead, form, eps, offset)
 
 
 def _modulated(
@@ -234,7 +237,7 @@ def _modulated(
     """weight, bias and offset of y · (1 + scale) + shift, and how many dimensions of x they have in front."""
     scale, shift = modulation
     if not isinstance(x, Tensor):
-        raise _no_tensor("x", x)
+        raise no_tensor("x", x)
     own = x.shape[-dims:] if dims else x.shape[1:2]
     scale, shift = (_of_samples(name, value, x, own) for name, value in (("scale", scale), ("shift", shift)))
     lead = scale.ndim - len(own)
@@ -252,7 +255,7 @@ def _modulated(
 def _of_samples(name: str, value: Tensor, x: Tensor, own: Sequence[int]) -> Tensor:
     """scale or shift, without the sizes of 1 between the samples and the channels, over which x has other sizes."""
     if not isinstance(value, Tensor):
-        raise _no_tensor(name, value)
+        raise no_tensor(name, value)
     lead = value.ndim - len(own)
     while 0 < lead <= x.ndim and value.shape[lead - 1] == 1 != x.shape[lead - 1]:
         lead -= 1
@@ -263,7 +266,7 @@ def _of_samples(name: str, value: Tensor, x: Tensor, own: Sequence[int]) -> Tens
     return value
 
 
-def _dims(weight: Tensor | None, bias: Tensor | None, channels_last: bool) -> int:
+def count_dims(weight: Tensor | None, bias: Tensor | None, channels_last: bool) -> int:
     try:
         if not channels_last:
             return 0
@@ -271,20 +274,20 @@ def _dims(weight: Tensor | None, bias: Tensor | None, channels_last: bool) -> in
             return weight.ndim or 1
         return 1 if bias is None else bias.ndim or 1
     except AttributeError:
-        raise _no_tensor("bias" if weight is None else "weight", bias if weight is None else weight) from None
+        raise no_tensor("bias" if weight is None else "weight", bias if weight is None else weight) from None
 
 
-def _check_shift(shift: Tensor) -> None:
+def check_shift(shift: Tensor) -> None:
     if shift is None:
         raise TypeError("dyt: shift is None, expected a tensor of one value")
 
 
 def _check_residual(residual: Tensor) -> None:
     if not isinstance(residual, Tensor):
-        raise _no_tensor("residual", residual)
+        raise no_tensor("residual", residual)
 
 
-def _no_tensor(name: str, value: object) -> TypeError:
+def no_tensor(name: str, value: object) -> TypeError:
     return TypeError(f"dyt: {name} is {type(value).__name__}, expected a tensor")
 
 
@@ -294,7 +297,7 @@ def _normalized(x: Tensor, normalized_shape: int | Sequence[int]) -> int:
     try:
         fits = dims and x.shape[-dims:] == shape
     except AttributeError:
-        raise _no_tensor("x", x) from None
+        raise no_tensor("x", x) from None
     if not fits:
         raise RuntimeError(
             f"dyt: x has shape {list(x.shape)}, expected its last dimensions to be normalized_shape, {list(shape)}"

@@ -10,7 +10,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from . import _ops
+from . import _call, _ops
 
 __all__ = ["Derf", "DynamicTanh", "LayerNorm", "RMSNorm"]
 
@@ -30,7 +30,7 @@ class RMSNorm(eqx.nn.RMSNorm):
 
     def __call__(self, x: jax.Array, state: Any = _MISSING, *, key: Any = None) -> Any:
         x, weight, bias = _flat(self, x)
-        return _result(self, _ops.norm("rms_norm", x, x.size, weight, bias, self.eps, unbiased=False), state)
+        return _result(self, _call.norm("rms_norm", x, x.size, weight, bias, self.eps, unbiased=False), state)
 
 
 class _Pointwise(eqx.Module):

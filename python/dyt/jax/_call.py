@@ -1,6 +1,6 @@
 """A call of an op: its arguments, checked and brought to the form that the primitives take."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import prod
 from typing import Any, NamedTuple
 
@@ -124,7 +124,7 @@ def _of_samples(op: str, name: str, value: jax.Array, x: jax.Array, shape: tuple
 def pointwise(
     op: str,
     x: ArrayLike,
-    scalars: dict[str, ArrayLike],
+    scalars: Mapping[str, ArrayLike],
     weight: ArrayLike | None,
     bias: ArrayLike | None,
     last: bool,

@@ -1,13 +1,15 @@
 """The ops as modules, by the names and arguments of their references."""
 
 from collections.abc import Sequence
-from typing import Any, overload
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from . import _ops
 from . import functional as F
+from ._functions import call
+from ._ops import DERF, DYT
 
 __all__ = ["Derf", "Dynamic_erf", "DynamicTanh", "LayerNorm", "RMSNorm"]
 
@@ -26,29 +28,18 @@ def _rename(state: dict[str, Any], prefix: str, module: nn.Module, names: dict[s
 
 
 class _Layer:
-    """What every module here has."""
+    """What every module here has.
 
-    def _apply_to(self, x: Tensor, residual: Tensor | None, modulation: F.Modulation | None) -> Any:
-        raise NotImplementedError
+    forward(x) is y. forward(x, residual) is (y, sum), where y is the op of sum = x + residual.
+    """
 
-    @overload
-    def forward(self, x: Tensor) -> Tensor: ...
-    @overload
-    def forward(self, x: Tensor, residual: Tensor) -> tuple[Tensor, Tensor]: ...
-    def forward(self, x: Tensor, residual: Tensor | None = None) -> Any:
-        """y; with a residual (y, sum), where y is the op of sum = x + residual."""
-        return self._apply_to(x, residual, None)
-
-    @overload
-    def modulate(self, x: Tensor, scale: Tensor, shift: Tensor) -> Tensor: ...
-    @overload
-    def modulate(self, x: Tensor, scale: Tensor, shift: Tensor, residual: Tensor) -> tuple[Tensor, Tensor]: ...
     def modulate(self, x: Tensor, scale: Tensor, shift: Tensor, residual: Tensor | None = None) -> Any:
         """AdaLN: y · (1 + scale) + shift in one pass; scale and shift are as (batch, dim) beside an x of (batch, tokens, dim).
 
         With a residual it is (y, sum), as in `forward`.
         """
-        return self._apply_to(x, residual, (scale, shift))
+        module: Any = self
+        return module(x, residual, modulation=(scale, shift))
 
 
 class _Pointwise(_Layer, nn.Module):
@@ -137,13 +128,15 @@ class DynamicTanh(_Pointwise):
         )
         self.reset_parameters()
 
-    def _apply_to(self, x: Tensor, residual: Tensor | None, modulation: F.Modulation | None) -> Any:
+    def forward(self, x: Tensor, residual: Tensor | None = None, *, modulation: F.Modulation | None = None) -> Any:
         # As an attribute a parameter costs as much as a small kernel.
         own: dict[str, Any] = self._parameters
         try:
             alpha, weight, bias = own["alpha"], own["weight"], own["bias"]
         except KeyError:  # `torch.nn.utils.parametrize` has moved one of them.
             alpha, weight, bias = self.alpha, self.weight, self.bias
+        if modulation is None:
+            return call(x, residual, alpha, None, weight, bias, self._dims, 0, DYT)
         return F.pointwise(x, residual, alpha, None, weight, bias, self._dims, modulation)
 
 
@@ -179,12 +172,14 @@ class Derf(_Pointwise):
         super().reset_parameters()
         nn.init.constant_(self.shift, self.shift_init_value)
 
-    def _apply_to(self, x: Tensor, residual: Tensor | None, modulation: F.Modulation | None) -> Any:
+    def forward(self, x: Tensor, residual: Tensor | None = None, *, modulation: F.Modulation | None = None) -> Any:
         own: dict[str, Any] = self._parameters
         try:
             alpha, shift, weight, bias = own["alpha"], own["shift"], own["weight"], own["bias"]
         except KeyError:
             alpha, shift, weight, bias = self.alpha, self.shift, self.weight, self.bias
+        if modulation is None:
+            return call(x, residual, alpha, shift, weight, bias, self._dims, 0, DERF)
         return F.pointwise(x, residual, alpha, shift, weight, bias, self._dims, modulation)
 
     def extra_repr(self) -> str:
@@ -212,22 +207,14 @@ class LayerNorm(_Layer, nn.LayerNorm):
         super().__init__(normalized_shape, eps, elementwise_affine, bias, device, dtype)
         self.unbiased = unbiased
 
-    def _apply_to(self, x: Tensor, residual: Tensor | None, modulation: F.Modulation | None) -> Any:
+    def forward(self, input: Tensor, residual: Tensor | None = None, *, modulation: F.Modulation | None = None) -> Any:
         own = self._parameters
         try:
             weight, bias = own["weight"], own["bias"]
         except KeyError:
             weight, bias = self.weight, self.bias
         form = _ops.UNBIASED if self.unbiased else _ops.LAYER_NORM
-        return F.norm(x, residual, self.normalized_shape, weight, bias, self.eps, form, 0.0, modulation)
-
-    @overload
-    def forward(self, input: Tensor) -> Tensor: ...
-    @overload
-    def forward(self, input: Tensor, residual: Tensor) -> tuple[Tensor, Tensor]: ...
-    def forward(self, input: Tensor, residual: Tensor | None = None) -> Any:
-        """y; with a residual (y, sum), where y is the op of sum = input + residual."""
-        return self._apply_to(input, residual, None)
+        return F.norm(input, residual, self.normalized_shape, weight, bias, self.eps, form, 0.0, modulation)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
         _rename(state_dict, prefix, self, {"gamma": "weight", "beta": "bias"})
@@ -258,7 +245,7 @@ class RMSNorm(_Layer, nn.RMSNorm):
         if self.elementwise_affine:
             nn.init.constant_(self.weight, 1.0 - self.offset)
 
-    def _apply_to(self, x: Tensor, residual: Tensor | None, modulation: F.Modulation | None) -> Any:
+    def forward(self, x: Tensor, residual: Tensor | None = None, *, modulation: F.Modulation | None = None) -> Any:
         shape, offset = self.normalized_shape, self.offset
         return F.norm(x, residual, shape, self.weight, None, self.eps, _ops.RMS_NORM, offset, modulation)
 

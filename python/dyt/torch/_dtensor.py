@@ -18,7 +18,7 @@ def _given(placement, tensor):
     return None if tensor is None else placement
 
 
-def _cuts(x, dims, lead, form):
+def _cuts(x, dims, form, _eps=0.0, lead=0, _offset=0.0):
     """Placements of x, of a parameter, and of the gradients of a parameter and of a scalar."""
     columns = channels(x.ndim, dims)
     yield WHOLE, WHOLE, WHOLE, WHOLE
@@ -42,63 +42,66 @@ def _parameters(cut, own, alpha, shift, weight, bias):
     return [cut, _given(WHOLE, alpha), _given(WHOLE, shift), _given(own, weight), _given(own, bias)]
 
 
-_OPTIONS = [None] * 5
+def _none(options):
+    return [None] * len(options)
 
 
 @register_sharding(_ops.forward)
-def _(x, alpha, shift, weight, bias, dims, lead, form, eps, offset):
+def _(x, alpha, shift, weight, bias, *options):
     return [
-        ([cut], [*_parameters(cut, own, alpha, shift, weight, bias), *_OPTIONS])
-        for cut, own, _, _ in _cuts(x, dims, lead, form)
+        ([cut], [*_parameters(cut, own, alpha, shift, weight, bias), *_none(options)])
+        for cut, own, _, _ in _cuts(x, *options)
     ]
 
 
 @register_sharding(_ops.saving)
-def _(x, alpha, shift, weight, bias, dims, lead, form, eps, offset, residual):
+def _(x, alpha, shift, weight, bias, residual, *options):
+    form = options[1]
     return [
         (
             [cut, cut if residual is not None else WHOLE, _mean(cut, form), _rstd(cut, form)],
-            [*_parameters(cut, own, alpha, shift, weight, bias), *_OPTIONS, _given(cut, residual)],
+            [*_parameters(cut, own, alpha, shift, weight, bias), _given(cut, residual), *_none(options)],
         )
-        for cut, own, _, _ in _cuts(x, dims, lead, form)
+        for cut, own, _, _ in _cuts(x, *options)
     ]
 
 
 @register_sharding(_ops.quantised)
-def _(x, alpha, shift, weight, bias, dims, lead, form, eps, offset, residual, scale, quant):
+def _(x, alpha, shift, weight, bias, residual, scale, quant, *options):
     # A scale of a row is one of whole rows.
-    whole = _ops.LAYER_NORM if scale is None else form
+    dims, form, *more = options
+    like = (dims, _ops.LAYER_NORM if scale is None else form, *more)
     return [
         (
             [cut, cut if residual is not None else WHOLE, cut if scale is None else WHOLE],
             [
                 *_parameters(cut, own, alpha, shift, weight, bias),
-                *_OPTIONS,
                 _given(cut, residual),
                 _given(WHOLE, scale),
                 None,
+                *_none(options),
             ],
         )
-        for cut, own, _, _ in _cuts(x, dims, lead, whole)
+        for cut, own, _, _ in _cuts(x, *like)
     ]
 
 
 @register_sharding(_ops.backward)
-def _(dy, x, alpha, shift, weight, dims, lead, form, eps, offset, mask, mean, rstd, dsum):
+def _(dy, x, alpha, shift, weight, mean, rstd, dsum, mask, *options):
     return [
         (
             _wanted(mask, cut, scalar, scalar, vector, vector),
             [
                 cut,
                 *_parameters(cut, own, alpha, shift, weight, None)[:4],
-                *_OPTIONS,
-                None,
                 _given(cut, mean),
                 _given(cut, rstd),
                 _given(cut, dsum),
+                None,
+                *_none(options),
             ],
         )
-        for cut, own, vector, scalar in _cuts(x, dims, lead, form)
+        for cut, own, vector, scalar in _cuts(x, *options)
     ]
 
 

@@ -65,7 +65,7 @@ formula_on_gpu = False
 
 def _keep(ctx, x, alpha, shift, weight, bias, residual, options, mean, rstd):
     """x is the sum, where there is a residual."""
-    form = options[2]
+    form = options[1]
     if form >= _ops.RMS_NORM:
         mean = None
     if form >= _ops.DYT:
@@ -88,7 +88,7 @@ def _backward(ctx, dy, dsum=None, *_):
     else:
         op = _ops.backward if _compiling() else _raw_backward
     dx, dalpha, dshift, dweight, dbias = op(
-        dy, x, alpha, shift, weight, *options, mask, mean, rstd, dsum if has_residual else None
+        dy, x, alpha, shift, weight, mean, rstd, dsum if has_residual else None, mask, *options
     )
     # Kernels sum in float32, and `to` takes as long as a small kernel even where it has nothing to do.
     if need_alpha and alpha.dtype is not torch.float32:
@@ -115,11 +115,11 @@ class _Op(Function):
 
     @staticmethod
     def forward(ctx, x, alpha, shift, weight, bias, residual, *options):
-        if residual is None and options[2] >= _ops.DYT:
+        if residual is None and options[1] >= _ops.DYT:
             _keep(ctx, x, alpha, shift, weight, bias, None, options, None, None)
             return (_ops.forward if _compiling() else _raw_forward)(x, alpha, shift, weight, bias, *options)
         op = _ops.saving if _compiling() else _raw_saving
-        y, total, mean, rstd = op(x, alpha, shift, weight, bias, *options, residual)
+        y, total, mean, rstd = op(x, alpha, shift, weight, bias, residual, *options)
         if residual is None:
             _keep(ctx, x, alpha, shift, weight, bias, None, options, mean, rstd)
             return y
@@ -137,7 +137,7 @@ class _TransformedOp(Function):
 
     @staticmethod
     def forward(x, alpha, shift, weight, bias, residual, *options):
-        return _ops.saving(x, alpha, shift, weight, bias, *options, residual)
+        return _ops.saving(x, alpha, shift, weight, bias, residual, *options)
 
     @staticmethod
     def setup_context(ctx, inputs, output):
@@ -156,44 +156,40 @@ def call(
     shift: Tensor | None,
     weight: Tensor | None,
     bias: Tensor | None,
-    dims: int,
-    lead: int,
-    form: int,
-    eps: float = 0.0,
-    offset: float = 0.0,
+    *options,
 ):
-    """y, or (y, sum) with a residual: of the op that `form` says. The kernels add `offset` to weight, in float32.
+    """y, or (y, sum) with a residual. The options are (dims, form, eps=0, lead=0, offset=0).
 
     `dims` is how many of x's last dimensions weight and bias have, or 0 for the second one, and `lead` how many of its first.
+    `form` says the op. The kernels add `offset` to weight, in float32.
     """
     if type(x) not in _known:
         _learn(type(x))
     if formula_on_gpu and alpha is not None and torch.compiler.is_compiling() and x.is_cuda:
         if residual is None:
-            return formula(x, alpha, shift, weight, bias, dims, lead, offset)
+            return formula(x, alpha, shift, weight, bias, *options)
         total = x + residual
-        return formula(total, alpha, shift, weight, bias, dims, lead, offset), total
+        return formula(total, alpha, shift, weight, bias, *options), total
     if _transformed():
-        y, total, *_ = _TransformedOp.apply(x, alpha, shift, weight, bias, residual, dims, lead, form, eps, offset)
+        y, total, *_ = _TransformedOp.apply(x, alpha, shift, weight, bias, residual, *options)
         return y if residual is None else (y, total)
     if torch.is_grad_enabled() or _forward_ad._current_level >= 0:
-        return _Op.apply(x, alpha, shift, weight, bias, residual, dims, lead, form, eps, offset)
+        return _Op.apply(x, alpha, shift, weight, bias, residual, *options)
     if residual is None:
         op = _ops.forward if _compiling() else _raw_forward
-        return op(x, alpha, shift, weight, bias, dims, lead, form, eps, offset)
+        return op(x, alpha, shift, weight, bias, *options)
     op = _ops.saving if _compiling() else _raw_saving
-    return op(x, alpha, shift, weight, bias, dims, lead, form, eps, offset, residual)[:2]
+    return op(x, alpha, shift, weight, bias, residual, *options)[:2]
 
 
-def quantised(quant, scale, x, residual, alpha, shift, weight, bias, dims, lead, form, eps=0.0, offset=0.0):
+def quantised(quant, scale, x, residual, alpha, shift, weight, bias, *options):
     """(y, scales), or (y, scales, sum) with a residual. `quant` is the place of y's dtype in `_ops.QUANTS`."""
     if type(x) not in _known:
         _learn(type(x))
     tensors = (x, residual, alpha, shift, weight, bias, scale)
     if torch.is_grad_enabled() and any(tensor is not None and tensor.requires_grad for tensor in tensors):
         raise RuntimeError("dyt: a quantised result has no gradient; call it within torch.no_grad()")
-    options = (dims, lead, form, eps, offset)
-    y, total, scales = _ops.quantised(x, alpha, shift, weight, bias, *options, residual, scale, quant)
+    y, total, scales = _ops.quantised(x, alpha, shift, weight, bias, residual, scale, quant, *options)
     scales = scales if scale is None else scale
     return (y, scales) if residual is None else (y, scales, total)
 
@@ -205,10 +201,12 @@ def formula(
     weight: Tensor | None,
     bias: Tensor | None,
     dims: int,
+    form: int | None = None,
+    eps: float = 0.0,
     lead: int = 0,
     offset: float = 0.0,
 ) -> Tensor:
-    """DyT and Derf in torch's own ops."""
+    """DyT and Derf in torch's own ops; with the options of `call`."""
     u = alpha.float() * x.float()
     y = u.tanh() if shift is None else (u + shift.float()).erf()
     if dims:

@@ -63,7 +63,7 @@ def dyt(
     weight and bias have the shape of x's last dimensions, or, with `channels_last=False`, of dimension 1. alpha is one
     value. Raises a RuntimeError that names the argument where shape, dtype or device are others.
     """
-    return pointwise(x, None, alpha, None, weight, bias, count_dims(weight, bias, channels_last), modulation)
+    return pointwise(x, None, alpha, None, weight, bias, channels_last, modulation)
 
 
 def derf(
@@ -80,7 +80,7 @@ def derf(
     shift of one value.
     """
     check_shift(shift)
-    return pointwise(x, None, alpha, shift, weight, bias, count_dims(weight, bias, channels_last), modulation)
+    return pointwise(x, None, alpha, shift, weight, bias, channels_last, modulation)
 
 
 def add_dyt(
@@ -95,7 +95,7 @@ def add_dyt(
 ) -> tuple[Tensor, Tensor]:
     """(`dyt` of sum = x + residual, sum)."""
     _check_residual(residual)
-    return pointwise(x, residual, alpha, None, weight, bias, count_dims(weight, bias, channels_last), modulation)
+    return pointwise(x, residual, alpha, None, weight, bias, channels_last, modulation)
 
 
 def add_derf(
@@ -112,7 +112,7 @@ def add_derf(
     """(`derf` of sum = x + residual, sum)."""
     _check_residual(residual)
     check_shift(shift)
-    return pointwise(x, residual, alpha, shift, weight, bias, count_dims(weight, bias, channels_last), modulation)
+    return pointwise(x, residual, alpha, shift, weight, bias, channels_last, modulation)
 
 
 def layer_norm(
@@ -193,16 +193,41 @@ def pointwise(
     shift: Tensor | None,
     weight: Tensor | None,
     bias: Tensor | None,
-    dims: int,
-    modulation: Modulation | None = None,
+    channels_last: bool,
+    modulation: Modulation | None,
     call: Call = _functions.call,
 ) -> Any:
-    """What `call` makes of DyT, or of Derf with a shift; `dims` is as `_functions.call` has it."""
-    form = _ops.DYT if shift is None else _ops.DERF
+    """What `call` makes of DyT, or of Derf with a shift."""
+    # A call more would be felt by small tensors.
+    try:
+        if not channels_last:
+            dims = 0
+        elif weight is not None:
+            dims = weight.ndim or 1
+        else:
+            dims = 1 if bias is None else bias.ndim or 1
+    except AttributeError:
+        raise no_tensor("bias" if weight is None else "weight", bias if weight is None else weight) from None
     if modulation is None:
-        return call(x, residual, alpha, shift, weight, bias, dims, 0, form)
+        return call(x, residual, alpha, shift, weight, bias, dims, _ops.DYT if shift is None else _ops.DERF)
+    return modulated_pointwise(x, residual, alpha, shift, weight, bias, dims, modulation, call)
+
+
+def modulated_pointwise(
+    x: Tensor,
+    residual: Tensor | None,
+    alpha: Tensor,
+    shift: Tensor | None,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    dims: int,
+    modulation: Modulation,
+    call: Call = _functions.call,
+) -> Any:
+    """The same with a modulation; `dims` is as `_functions.call` has it."""
     weight, bias, offset, lead = _modulated(x, dims, weight, bias, 0.0, modulation)
-    return call(x, residual, alpha, shift, weight, bias, dims, lead, form, 0.0, offset)
+    form = _ops.DYT if shift is None else _ops.DERF
+    return call(x, residual, alpha, shift, weight, bias, dims, form, 0.0, lead, offset)
 
 
 def norm(
@@ -224,11 +249,12 @@ def norm(
             raise TypeError("dyt: offset is added to weight, and weight is None")
         if not isinstance(weight, Tensor):
             raise no_tensor("weight", weight)
-    lead = 0
+    eps, lead = _EPSILON if eps is None else eps, 0
     if modulation is not None:
         weight, bias, offset, lead = _modulated(x, dims, weight, bias, offset, modulation)
-    eps = _EPSILON if eps is None else eps
-    return call(x, residual, None, None, weight, bias, dims, lead, form, eps, offset)
+    elif offset == 0.0:
+        return call(x, residual, None, None, weight, bias, dims, form, eps)
+    return call(x, residual, None, None, weight, bias, dims, form, eps, lead, offset)
 
 
 def _modulated(
@@ -264,17 +290,6 @@ def _of_samples(name: str, value: Tensor, x: Tensor, own: Sequence[int]) -> Tens
     if lead < 0 or lead > x.ndim - len(own) or list(value.shape) != expected:
         raise RuntimeError(f"dyt: {name} has shape {list(value.shape)}, expected {expected}")
     return value
-
-
-def count_dims(weight: Tensor | None, bias: Tensor | None, channels_last: bool) -> int:
-    try:
-        if not channels_last:
-            return 0
-        if weight is not None:
-            return weight.ndim or 1
-        return 1 if bias is None else bias.ndim or 1
-    except AttributeError:
-        raise no_tensor("bias" if weight is None else "weight", bias if weight is None else weight) from None
 
 
 def check_shift(shift: Tensor) -> None:

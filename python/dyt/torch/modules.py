@@ -136,8 +136,8 @@ class DynamicTanh(_Pointwise):
         except KeyError:  # `torch.nn.utils.parametrize` has moved one of them.
             alpha, weight, bias = self.alpha, self.weight, self.bias
         if modulation is None:
-            return call(x, residual, alpha, None, weight, bias, self._dims, 0, DYT)
-        return F.pointwise(x, residual, alpha, None, weight, bias, self._dims, modulation)
+            return call(x, residual, alpha, None, weight, bias, self._dims, DYT)
+        return F.modulated_pointwise(x, residual, alpha, None, weight, bias, self._dims, modulation)
 
 
 class Derf(_Pointwise):
@@ -179,8 +179,8 @@ class Derf(_Pointwise):
         except KeyError:
             alpha, shift, weight, bias = self.alpha, self.shift, self.weight, self.bias
         if modulation is None:
-            return call(x, residual, alpha, shift, weight, bias, self._dims, 0, DERF)
-        return F.pointwise(x, residual, alpha, shift, weight, bias, self._dims, modulation)
+            return call(x, residual, alpha, shift, weight, bias, self._dims, DERF)
+        return F.modulated_pointwise(x, residual, alpha, shift, weight, bias, self._dims, modulation)
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, shift_init_value={self.shift_init_value}"

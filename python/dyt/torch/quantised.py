@@ -37,8 +37,8 @@ def quantised_dyt(
     modulation: F.Modulation | None = None,
 ) -> tuple[Tensor, ...]:
     """`dyt`, quantised. `quant_scale` gives a scale that never saturates, without a look at x."""
-    call, dims = _quantised(x, dtype, scale), F.count_dims(weight, bias, channels_last)
-    return F.pointwise(x, residual, alpha, None, weight, bias, dims, modulation, call)
+    call = _quantised(x, dtype, scale)
+    return F.pointwise(x, residual, alpha, None, weight, bias, channels_last, modulation, call)
 
 
 def quantised_derf(
@@ -56,8 +56,8 @@ def quantised_derf(
 ) -> tuple[Tensor, ...]:
     """`derf`, quantised. `quant_scale` gives a scale that never saturates, without a look at x."""
     F.check_shift(shift)
-    call, dims = _quantised(x, dtype, scale), F.count_dims(weight, bias, channels_last)
-    return F.pointwise(x, residual, alpha, shift, weight, bias, dims, modulation, call)
+    call = _quantised(x, dtype, scale)
+    return F.pointwise(x, residual, alpha, shift, weight, bias, channels_last, modulation, call)
 
 
 def quantised_layer_norm(

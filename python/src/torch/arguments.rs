@@ -16,7 +16,7 @@ pub(super) struct Parameters {
     pub(super) bias: Option<Tensor>,
 }
 
-/// What is computed: `int dims, int lead, int form, float eps, float offset`.
+/// What is computed: `int dims, int form, float eps=0.0, int lead=0, float offset=0.0`, the last arguments of each op.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Options {
     pub(super) dimensions: Dimensions,
@@ -26,15 +26,12 @@ pub(super) struct Options {
 }
 
 impl Options {
-    /// How many arguments these are.
-    pub(super) const COUNT: usize = 5;
-
     /// Those that begin at that place.
     pub(super) fn at(stack: &Stack, first: usize) -> Self {
         Self {
-            dimensions: Dimensions::new(stack.int(first), stack.int(first + 1)),
-            form: stack.int(first + 2),
-            eps: stack.float(first + 3),
+            dimensions: Dimensions::new(stack.int(first), stack.int(first + 3)),
+            form: stack.int(first + 1),
+            eps: stack.float(first + 2),
             offset: stack.float(first + 4),
         }
     }

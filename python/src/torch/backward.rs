@@ -12,20 +12,20 @@ use crate::call::BackwardAt;
 /// The schema, as `dyt/torch/_ops.py` declares it:
 ///
 /// ```text
-/// backward(Tensor dy, Tensor x, Tensor? alpha, Tensor? shift, Tensor? weight, int dims, int lead, int form, float eps,
-///     float offset, int mask, Tensor? mean, Tensor? rstd, Tensor? dsum)
-///     -> (Tensor dx, Tensor dalpha, Tensor dshift, Tensor dweight, Tensor dbias)
+/// backward(Tensor dy, Tensor x, Tensor? alpha, Tensor? shift, Tensor? weight, Tensor? mean, Tensor? rstd, Tensor? dsum,
+///     int mask, …) -> (Tensor dx, Tensor dalpha, Tensor dshift, Tensor dweight, Tensor dbias)
 /// ```
+///
+/// It ends in the arguments of [`Options`].
 ///
 /// The bits of `mask` are the results that are wanted, in their order. Another result has no elements.
 pub(super) fn backward(stack: &Stack) -> Result<[Tensor; 5], Failure> {
-    const REST: usize = 5 + Options::COUNT;
     let (dy, x) = (stack.tensor(0), stack.tensor(1));
     let (alpha, shift, weight) = (stack.optional(2), stack.optional(3), stack.optional(4));
-    let (mean, rstd) = (stack.optional(REST + 1), stack.optional(REST + 2));
-    let (dsum, mask) = (stack.optional(REST + 3), Mask(stack.int(REST)));
+    let (mean, rstd, dsum) = (stack.optional(5), stack.optional(6), stack.optional(7));
+    let mask = Mask(stack.int(8));
     let parameters = Parameters { alpha, shift, weight, bias: None };
-    let call = Call::new(x, parameters, Options::at(stack, 5), Reach::Gradient)?;
+    let call = Call::new(x, parameters, Options::at(stack, 9), Reach::Gradient)?;
     let (problem, data) = (call.problem()?, &call.data);
     let dy = data.beside_y("dy", dy)?;
     let dsum = dsum.map(|dsum| data.beside_x("dsum", dsum)).transpose()?;

@@ -9,25 +9,24 @@ use super::stack::Stack;
 use super::tensor::{Failure, Tensor, address};
 use crate::call::ForwardAt;
 
-/// The schemas, as `dyt/torch/_ops.py` declares them. All begin as the first:
+/// The schemas, as `dyt/torch/_ops.py` declares them. All begin as the first, and end in the arguments of [`Options`]:
 ///
 /// ```text
-/// forward(Tensor x, Tensor? alpha, Tensor? shift, Tensor? weight, Tensor? bias, int dims, int lead, int form, float eps,
-///     float offset) -> Tensor y
-/// saving(…, Tensor? residual) -> (Tensor y, Tensor sum, Tensor mean, Tensor rstd)
-/// quantised(…, Tensor? residual, Tensor? scale, int quant) -> (Tensor y, Tensor sum, Tensor scales)
+/// forward(Tensor x, Tensor? alpha, Tensor? shift, Tensor? weight, Tensor? bias, …) -> Tensor y
+/// saving(…, Tensor? residual, …) -> (Tensor y, Tensor sum, Tensor mean, Tensor rstd)
+/// quantised(…, Tensor? residual, Tensor? scale, int quant, …) -> (Tensor y, Tensor sum, Tensor scales)
 /// ```
 ///
 /// A result that the op does not have has no elements.
 pub(super) fn forward(stack: &Stack) -> Result<[Tensor; 1], Failure> {
-    let forward = Forward::of(stack, None)?;
+    let forward = Forward::of(stack, false, 5)?;
     let problem = forward.call.problem()?;
     Ok([forward.run(&problem, forward.call.data.dtype, Outputs::default())?])
 }
 
 /// As [`forward`].
 pub(super) fn saving(stack: &Stack) -> Result<[Tensor; 4], Failure> {
-    let forward = Forward::of(stack, Some(SHARED))?;
+    let forward = Forward::of(stack, true, 6)?;
     let (problem, data) = (forward.call.problem()?, &forward.call.data);
     let (op, none) = (problem.op(), || Tensor::contiguous(&[0], DType::F32, data.place));
     let mean = if op.has_mean() { data.statistics()? } else { none()? };
@@ -44,8 +43,8 @@ pub(super) fn saving(stack: &Stack) -> Result<[Tensor; 4], Failure> {
 
 /// As [`forward`].
 pub(super) fn quantised(stack: &Stack) -> Result<[Tensor; 3], Failure> {
-    let (scale, quant) = (stack.optional(SHARED + 1), stack.int(SHARED + 2));
-    let forward = Forward::of(stack, Some(SHARED))?;
+    let (scale, quant) = (stack.optional(6), stack.int(7));
+    let forward = Forward::of(stack, true, 8)?;
     let data = &forward.call.data;
     let quant = usize::try_from(quant).ok().and_then(|at| Quant::ALL.get(at).copied());
     let quant = quant.ok_or("dyt: quant is expected to be 0, 1 or 2")?;
@@ -65,9 +64,6 @@ pub(super) fn quantised(stack: &Stack) -> Result<[Tensor; 3], Failure> {
     Ok([forward.run(&problem, DType::Quant(quant), outputs)?, sum, scales])
 }
 
-/// The arguments that all have.
-const SHARED: usize = 5 + Options::COUNT;
-
 /// Where a forward writes beside y, and its scale; 0 for what is absent.
 #[derive(Clone, Copy, Debug, Default)]
 struct Outputs {
@@ -86,8 +82,8 @@ struct Forward {
 }
 
 impl Forward {
-    /// The residual stands at that place, if the op has one. Every tensor is taken before anything can fail.
-    fn of(stack: &Stack, residual: Option<usize>) -> Result<Self, Failure> {
+    /// The options begin at that place. Every tensor is taken before anything can fail.
+    fn of(stack: &Stack, has_residual: bool, options: usize) -> Result<Self, Failure> {
         let x = stack.tensor(0);
         let parameters = Parameters {
             alpha: stack.optional(1),
@@ -95,9 +91,9 @@ impl Forward {
             weight: stack.optional(3),
             bias: stack.optional(4),
         };
-        let residual = residual.and_then(|at| stack.optional(at));
+        let residual = if has_residual { stack.optional(5) } else { None };
         let reach = if residual.is_some() { Reach::SideBySide } else { Reach::Any };
-        let call = Call::new(x, parameters, Options::at(stack, 5), reach)?;
+        let call = Call::new(x, parameters, Options::at(stack, options), reach)?;
         if let Some(residual) = &residual {
             call.data.here("residual", residual)?;
             let (actual, expected) = (known("residual", residual)?, call.data.dtype);

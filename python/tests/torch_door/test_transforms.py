@@ -89,32 +89,32 @@ def test_export(draw, strict):
 @pytest.mark.parametrize("form, offset", [(_ops.LAYER_NORM, 0.0), (_ops.UNBIASED, 0.0), (_ops.RMS_NORM, 1.0)])
 def test_opcheck_norms(draw, form, offset, layout):
     x, dy = arrange(draw, layout), draw(4, 6, 16)
-    own, options = (None, None, draw(16), draw(16)), (1, 0, form, 1e-5, offset)
+    own, options = (None, None, draw(16), draw(16)), (1, form, 1e-5, 0, offset)
     check = lambda op, *arguments: torch.library.opcheck(op, arguments)
     check(_ops.forward, x, *own, *options)
-    check(_ops.saving, x, *own, *options, None)
-    check(_ops.saving, x, *own, *options, draw(4, 6, 16))
-    _, _, mean, rstd = _ops.saving(x, *own, *options, None)
+    check(_ops.saving, x, *own, None, *options)
+    check(_ops.saving, x, *own, draw(4, 6, 16), *options)
+    _, _, mean, rstd = _ops.saving(x, *own, None, *options)
     mean = None if form == _ops.RMS_NORM else mean
     for mask in (0, 1, 8, 24, 25):
-        check_gradients(dy, x, *own[:3], *options, mask, mean, rstd, None, whole=mask == 25)
-    check_gradients(dy, x, *own[:3], *options, 25, mean, rstd, draw(4, 6, 16), whole=False)
+        check_gradients(dy, x, *own[:3], mean, rstd, None, mask, *options, whole=mask == 25)
+    check_gradients(dy, x, *own[:3], mean, rstd, draw(4, 6, 16), 25, *options, whole=False)
 
 
 @pytest.mark.parametrize("layout", ["contiguous", "transposed", "sliced", "queries"])
 def test_opcheck_pointwise(draw, layout):
     x, dy = arrange(draw, layout), draw(4, 6, 16)
     alpha, shift, weight, bias = draw(1), draw(1), draw(16), draw(16)
-    dyt, derf = (1, 0, _ops.DYT, 0.0, 0.0), (1, 0, _ops.DERF, 0.0, 0.5)
+    dyt, derf = (1, _ops.DYT), (1, _ops.DERF, 0.0, 0, 0.5)
     check = lambda op, *arguments: torch.library.opcheck(op, arguments)
     check(_ops.forward, x, alpha, None, weight, bias, *dyt)
     check(_ops.forward, x, alpha, shift, None, None, *derf)
     check(_ops.forward, x, alpha, None, draw(6), None, 0, *dyt[1:])
-    check(_ops.forward, x, alpha, shift, draw(4, 16), draw(4, 16), 1, 1, *derf[2:])
-    check(_ops.saving, x, alpha, shift, weight, bias, *derf, draw(4, 6, 16))
+    check(_ops.forward, x, alpha, shift, draw(4, 16), draw(4, 16), 1, _ops.DERF, 0.0, 1)
+    check(_ops.saving, x, alpha, shift, weight, bias, draw(4, 6, 16), *derf)
     for mask in (0, 1, 10, 27):
-        check_gradients(dy, x, alpha, None, weight, *dyt, mask, None, None, None, whole=mask == 27)
-        check_gradients(dy, x, alpha, shift, weight, *derf, mask | 4, None, None, draw(4, 6, 16), whole=mask == 27)
+        check_gradients(dy, x, alpha, None, weight, None, None, None, mask, *dyt, whole=mask == 27)
+        check_gradients(dy, x, alpha, shift, weight, None, None, draw(4, 6, 16), mask | 4, *derf, whole=mask == 27)
 
 
 def check_gradients(*arguments, whole):

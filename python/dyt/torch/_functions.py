@@ -113,9 +113,11 @@ def _backward(ctx, dy, dsum=None, *_):
 class _Op(Function):
     """y, or (y, sum) with a residual."""
 
+    # Dynamo of torch 2.9 counts the parameters to tell whether the first one is the context.
     @staticmethod
-    def forward(ctx, x, alpha, shift, weight, bias, residual, *options):
-        if residual is None and options[1] >= _ops.DYT:
+    def forward(ctx, x, alpha, shift, weight, bias, residual, dims, form, eps, lead, offset):
+        options = (dims, form, eps, lead, offset)
+        if residual is None and form >= _ops.DYT:
             _keep(ctx, x, alpha, shift, weight, bias, None, options, None, None)
             return (_ops.forward if _compiling() else _raw_forward)(x, alpha, shift, weight, bias, *options)
         op = _ops.saving if _compiling() else _raw_saving
@@ -136,8 +138,8 @@ class _TransformedOp(Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(x, alpha, shift, weight, bias, residual, *options):
-        return _ops.saving(x, alpha, shift, weight, bias, residual, *options)
+    def forward(x, alpha, shift, weight, bias, residual, dims, form, eps, lead, offset):
+        return _ops.saving(x, alpha, shift, weight, bias, residual, dims, form, eps, lead, offset)
 
     @staticmethod
     def setup_context(ctx, inputs, output):
@@ -156,9 +158,13 @@ def call(
     shift: Tensor | None,
     weight: Tensor | None,
     bias: Tensor | None,
-    *options,
+    dims: int,
+    form: int,
+    eps: float = 0.0,
+    lead: int = 0,
+    offset: float = 0.0,
 ):
-    """y, or (y, sum) with a residual. The options are (dims, form, eps=0, lead=0, offset=0).
+    """y, or (y, sum) with a residual.
 
     `dims` is how many of x's last dimensions weight and bias have, or 0 for the second one, and `lead` how many of its first.
     `form` says the op. The kernels add `offset` to weight, in float32.
@@ -166,20 +172,21 @@ def call(
     if type(x) not in _known:
         _learn(type(x))
     if formula_on_gpu and alpha is not None and torch.compiler.is_compiling() and x.is_cuda:
-        if residual is None:
-            return formula(x, alpha, shift, weight, bias, *options)
-        total = x + residual
-        return formula(total, alpha, shift, weight, bias, *options), total
+        total = x if residual is None else x + residual
+        y = formula(total, alpha, shift, weight, bias, dims, lead, offset)
+        return y if residual is None else (y, total)
     if _transformed():
-        y, total, *_ = _TransformedOp.apply(x, alpha, shift, weight, bias, residual, *options)
+        y, total, *_ = _TransformedOp.apply(x, alpha, shift, weight, bias, residual, dims, form, eps, lead, offset)
         return y if residual is None else (y, total)
     if torch.is_grad_enabled() or _forward_ad._current_level >= 0:
-        return _Op.apply(x, alpha, shift, weight, bias, residual, *options)
+        return _Op.apply(x, alpha, shift, weight, bias, residual, dims, form, eps, lead, offset)
     if residual is None:
         op = _ops.forward if _compiling() else _raw_forward
-        return op(x, alpha, shift, weight, bias, *options)
+        if lead or offset:
+            return op(x, alpha, shift, weight, bias, dims, form, eps, lead, offset)
+        return op(x, alpha, shift, weight, bias, dims, form, eps)
     op = _ops.saving if _compiling() else _raw_saving
-    return op(x, alpha, shift, weight, bias, residual, *options)[:2]
+    return op(x, alpha, shift, weight, bias, residual, dims, form, eps, lead, offset)[:2]
 
 
 def quantised(quant, scale, x, residual, alpha, shift, weight, bias, *options):
@@ -201,12 +208,10 @@ def formula(
     weight: Tensor | None,
     bias: Tensor | None,
     dims: int,
-    form: int | None = None,
-    eps: float = 0.0,
     lead: int = 0,
     offset: float = 0.0,
 ) -> Tensor:
-    """DyT and Derf in torch's own ops; with the options of `call`."""
+    """DyT and Derf in torch's own ops."""
     u = alpha.float() * x.float()
     y = u.tanh() if shift is None else (u + shift.float()).erf()
     if dims:

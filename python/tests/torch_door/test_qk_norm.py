@@ -82,7 +82,7 @@ def test_views(draw, dtype, op, view):
     assert y.is_contiguous() or y.transpose(1, 2).is_contiguous()
 
 
-@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("norm", [D.Derf, D.RMSNorm])
 def test_compile_makes_one_graph(draw, norm):
     torch._dynamo.reset()
     pair = draw_norms(draw, norm, 16)

@@ -52,3 +52,8 @@ pub use view::{View, ViewMut};
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
+
+/// The examples of docs/using.md.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/using.md")]
+struct Using;

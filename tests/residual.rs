@@ -4,49 +4,15 @@
 
 mod common;
 
+use common::residual::{FORMS, Over, added, wide};
 use common::{Gradients, Inputs, Random, Tensor, Wanted, devices, problems, quick};
-use dyt::half::{bf16, f16};
 use dyt::{Backward, DType, Device, Dsum, Forward, Pass, Problem, ProblemBuilder, Residual, Result, Storage};
-
-/// The values of a tensor.
-fn wide(dtype: DType, tensor: &Tensor) -> Vec<f32> {
-    let each = |bytes: &[u8]| match (dtype, bytes) {
-        (DType::F32, &[a, b, c, d]) => f32::from_ne_bytes([a, b, c, d]),
-        (DType::F16, &[a, b]) => f16::from_ne_bytes([a, b]).to_f32(),
-        (DType::Bf16, &[a, b]) => bf16::from_ne_bytes([a, b]).to_f32(),
-        _ => unreachable!("an element of {dtype} has {} bytes", bytes.len()),
-    };
-    tensor.bits().chunks_exact(dtype.size()).map(each).collect()
-}
-
-/// a + b, added in f32 and rounded once.
-fn added(dtype: DType, a: &Tensor, b: &Tensor) -> Tensor {
-    let sums: Vec<f32> = wide(dtype, a).iter().zip(wide(dtype, b)).map(|(a, b)| a + b).collect();
-    Tensor::new(dtype, &sums, 0)
-}
 
 /// The elements of the rows, without the gaps between them.
 fn rows<'a>(problem: &Problem, tensor: &'a Tensor) -> Vec<&'a [u8]> {
     let (stride, len) = (problem.row_stride(), problem.row_len());
     (0..problem.rows()).map(|row| tensor.bits_of(row * stride, len)).collect()
 }
-
-/// What y and sum take the place of: x or the residual.
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Over {
-    X,
-    Residual,
-}
-
-const FORMS: [(Option<Over>, Option<Over>); 7] = [
-    (None, None),
-    (Some(Over::X), None),
-    (Some(Over::Residual), None),
-    (None, Some(Over::X)),
-    (None, Some(Over::Residual)),
-    (Some(Over::X), Some(Over::Residual)),
-    (Some(Over::Residual), Some(Over::X)),
-];
 
 /// What a forward writes.
 struct Outputs {
@@ -67,7 +33,7 @@ fn statistics<'a>(
 
 /// The op of the sum, in two steps.
 fn in_two_steps(device: &Device, problem: &Problem, inputs: &Inputs, residual: &Tensor) -> Result<Outputs> {
-    let sum = added(problem.dtype(), &inputs.x, residual);
+    let sum = added(problem.dtype(), inputs.x.bits(), residual.bits());
     let mut y = Tensor::zeros(problem.dtype(), problem.span(), 0);
     let mut saved = [(); 2].map(|()| vec![0.0; problem.statistics()]);
     let call = inputs.forward(problem, Forward::new(sum.view(), y.view_mut()));
@@ -234,13 +200,13 @@ fn joins(builder: ProblemBuilder, storage: Storage, far: bool, offset: usize) ->
         let name = format!("{} {problem:?}", device.name());
         let alone = Gradients::new(&problem, 0).run(&device, &problem, &inputs, wanted, false)?;
         let first = joined(&device, &problem, &inputs, &dsum, (false, false), offset)?;
-        let (dx, added) = (rows(&problem, &first.dx), added(dtype, &alone.dx, &dsum));
+        let (dx, added) = (rows(&problem, &first.dx), added(dtype, alone.dx.bits(), dsum.bits()));
         if dtype == DType::F32 {
             assert!(dx == rows(&problem, &added), "{name}: dx is rounded once, by the addition");
         } else {
             // Two steps round dx before the addition, by half an ulp of it, and what is added once more.
             let ulp = if dtype == DType::F16 { 2.0_f32.powi(-10) } else { 2.0_f32.powi(-7) };
-            let all = [&alone.dx, &added, &first.dx].map(|tensor| wide(dtype, tensor));
+            let all = [&alone.dx, &added, &first.dx].map(|tensor| wide(dtype, tensor.bits()));
             for dyt::reference::Place { at, .. } in dyt::reference::places(&problem) {
                 let [dx, two, once] = all.each_ref().map(|values| values[at]);
                 let near = (two - once).abs() <= ulp * (dx.abs() + two.abs()) || two == once;

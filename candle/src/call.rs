@@ -15,6 +15,8 @@ pub(crate) struct Parameters<'a> {
     pub(crate) shift: Option<View<'a>>,
     pub(crate) gamma: Option<View<'a>>,
     pub(crate) beta: Option<View<'a>>,
+    /// What a quantised y is divided by; without it each row finds its own.
+    pub(crate) scale: Option<View<'a>>,
 }
 
 /// What the forward of a norm saves for its backward: f32, a value each row.
@@ -29,6 +31,8 @@ pub(crate) struct Written {
     /// x and the residual, if there is one.
     pub(crate) sum: Option<Storage>,
     pub(crate) statistics: Option<Statistics>,
+    /// The scales of a quantised y, where the rows found them.
+    pub(crate) scales: Option<Storage>,
 }
 
 /// y, the sum if there is a residual, and the statistics if `keep` and if the op has any.
@@ -40,13 +44,14 @@ pub(crate) fn forward<'a>(
     keep: bool,
 ) -> Result<Written> {
     let op = problem.op();
-    let tensor = || place.storage(problem.dtype(), problem.elements());
-    let mut y = tensor()?;
-    let mut sum = residual.map(|_| tensor()).transpose()?;
+    let mut y = place.storage(problem.y_dtype(), problem.elements())?;
+    let mut sum = residual.map(|_| place.storage(problem.dtype(), problem.elements())).transpose()?;
     let rows = problem.statistics();
     let row_values = || place.storage(dyt::DType::F32, rows);
     let mut rstd = (keep && !op.is_pointwise()).then(row_values).transpose()?;
     let mut mean = (rstd.is_some() && op.has_mean()).then(row_values).transpose()?;
+    let finds = problem.quant().is_some() && parameters.scale.is_none();
+    let mut scales = finds.then(row_values).transpose()?;
     {
         let mut guards = Guards::default();
         let mut call = Forward::new(x, place.view_mut(&mut y, problem.elements(), &mut guards)?);
@@ -57,11 +62,13 @@ pub(crate) fn forward<'a>(
         call.shift = parameters.shift;
         call.gamma = parameters.gamma;
         call.beta = parameters.beta;
+        call.scale = parameters.scale;
+        call.scales = scales.as_mut().map(|scales| place.view_mut(scales, rows, &mut guards)).transpose()?;
         call.rstd = rstd.as_mut().map(|rstd| place.view_mut(rstd, rows, &mut guards)).transpose()?;
         call.mean = mean.as_mut().map(|mean| place.view_mut(mean, rows, &mut guards)).transpose()?;
         place.forward(problem, call)?;
     }
-    Ok(Written { y, sum, statistics: rstd.map(|rstd| Statistics { mean, rstd }) })
+    Ok(Written { y, sum, scales, statistics: rstd.map(|rstd| Statistics { mean, rstd }) })
 }
 
 /// Which gradients are asked for.

@@ -220,6 +220,19 @@ impl Norm {
         }
     }
 
+    /// y as F8E4M3, and the scale or the scales that it was divided by.
+    ///
+    /// # Errors
+    /// As [`ops::quantised_dynamic_tanh`](crate::ops::quantised_dynamic_tanh).
+    pub fn forward_quantised(&self, x: &Tensor, scale: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
+        match self {
+            Self::LayerNorm(layer) => layer.forward_quantised(x, scale),
+            Self::RmsNorm(layer) => layer.forward_quantised(x, scale),
+            Self::DynamicTanh(layer) => layer.forward_quantised(x, scale),
+            Self::Derf(layer) => layer.forward_quantised(x, scale),
+        }
+    }
+
     /// y·(1 + scale) + shift, as AdaLN modulates a norm; see [`LayerNorm::modulate`].
     ///
     /// # Errors

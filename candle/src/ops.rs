@@ -1,10 +1,16 @@
 //! The ops as functions of tensors, for models that hold their parameters themselves.
 
+mod quantised;
+
+pub use quantised::{
+    quant_scale, quantised_derf, quantised_dynamic_tanh, quantised_layer_norm, quantised_rms_norm,
+};
+
 use candle_core::{DType, Error, Result, Tensor, bail};
 use dyt::{Op, Problem, Std};
 
 use crate::Channels;
-use crate::call::{self, Parameters};
+use crate::call::{self, Parameters, Written};
 use crate::fused::Fused;
 use crate::place::{Guards, Source, dtype, tensor};
 use crate::rows::{self, Strided};
@@ -202,7 +208,7 @@ impl<'a> Call<'a> {
             && let Some(strided) = Strided::of(x.layout())
         {
             let ready = self.ready(x, strided, (axis, groups), false)?;
-            return Ok(direct(&ready, x, None)?.0);
+            return Ok(tensor(direct(&ready, x, None, None)?.y, x.shape()));
         }
         if groups > 1 {
             return self.along(&x.contiguous()?, axis, groups);
@@ -231,9 +237,9 @@ impl<'a> Call<'a> {
         let axis = channels.axis(x.rank())?;
         let groups = rows::groups(&x, axis, self.parameters())?;
         let ready = self.ready(&x, contiguous(&x, axis), (axis, groups), false)?;
-        let (y, sum) = direct(&ready, &x, Some(&residual))?;
+        let Written { y, sum, .. } = direct(&ready, &x, Some(&residual), None)?;
         match sum {
-            Some(sum) => Ok((y, sum)),
+            Some(sum) => Ok((tensor(y, x.shape()), tensor(sum, x.shape()))),
             None => bail!("{}: no sum was made", self.op),
         }
     }
@@ -245,7 +251,7 @@ impl<'a> Call<'a> {
         let joined = tracked && !self.scalars.is_empty() && self.affine.bias.is_some();
         let ready = self.ready(x, contiguous(x, axis), (axis, groups), joined)?;
         if !tracked {
-            return Ok(direct(&ready, x, None)?.0);
+            return Ok(tensor(direct(&ready, x, None, None)?.y, x.shape()));
         }
         let Ready { problem, scalars, gamma, beta } = ready;
         let flat = beta.as_ref().map(Tensor::flatten_all).transpose()?;
@@ -275,13 +281,17 @@ impl<'a> Call<'a> {
             p.to_dtype(dtype)?.contiguous().map(Some)
         };
         let (gamma, beta) = (ready(self.affine.weight)?, ready(self.affine.bias)?);
-        let scalars = self.scalars.iter().map(|s| s.flatten_all()?.to_dtype(DType::F32)?.contiguous());
-        let scalars = scalars.collect::<Result<Vec<_>>>()?;
-        if scalars.iter().any(|s| s.elem_count() != 1) {
-            bail!("{}: alpha and shift have one element each", self.op);
-        }
+        let scalars = self.scalars.iter().map(|s| self.scalar(s)).collect::<Result<Vec<_>>>()?;
         let problem = self.problem(x, lies, (axis, groups), dtype)?;
         Ok(Ready { problem, scalars, gamma, beta })
+    }
+
+    /// alpha, shift or a scale, as the kernels take it.
+    fn scalar(&self, scalar: &Tensor) -> Result<Tensor> {
+        if scalar.elem_count() != 1 {
+            bail!("{}: alpha, shift and scale have one element each, not {:?}", self.op, scalar.shape());
+        }
+        scalar.flatten_all()?.to_dtype(DType::F32)?.contiguous()
     }
 
     fn parameters(&self) -> impl Iterator<Item = &'a Tensor> {
@@ -345,24 +355,23 @@ struct Ready {
     beta: Option<Tensor>,
 }
 
-/// The forward where nothing asks for gradients: every tensor is read where it lies. y, and the sum with a residual.
-fn direct(ready: &Ready, x: &Tensor, residual: Option<&Tensor>) -> Result<(Tensor, Option<Tensor>)> {
+/// The forward where nothing asks for gradients: every tensor is read where it lies.
+fn direct(ready: &Ready, x: &Tensor, residual: Option<&Tensor>, scale: Option<&Tensor>) -> Result<Written> {
     let Ready { problem, scalars, gamma, beta } = ready;
     let (storage, layout) = x.storage_and_layout();
     let place = Source::of(&storage)?.place()?;
-    let read = [scalars.first(), scalars.get(1), gamma.as_ref(), beta.as_ref(), residual];
+    let read = [scalars.first(), scalars.get(1), gamma.as_ref(), beta.as_ref(), residual, scale];
     let held = read.map(|t| t.map(Tensor::storage_and_layout));
     let mut guards = Guards::default();
-    let mut views = [None; 5];
+    let mut views = [None; 6];
     for (view, held) in views.iter_mut().zip(&held) {
         if let Some((storage, layout)) = held {
             *view = Some(Source::of(storage)?.view(layout, &place, &mut guards)?);
         }
     }
-    let [alpha, shift, gamma, beta, residual] = views;
+    let [alpha, shift, gamma, beta, residual, scale] = views;
     let begin = layout.start_offset();
     let view = Source::of(&storage)?.part((begin, begin + problem.span()), &place, &mut guards)?;
-    let parameters = Parameters { alpha, shift, gamma, beta };
-    let written = call::forward(problem, &place, (view, residual), &parameters, false)?;
-    Ok((tensor(written.y, x.shape()), written.sum.map(|sum| tensor(sum, x.shape()))))
+    let parameters = Parameters { alpha, shift, gamma, beta, scale };
+    call::forward(problem, &place, (view, residual), &parameters, false)
 }

@@ -163,7 +163,8 @@ impl Place {
                 CpuStorage::F32(v) => Ok((&mut v[..len]).into()),
                 CpuStorage::F16(v) => Ok((&mut v[..len]).into()),
                 CpuStorage::BF16(v) => Ok((&mut v[..len]).into()),
-                _ => bail!("dyt writes tensors of f32, f16 and bf16"),
+                CpuStorage::F8E4M3(v) => Ok((&mut v[..len]).into()),
+                _ => bail!("dyt writes tensors of f32, f16, bf16 and f8e4m3"),
             },
             #[cfg(feature = "cuda")]
             (Self::Cuda(gpu), Storage::Cuda(storage)) => {

@@ -79,6 +79,13 @@ impl DynamicTanh {
     pub fn forward_with_residual(&self, x: &Tensor, residual: &Tensor) -> Result<(Tensor, Tensor)> {
         ops::add_dynamic_tanh(x, residual, &self.alpha, self.affine(), self.channels)
     }
+    /// y as F8E4M3, and the scale or the scales that it was divided by.
+    ///
+    /// # Errors
+    /// As [`ops::quantised_dynamic_tanh`].
+    pub fn forward_quantised(&self, x: &Tensor, scale: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
+        ops::quantised_dynamic_tanh(x, &self.alpha, self.affine(), self.channels, scale)
+    }
     fn apply(&self, x: &Tensor, affine: Affine<'_>) -> Result<Tensor> {
         ops::dynamic_tanh(x, &self.alpha, affine, self.channels)
     }
@@ -143,6 +150,13 @@ impl Derf {
     /// As [`ops::add_derf`].
     pub fn forward_with_residual(&self, x: &Tensor, residual: &Tensor) -> Result<(Tensor, Tensor)> {
         ops::add_derf(x, residual, &self.alpha, &self.shift, self.affine(), self.channels)
+    }
+    /// y as F8E4M3, and the scale or the scales that it was divided by.
+    ///
+    /// # Errors
+    /// As [`ops::quantised_derf`].
+    pub fn forward_quantised(&self, x: &Tensor, scale: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
+        ops::quantised_derf(x, &self.alpha, &self.shift, self.affine(), self.channels, scale)
     }
     fn apply(&self, x: &Tensor, affine: Affine<'_>) -> Result<Tensor> {
         ops::derf(x, &self.alpha, &self.shift, affine, self.channels)

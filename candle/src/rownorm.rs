@@ -114,6 +114,17 @@ impl LayerNorm {
     pub fn modulate(&self, x: &Tensor, scale: &Tensor, shift: &Tensor) -> Result<Tensor> {
         self.apply(x, self.affine().modulate(scale, shift)?.affine())
     }
+    /// y as F8E4M3, and the scale or the scales that it was divided by.
+    ///
+    /// # Errors
+    /// As [`ops::quantised_layer_norm`].
+    pub fn forward_quantised(&self, x: &Tensor, scale: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
+        if self.remove_mean {
+            ops::quantised_layer_norm(x, self.affine(), self.eps, self.std, self.channels, scale)
+        } else {
+            ops::quantised_rms_norm(x, self.affine(), self.eps, self.channels, scale)
+        }
+    }
     fn apply(&self, x: &Tensor, affine: Affine<'_>) -> Result<Tensor> {
         if self.remove_mean {
             ops::layer_norm(x, affine, self.eps, self.std, self.channels)
@@ -240,6 +251,13 @@ impl RmsNorm {
     /// As [`ops::rms_norm`].
     pub fn modulate(&self, x: &Tensor, scale: &Tensor, shift: &Tensor) -> Result<Tensor> {
         self.0.modulate(x, scale, shift)
+    }
+    /// y as F8E4M3, and the scale or the scales that it was divided by.
+    ///
+    /// # Errors
+    /// As [`ops::quantised_rms_norm`].
+    pub fn forward_quantised(&self, x: &Tensor, scale: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
+        self.0.forward_quantised(x, scale)
     }
 }
 

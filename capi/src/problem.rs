@@ -127,15 +127,20 @@ fn quant(value: u32) -> Outcome<Option<Quant>> {
 }
 
 /// A count of which 0 stands for a default.
+#[inline(always)]
 fn nonzero(name: &'static str, value: i64) -> Outcome<Option<usize>> {
     if value == 0 { Ok(None) } else { count(name, value).map(Some) }
 }
 
+#[inline(always)]
 fn count(name: &'static str, value: i64) -> Outcome<usize> {
-    usize::try_from(value).map_err(|_| {
-        let why = if value < 0 { "negative" } else { "more than an address can tell apart" };
-        Failure::invalid(format!("{name} is {value}, {why}"))
-    })
+    usize::try_from(value).map_err(|_| no_count(name, value))
+}
+
+#[cold]
+fn no_count(name: &'static str, value: i64) -> Failure {
+    let why = if value < 0 { "negative" } else { "more than an address can tell apart" };
+    Failure::invalid(format!("{name} is {value}, {why}"))
 }
 
 fn op(value: u32) -> Outcome<Op> {

@@ -43,6 +43,7 @@ pub(crate) fn run(args: &CheckArgs) -> Result<(), CliError> {
         }
     }
     bar.finish_and_clear();
+    out::print(&options(&cases))?;
     for (device, tally) in devices.iter().zip(tallies) {
         failed += tally.failed;
         total += cases.len();
@@ -59,6 +60,19 @@ fn devices(names: &[String]) -> Result<Vec<Device>, CliError> {
         return Ok(dyt_conformance::devices_under_test());
     }
     names.iter().map(|name| Device::open(name).map_err(CliError::from)).collect()
+}
+
+/// How many cases have which option, on a line.
+fn options(cases: &[Case]) -> String {
+    let count = |has: fn(&Case) -> bool| cases.iter().filter(|case| has(case)).count();
+    format!(
+        "{} cases, {} with a residual, {} with heads, {} with groups of parameters, {} with a quantised y\n\n",
+        cases.len(),
+        count(|case| case.residual),
+        count(|case| case.problem.heads() > 1),
+        count(|case| case.problem.param_groups() > 1),
+        count(|case| case.quantised.is_some()),
+    )
 }
 
 /// One line for each device that is not there, with the reason.

@@ -1,109 +1,18 @@
 //! The one list of cases.
 
 mod arrangement;
+mod choices;
 
 pub use arrangement::Arrangement;
+pub use choices::{Gradients, Quantised, Statistics};
 
 use core::fmt;
 use std::collections::HashMap;
 
-use dyt::{Op, Problem, Quant, Std, Storage};
+use dyt::{Op, Problem, Std, Storage};
 
 use crate::data::{Random, Values};
 use crate::report::Output;
-
-/// Which gradients the backward is asked for, among those that the op has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Gradients {
-    /// Every one.
-    All,
-    /// dx alone: the parameters are frozen.
-    DxOnly,
-    /// All but dx: the first layer.
-    ParametersOnly,
-    /// A single one.
-    Only(Output),
-}
-
-impl Gradients {
-    /// Every choice.
-    pub const ALL: [Self; 7] = [
-        Self::All,
-        Self::DxOnly,
-        Self::ParametersOnly,
-        Self::Only(Output::Dalpha),
-        Self::Only(Output::Dshift),
-        Self::Only(Output::Dgamma),
-        Self::Only(Output::Dbeta),
-    ];
-
-    fn asks(self, output: Output) -> bool {
-        match self {
-            Self::All => true,
-            Self::DxOnly => output == Output::Dx,
-            Self::ParametersOnly => output != Output::Dx,
-            Self::Only(one) => output == one,
-        }
-    }
-}
-
-impl fmt::Display for Gradients {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::All => f.pad("all"),
-            Self::DxOnly => f.pad("dx"),
-            Self::ParametersOnly => f.pad("parameters"),
-            Self::Only(output) => output.fmt(f),
-        }
-    }
-}
-
-/// Which statistics the forward saves and hands to the backward; an op without statistics has none.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Statistics {
-    /// All that the op has.
-    Saved,
-    /// None: the backward computes them again.
-    Recomputed,
-    /// The mean alone.
-    MeanOnly,
-    /// rstd alone.
-    RstdOnly,
-}
-
-impl Statistics {
-    /// Every choice.
-    pub const ALL: [Self; 4] = [Self::Saved, Self::Recomputed, Self::MeanOnly, Self::RstdOnly];
-}
-
-impl fmt::Display for Statistics {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Saved => "saved",
-            Self::Recomputed => "recomputed",
-            Self::MeanOnly => "mean",
-            Self::RstdOnly => "rstd",
-        })
-    }
-}
-
-/// How y is quantised.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Quantised {
-    /// The type of y.
-    pub quant: Quant,
-    /// Whether each row has a scale of its own.
-    pub by_row: bool,
-}
-
-impl Quantised {
-    /// Every way.
-    #[must_use]
-    pub fn all() -> Vec<Self> {
-        let both = |quant| [false, true].map(|by_row| Self { quant, by_row });
-        Quant::ALL.into_iter().flat_map(both).collect()
-    }
-}
 
 /// One forward and one backward; of a quantised y one forward.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -324,6 +233,11 @@ const SHAPES: [Shape; 34] = [
     (5, 255, 130, 0),
 ];
 
+/// Whether the reference of a shape takes longer than that of all small ones.
+const fn is_large(&(rows, cols, inner, _): &Shape) -> bool {
+    rows * cols * inner > 65_536
+}
+
 /// The shapes on which every kind of value and every choice of options runs.
 const SMALL: [Shape; 4] = [(5, 67, 1, 0), (16, 33, 1, 3), (3, 19, 5, 0), (2, 130, 7, 1)];
 
@@ -348,9 +262,9 @@ pub const VARIANTS: [(Op, Std); 5] = [
 #[must_use]
 pub fn cases() -> Vec<Case> {
     let mut list = List { cases: Vec::new(), random: Random::new(2025) };
-    for variant in VARIANTS {
-        for storage in Storage::ALL {
-            list.kind(variant, storage);
+    for (v, variant) in VARIANTS.into_iter().enumerate() {
+        for (s, storage) in Storage::ALL.into_iter().enumerate() {
+            list.kind(variant, storage, v + s);
         }
     }
     let quantised = quantised(&list.cases);
@@ -386,9 +300,11 @@ struct List {
 }
 
 impl List {
-    fn kind(&mut self, variant: (Op, Std), storage: Storage) {
+    /// Large shapes take most of the time: those of one parity run, which `number` has the other way for the next storage.
+    fn kind(&mut self, variant: (Op, Std), storage: Storage, number: usize) {
         self.push(variant, storage, SMALL[0], |case| case);
-        for shape in SHAPES {
+        let large = SHAPES.into_iter().filter(is_large).skip(number % 2).step_by(2);
+        for shape in SHAPES.into_iter().filter(|shape| !is_large(shape)).chain(large) {
             let values = [Values::Normal, Values::ALL[self.random.below(Values::ALL.len())]];
             let values = values[self.random.below(2)];
             let case = self.options();

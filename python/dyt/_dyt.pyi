@@ -1,5 +1,5 @@
-# (op, dtype, param_dtype, unbiased, eps, offset, rows, cols, inner)
-_Description = tuple[str, str, str, bool, float | None, float, int, int, int]
+# (op, dtype, param_dtype, unbiased, eps, offset, rows, cols, inner, groups, quant)
+_Description = tuple[str, str, str, bool, float | None, float, int, int, int, int, str | None]
 
 __version__: str
 

@@ -2,7 +2,7 @@
 
 use core::ptr::NonNull;
 
-use dyt::{Backward, DType, Forward, Problem, View, ViewMut};
+use dyt::{Backward, DType, Dsum, Forward, Problem, Residual, View, ViewMut};
 
 /// The memory that all addresses of one call lie in.
 #[derive(Clone, Copy, Debug)]
@@ -72,13 +72,17 @@ fn pointer(address: usize, dtype: DType) -> NonNull<u8> {
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct ForwardAt {
     pub(crate) x: usize,
+    pub(crate) residual: usize,
     pub(crate) alpha: usize,
     pub(crate) shift: usize,
     pub(crate) gamma: usize,
     pub(crate) beta: usize,
     pub(crate) y: usize,
+    pub(crate) sum: usize,
     pub(crate) mean: usize,
     pub(crate) rstd: usize,
+    pub(crate) scale: usize,
+    pub(crate) scales: usize,
 }
 
 impl ForwardAt {
@@ -89,17 +93,21 @@ impl ForwardAt {
     /// arguments are used; nothing else touches the outputs meanwhile.
     pub(crate) unsafe fn arguments<'a>(&self, problem: &Problem, memory: Memory) -> Forward<'a> {
         let (data, param) = (problem.dtype(), problem.param_dtype());
-        let (span, cols, rows) = (problem.span(), problem.cols(), problem.statistics());
+        let (span, params, rows) = (problem.span(), problem.params(), problem.statistics());
         // SAFETY: promised by the caller.
         unsafe {
-            let mut forward =
-                Forward::new(memory.view(self.x, span, data), memory.view_mut(self.y, span, data));
+            let y = memory.view_mut(self.y, problem.y_span(), problem.y_dtype());
+            let mut forward = Forward::new(memory.view(self.x, span, data), y);
+            forward.residual = memory.read(self.residual, span, data).map(Residual::Apart);
+            forward.sum = memory.write(self.sum, span, data);
             forward.alpha = memory.read(self.alpha, 1, DType::F32);
             forward.shift = memory.read(self.shift, 1, DType::F32);
-            forward.gamma = memory.read(self.gamma, cols, param);
-            forward.beta = memory.read(self.beta, cols, param);
+            forward.gamma = memory.read(self.gamma, params, param);
+            forward.beta = memory.read(self.beta, params, param);
             forward.mean = memory.write(self.mean, rows, DType::F32);
             forward.rstd = memory.write(self.rstd, rows, DType::F32);
+            forward.scale = memory.read(self.scale, 1, DType::F32);
+            forward.scales = memory.write(self.scales, rows, DType::F32);
             forward
         }
     }
@@ -110,6 +118,7 @@ impl ForwardAt {
 pub(crate) struct BackwardAt {
     pub(crate) dy: usize,
     pub(crate) x: usize,
+    pub(crate) dsum: usize,
     pub(crate) alpha: usize,
     pub(crate) shift: usize,
     pub(crate) gamma: usize,
@@ -129,21 +138,22 @@ impl BackwardAt {
     /// As [`ForwardAt::arguments`], by [`Backward`]'s table.
     pub(crate) unsafe fn arguments<'a>(&self, problem: &Problem, memory: Memory) -> Backward<'a> {
         let (data, param) = (problem.dtype(), problem.param_dtype());
-        let (span, cols, rows) = (problem.span(), problem.cols(), problem.statistics());
+        let (span, params, rows) = (problem.span(), problem.params(), problem.statistics());
         // SAFETY: promised by the caller.
         unsafe {
-            let mut backward =
-                Backward::of(memory.view(self.x, span, data)).dy(memory.view(self.dy, span, data));
+            let dy = memory.view(self.dy, problem.y_span(), data);
+            let mut backward = Backward::of(memory.view(self.x, span, data)).dy(dy);
+            backward.dsum = memory.read(self.dsum, span, data).map(Dsum::Apart);
             backward.alpha = memory.read(self.alpha, 1, DType::F32);
             backward.shift = memory.read(self.shift, 1, DType::F32);
-            backward.gamma = memory.read(self.gamma, cols, param);
+            backward.gamma = memory.read(self.gamma, params, param);
             backward.mean = memory.read(self.mean, rows, DType::F32);
             backward.rstd = memory.read(self.rstd, rows, DType::F32);
             backward.dx = memory.write(self.dx, span, data);
             backward.dalpha = memory.write(self.dalpha, 1, DType::F32);
             backward.dshift = memory.write(self.dshift, 1, DType::F32);
-            backward.dgamma = memory.write(self.dgamma, cols, DType::F32);
-            backward.dbeta = memory.write(self.dbeta, cols, DType::F32);
+            backward.dgamma = memory.write(self.dgamma, params, DType::F32);
+            backward.dbeta = memory.write(self.dbeta, params, DType::F32);
             backward
         }
     }

@@ -1,14 +1,16 @@
 //! Calls by address from Python, on the CPU: what `dyt.numpy` stands on.
 
-use dyt::{DType, Op, Problem, Std};
+use dyt::{DType, Op, Problem, Quant, Std};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
 use crate::call::{BackwardAt, ForwardAt, Memory};
 use crate::devices::{cpu, exception};
 
-/// What is computed, as Python says it: (op, dtype, param_dtype, unbiased, eps, offset, rows, cols, inner).
-pub(crate) type Description = (String, String, String, bool, Option<f32>, f32, usize, usize, usize);
+/// What is computed, as Python says it: (op, dtype, param_dtype, unbiased, eps, offset, rows, cols, inner, groups, quant). Each
+/// of `groups` has parameters of its own, as many neighbouring rows as the others; `quant` names the dtype of a quantised y.
+pub(crate) type Description =
+    (String, String, String, bool, Option<f32>, f32, usize, usize, usize, usize, Option<String>);
 
 /// The element of `all` that has the name.
 fn named<T: Copy>(all: &[T], name_of: impl Fn(T) -> &'static str, name: &str) -> PyResult<T> {
@@ -17,12 +19,18 @@ fn named<T: Copy>(all: &[T], name_of: impl Fn(T) -> &'static str, name: &str) ->
 }
 
 pub(crate) fn problem(description: Description) -> PyResult<Problem> {
-    let (op, dtype, param, unbiased, eps, offset, rows, cols, inner) = description;
+    let (op, dtype, param, unbiased, eps, offset, rows, cols, inner, groups, quant) = description;
     let op = named(&Op::ALL, Op::name, &op)?;
     let (dtype, param) = (named(&DType::ALL, DType::name, &dtype)?, named(&DType::ALL, DType::name, &param)?);
     let std = if unbiased { Std::Unbiased } else { Std::Biased };
     let problem = Problem::new(op, rows, cols).dtype(dtype).param_dtype(param).inner(inner).std(std);
-    let problem = problem.gamma_offset(offset);
+    let mut problem = problem.gamma_offset(offset);
+    if groups > 1 {
+        problem = problem.param_rows(rows / groups);
+    }
+    if let Some(quant) = quant {
+        problem = problem.quant(named(&Quant::ALL, Quant::name, &quant)?);
+    }
     let problem = match eps {
         Some(eps) => problem.eps(eps),
         None => problem,
@@ -30,27 +38,45 @@ pub(crate) fn problem(description: Description) -> PyResult<Problem> {
     problem.build().map_err(exception)
 }
 
-/// Runs a forward at (x, alpha, shift, gamma, beta, y, mean, rstd); 0 is absent.
+/// Runs a forward at (x, residual, alpha, shift, gamma, beta, y, sum, scale, scales); 0 is absent.
 ///
 /// The caller, `dyt/numpy.py`, has checked that each address holds as many elements as the description says.
 #[pyfunction]
-fn forward(py: Python<'_>, description: Description, at: [usize; 8]) -> PyResult<()> {
+fn forward(py: Python<'_>, description: Description, at: [usize; 10]) -> PyResult<()> {
     let problem = problem(description)?;
-    let [x, alpha, shift, gamma, beta, y, mean, rstd] = at;
-    let at = ForwardAt { x, alpha, shift, gamma, beta, y, mean, rstd };
+    let [x, residual, alpha, shift, gamma, beta, y, sum, scale, scales] = at;
+    let at =
+        ForwardAt { x, residual, alpha, shift, gamma, beta, y, sum, scale, scales, ..ForwardAt::default() };
+    // Arrays without elements may have no address, which would be absence.
+    if problem.elements() == 0 {
+        return Ok(());
+    }
     let device = cpu().map_err(exception)?;
     // SAFETY: the caller holds the arrays, and has compared their lengths with the description.
     py.detach(|| device.forward(&problem, unsafe { at.arguments(&problem, Memory::Host) })).map_err(exception)
 }
 
-/// Runs a backward at (dy, x, alpha, shift, gamma, mean, rstd, dx, dalpha, dshift, dgamma, dbeta); 0 is absent.
+/// Runs a backward at (dy, x, dsum, alpha, shift, gamma, dx, dalpha, dshift, dgamma, dbeta); 0 is absent.
 ///
 /// As [`forward`].
 #[pyfunction]
-fn backward(py: Python<'_>, description: Description, at: [usize; 12]) -> PyResult<()> {
+fn backward(py: Python<'_>, description: Description, at: [usize; 11]) -> PyResult<()> {
     let problem = problem(description)?;
-    let [dy, x, alpha, shift, gamma, mean, rstd, dx, dalpha, dshift, dgamma, dbeta] = at;
-    let at = BackwardAt { dy, x, alpha, shift, gamma, mean, rstd, dx, dalpha, dshift, dgamma, dbeta };
+    let [dy, x, dsum, alpha, shift, gamma, dx, dalpha, dshift, dgamma, dbeta] = at;
+    let at = BackwardAt {
+        dy,
+        x,
+        dsum,
+        alpha,
+        shift,
+        gamma,
+        dx,
+        dalpha,
+        dshift,
+        dgamma,
+        dbeta,
+        ..BackwardAt::default()
+    };
     let device = cpu().map_err(exception)?;
     // SAFETY: as in `forward`.
     py.detach(|| device.backward(&problem, unsafe { at.arguments(&problem, Memory::Host) }))

@@ -35,7 +35,7 @@ def test_lowering_for_cuda(rng, op):
     text = jax.jit(both).trace(made.values[0], *made.values).lower(lowering_platforms=("cuda",)).as_text()
     assert text.count("@dyt_forward") == text.count("@dyt_backward") == 1
     words = {
-        gpu: _dyt.xla_workspace((made_op(op), "f32", "f32", op == "unbiased", 1e-5, 0.0, 2500, 40, 1), gpu)
+        gpu: _dyt.xla_workspace((made_op(op), "f32", "f32", op == "unbiased", 1e-5, 0.0, 2500, 40, 1, 1, None), gpu)
         for gpu in (False, True)
     }
     assert words[True] != words[False]

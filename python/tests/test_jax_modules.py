@@ -198,3 +198,29 @@ def test_equinox_vmap_is_one_call(modules):
     module = modules.LayerNorm(WIDTH)
     text = str(jax.make_jaxpr(jax.vmap(jax.vmap(module)))(jnp.ones((2, 3, WIDTH))))
     assert text.count("dyt_forward[") == 1 and "f32[2,3,24] = dyt_forward[" in text
+
+
+@pytest.mark.parametrize("name", ("DynamicTanh", "Derf", "LayerNorm", "RMSNorm"))
+def test_a_residual_and_a_modulation(rng, nnx, flax_nnx, modules, name):
+    x, residual = array(rng, (3, 5, WIDTH), "float32"), array(rng, (3, 5, WIDTH), "float32")
+    scale, shift = array(rng, (3, WIDTH), "float32"), array(rng, (3, WIDTH), "float32")
+    module = getattr(nnx, name)(WIDTH, rngs=flax_nnx.Rngs(0))
+    total = x + residual
+    assert equal(module(x, residual=residual), (module(total), total))
+    y = module.modulate(x, scale, shift)
+    np.testing.assert_allclose(y, module(x) * (1 + scale[:, None]) + shift[:, None], rtol=1e-5, atol=1e-5)
+    assert equal(module.modulate(x, scale, shift, residual), (module.modulate(total, scale, shift), total))
+    module = getattr(modules, name)(WIDTH)
+    each = jax.vmap(jax.vmap(lambda x, residual: module(x, residual=residual)))(x, residual)
+    assert equal(each, (jax.vmap(jax.vmap(module))(total), total))
+
+
+def test_qk_norm(rng, nnx, flax_nnx):
+    qkv, pair = array(rng, (2, 5, 8 * 6), "float32"), [nnx.RMSNorm(6, rngs=flax_nnx.Rngs(0)) for _ in range(2)]
+    q, k, v = dyt.jax.qk_norm(qkv, *pair, 4, 2)
+    parts = qkv.reshape(2, 5, 8, 6)
+    assert equal((q, k, v), (pair[0](parts[:, :, :4]), pair[1](parts[:, :, 4:6]), parts[:, :, 6:]))
+    gradient = jax.grad(lambda qkv: sum((part**2).sum() for part in dyt.jax.qk_norm(qkv, *pair, 4, 2)))(qkv)
+    np.testing.assert_allclose(gradient.reshape(parts.shape)[:, :, 6:], 2 * v, rtol=1e-6)
+    with pytest.raises(ValueError, match=r"qkv has shape \(2, 5, 48\)"):
+        dyt.jax.qk_norm(qkv, *pair, 5)

@@ -126,3 +126,75 @@ def test_buffers_that_are_no_arrays(rng):
 def test_errors(call, error, words):
     with pytest.raises(error, match=words):
         call(np.ones((4, 6), np.float32))
+
+
+OPS = ["dyt", "derf", "layer_norm", "rms_norm"]
+QUANTS = {np.dtype(ml_dtypes.float8_e4m3fn): 448, np.dtype(ml_dtypes.float8_e5m2): 57344, np.dtype(np.int8): 127}
+
+
+def arguments(op, cols):
+    """What stands in front of weight."""
+    return {"dyt": (0.7,), "derf": (0.7, 0.2)}.get(op, (cols,))
+
+
+def named(op, prefix="", suffix=""):
+    return getattr(dyt.numpy, prefix + op + suffix)
+
+
+@pytest.mark.parametrize("op", OPS)
+def test_residual(rng, dtype, shape, op):
+    x, residual, dy, dsum = (draw(rng, dtype, shape) for _ in range(4))
+    own, weight = arguments(op, shape[-1]), draw(rng, np.float32, shape[-1:])
+    total = (x.astype(np.float32) + residual.astype(np.float32)).astype(dtype)
+    y, same = named(op, "add_")(x, residual, *own, weight)
+    assert np.array_equal(same, total) and np.array_equal(y, named(op)(total, *own, weight))
+    plain = named(op, suffix="_backward")(dy, total, *own, weight)
+    grads = named(op, suffix="_backward")(dy, total, *own, weight, dsum=dsum)
+    assert all(map(np.array_equal, grads[1:], plain[1:]))
+    value = wide(plain.dx) + wide(dsum)
+    # dx was rounded to dtype once, and here once more.
+    steps = np.finfo(np.float32).eps if dtype == np.float32 else float(ml_dtypes.finfo(dtype).eps)
+    assert (np.abs(wide(grads.dx) - value) <= steps * (np.abs(wide(plain.dx)) + np.abs(value)) + 1e-7).all()
+
+
+@pytest.mark.parametrize("op", OPS)
+def test_parameters_of_each_sample(rng, dtype, op):
+    x, dy = draw(rng, dtype, (3, 5, 33)), draw(rng, dtype, (3, 5, 33))
+    weight, bias = (draw(rng, np.float32, (3, 33)) for _ in range(2))
+    own, biases = arguments(op, 33), () if op == "rms_norm" else (bias,)
+    y, grads = named(op)(x, *own, weight, *biases), named(op, suffix="_backward")(dy, x, *own, weight)
+    assert grads.dweight.shape == grads.dbias.shape == (3, 33)
+    for at in range(3):
+        assert np.array_equal(named(op)(x[at], *own, weight[at], *(bias[at] for bias in biases)), y[at])
+        alone = named(op, suffix="_backward")(dy[at], x[at], *own, weight[at])
+        for name in ("dx", "dweight", "dbias"):
+            assert np.array_equal(getattr(alone, name), getattr(grads, name)[at])
+    empty = named(op, suffix="_backward")(dy[:, :0], x[:, :0], *own, weight)
+    assert not empty.dweight.any() and empty.dweight.shape == (3, 33)
+    with pytest.raises(ValueError, match=r"weight has shape \(2, 33\), expected \(3, 33\)"):
+        named(op)(x, *own, weight[:2])
+
+
+@pytest.mark.parametrize("target", QUANTS, ids=str)
+@pytest.mark.parametrize("op", OPS)
+def test_quantised(rng, dtype, op, target):
+    x, residual = draw(rng, dtype, (2, 7, 33)), draw(rng, dtype, (2, 7, 33))
+    own, weight = arguments(op, 33), draw(rng, np.float32, 33)
+    v = wide(named(op)(x.astype(np.float32), *own, weight))
+    y, scales = named(op, "quantised_")(x, target, *own, weight)
+    assert y.dtype == target and scales.shape == (2, 7)
+    largest = np.abs(v).max(-1)
+    np.testing.assert_allclose(scales * QUANTS[target], largest, rtol=1e-5)
+    # Half a step: of the integers, of the values at v, or of the subnormals.
+    half = {"int8": 0.51, "float8_e4m3fn": 2.0**-9, "float8_e5m2": 2.0**-16}[target.name]
+    relative = {"int8": 0, "float8_e4m3fn": 2.0**-4, "float8_e5m2": 2.0**-3}[target.name]
+    assert (
+        np.abs(wide(y) * scales[..., None] - v) <= scales[..., None] * half * 1.01 + 1.01 * relative * np.abs(v)
+    ).all()
+    one, same = named(op, "quantised_")(x[0, :1], target, *own, weight, scale=scales[0, 0])
+    assert np.array_equal(wide(one), wide(y[0, :1])) and same.item() == scales[0, 0]
+    y, scales, total = named(op, "quantised_")(x, target, *own, weight, residual=residual)
+    again, others = named(op, "quantised_")(total, target, *own, weight)
+    assert np.array_equal(wide(y), wide(again)) and np.array_equal(scales, others)
+    with pytest.raises(TypeError, match="dtype is uint8, expected float8_e4m3fn, float8_e5m2 or int8"):
+        named(op, "quantised_")(x, np.uint8, *own)

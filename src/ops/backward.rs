@@ -1,7 +1,7 @@
 //! The arguments of a backward call.
 
 use super::check::{
-    Checked, Memory, Presence, Seen, Shape, address, address_mut, check_aliasing, check_partner,
+    Checked, Extent, Memory, Presence, Seen, address, address_mut, check_aliasing, check_partner,
     check_presence, check_strides,
 };
 use crate::error::Argument;
@@ -226,17 +226,17 @@ impl<'a> Backward<'a> {
         if let Some(quant) = problem.quant() {
             return Err(Error::QuantisedBackward { quant });
         }
-        let one = Shape::Vector(1);
-        let columns = Shape::Vector(problem.params());
-        let statistics = Shape::Vector(problem.statistics());
+        let (x, y, one) = (Extent::x(problem), Extent::y(problem), Extent::vector(1));
+        let columns = Extent::vector(problem.params());
+        let statistics = Extent::vector(problem.statistics());
         let (dtype, param) = (problem.dtype(), problem.param_dtype());
-        let expect = |seen: Option<Seen<'a>>, dtype, shape| {
-            seen.map(|s| s.within(memory).and_then(|()| s.expect(problem, dtype, shape))).transpose()
+        let expect = |seen: Option<Seen<'a>>, dtype, extent| {
+            seen.map(|s| s.within(memory).and_then(|()| s.expect(dtype, extent))).transpose()
         };
         let inputs = [
-            expect(Seen::read(Argument::Dy, self.dy.as_ref()), dtype, Shape::Y)?,
-            expect(Seen::read(Argument::X, Some(&self.x)), dtype, Shape::X)?,
-            expect(Seen::read(Argument::Dsum, self.dsum_apart()), dtype, Shape::X)?,
+            expect(Seen::read(Argument::Dy, self.dy.as_ref()), dtype, y)?,
+            expect(Seen::read(Argument::X, Some(&self.x)), dtype, x)?,
+            expect(Seen::read(Argument::Dsum, self.dsum_apart()), dtype, x)?,
             expect(Seen::read(Argument::Alpha, self.alpha.as_ref()), DType::F32, one)?,
             expect(Seen::read(Argument::Shift, self.shift.as_ref()), DType::F32, one)?,
             expect(Seen::read(Argument::Gamma, self.gamma.as_ref()), param, columns)?,
@@ -244,7 +244,7 @@ impl<'a> Backward<'a> {
             expect(Seen::read(Argument::Rstd, self.rstd.as_ref()), DType::F32, statistics)?,
         ];
         let outputs = [
-            expect(Seen::write(Argument::Dx, self.dx.as_ref()), dtype, Shape::X)?,
+            expect(Seen::write(Argument::Dx, self.dx.as_ref()), dtype, x)?,
             expect(Seen::write(Argument::Dalpha, self.dalpha.as_ref()), DType::F32, one)?,
             expect(Seen::write(Argument::Dshift, self.dshift.as_ref()), DType::F32, one)?,
             expect(Seen::write(Argument::Dgamma, self.dgamma.as_ref()), DType::F32, columns)?,

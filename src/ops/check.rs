@@ -65,13 +65,13 @@ pub(super) struct Seen<'a> {
 
 /// Where the elements of an argument lie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Shape {
+enum Shape {
     /// Rows, as those of x.
     X,
     /// Rows, as those of y.
     Y,
-    /// So many elements, one after the other.
-    Vector(usize),
+    /// One after the other.
+    Vector,
 }
 
 impl Shape {
@@ -80,8 +80,35 @@ impl Shape {
         match self {
             Self::X => Some(problem.layout()),
             Self::Y => Some(problem.y_layout()),
-            Self::Vector(_) => None,
+            Self::Vector => None,
         }
+    }
+}
+
+/// Where the elements of an argument lie, and how many it may have: worked out once for all arguments that are alike.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Extent {
+    shape: Shape,
+    least: usize,
+    most: usize,
+}
+
+impl Extent {
+    /// Of a tensor like x.
+    pub(super) const fn x(problem: &Problem) -> Self {
+        Self::rows(Shape::X, problem.layout())
+    }
+    /// Of a tensor like y.
+    pub(super) const fn y(problem: &Problem) -> Self {
+        Self::rows(Shape::Y, problem.y_layout())
+    }
+    /// The gap behind the last row may be there or not: both are slices of a larger buffer.
+    const fn rows(shape: Shape, layout: Layout) -> Self {
+        Self { shape, least: layout.span(), most: layout.closed() }
+    }
+    /// Of `n` elements, one after the other.
+    pub(super) const fn vector(n: usize) -> Self {
+        Self { shape: Shape::Vector, least: n, most: n }
     }
 }
 
@@ -100,32 +127,19 @@ impl<'a> Seen<'a> {
     }
 
     /// Checks element type, length and alignment.
-    pub(super) fn expect(self, problem: &Problem, dtype: DType, shape: Shape) -> Result<Checked<'a>> {
+    pub(super) fn expect(self, dtype: DType, extent: Extent) -> Result<Checked<'a>> {
         let Self { argument, place, ptr, len, dtype: actual } = self;
+        let (start, size) = (ptr.addr(), dtype.size());
         if actual != dtype {
             return Err(Error::WrongDtype { argument, expected: dtype, actual });
         }
-        let (expected, longest) = match shape {
-            // The gap behind the last row may be there or not: both are slices of a larger buffer.
-            Shape::X | Shape::Y => {
-                shape.layout(problem).map_or((0, 0), |layout| (layout.span(), layout.closed()))
-            }
-            Shape::Vector(n) => (n, n),
-        };
-        if len < expected || len > longest {
-            return Err(Error::WrongLength { argument, expected, actual: len });
+        if len < extent.least || len > extent.most {
+            return Err(Error::WrongLength { argument, expected: extent.least, actual: len });
         }
-        if !ptr.addr().is_multiple_of(dtype.size()) {
-            return Err(Error::Misaligned { argument, alignment: dtype.size() });
+        if !start.is_multiple_of(size) {
+            return Err(Error::Misaligned { argument, alignment: size });
         }
-        Ok(Checked {
-            argument,
-            place,
-            start: ptr.addr(),
-            bytes: expected * dtype.size(),
-            size: dtype.size(),
-            shape,
-        })
+        Ok(Checked { argument, place, start, bytes: extent.least * size, size, shape: extent.shape })
     }
 }
 
@@ -158,15 +172,15 @@ impl<'a> Checked<'a> {
                 return Err(Error::Misaligned { argument, alignment });
             }
         }
-        Ok(Self { argument, place, start, bytes, size: 1, shape: Shape::Vector(bytes) })
+        Ok(Self { argument, place, start, bytes, size: 1, shape: Shape::Vector })
     }
 
     fn intersects(&self, other: &Self) -> bool {
-        self.bytes != 0
-            && self.place == other.place
-            && other.bytes != 0
-            && self.start < other.start + other.bytes
+        self.start < other.start + other.bytes
             && other.start < self.start + self.bytes
+            && self.bytes != 0
+            && other.bytes != 0
+            && self.place == other.place
     }
 
     /// Whether two tensors of one stride in bytes keep to different columns of a larger buffer.
@@ -197,11 +211,13 @@ pub(super) fn check_aliasing(
     in_place: &[(Argument, Argument)],
 ) -> Result<()> {
     let clash = |a: &Checked<'_>, b: &Checked<'_>| a.intersects(b) && !a.interleaves(b, problem);
+    let takes_place = |output: &Checked<'_>, input: &Checked<'_>| {
+        output.is_at(input, problem) && in_place.contains(&(output.argument, input.argument))
+    };
     for (i, output) in outputs.iter().enumerate() {
         let Some(output) = output else { continue };
         for input in inputs.iter().flatten() {
-            let same = output.is_at(input, problem) && in_place.contains(&(output.argument, input.argument));
-            if !same && clash(output, input) {
+            if clash(output, input) && !takes_place(output, input) {
                 return Err(Error::Aliasing { output: output.argument, other: input.argument });
             }
         }

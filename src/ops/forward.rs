@@ -1,7 +1,7 @@
 //! The arguments of a forward call.
 
 use super::check::{
-    Memory, Presence, Seen, Shape, address, address_mut, check_aliasing, check_partner, check_presence,
+    Extent, Memory, Presence, Seen, address, address_mut, check_aliasing, check_partner, check_presence,
     check_strides,
 };
 use crate::error::Argument;
@@ -218,16 +218,16 @@ impl<'a> Forward<'a> {
 
         check_strides(problem, Argument::Y, Argument::X, self.x.is_none())?;
 
-        let one = Shape::Vector(1);
-        let columns = Shape::Vector(problem.params());
-        let statistics = Shape::Vector(problem.statistics());
+        let (x, y, one) = (Extent::x(problem), Extent::y(problem), Extent::vector(1));
+        let columns = Extent::vector(problem.params());
+        let statistics = Extent::vector(problem.statistics());
         let (dtype, param) = (problem.dtype(), problem.param_dtype());
-        let expect = |seen: Option<Seen<'a>>, dtype, shape| {
-            seen.map(|s| s.within(memory).and_then(|()| s.expect(problem, dtype, shape))).transpose()
+        let expect = |seen: Option<Seen<'a>>, dtype, extent| {
+            seen.map(|s| s.within(memory).and_then(|()| s.expect(dtype, extent))).transpose()
         };
         let inputs = [
-            expect(Seen::read(Argument::X, self.x.as_ref()), dtype, Shape::X)?,
-            expect(Seen::read(Argument::Residual, self.residual_apart()), dtype, Shape::X)?,
+            expect(Seen::read(Argument::X, self.x.as_ref()), dtype, x)?,
+            expect(Seen::read(Argument::Residual, self.residual_apart()), dtype, x)?,
             expect(Seen::read(Argument::Alpha, self.alpha.as_ref()), DType::F32, one)?,
             expect(Seen::read(Argument::Shift, self.shift.as_ref()), DType::F32, one)?,
             expect(Seen::read(Argument::Gamma, self.gamma.as_ref()), param, columns)?,
@@ -235,8 +235,8 @@ impl<'a> Forward<'a> {
             expect(Seen::read(Argument::Scale, self.scale.as_ref()), DType::F32, one)?,
         ];
         let outputs = [
-            expect(Seen::write(Argument::Y, Some(&self.y)), problem.y_dtype(), Shape::Y)?,
-            expect(Seen::write(Argument::Sum, self.sum.as_ref()), dtype, Shape::X)?,
+            expect(Seen::write(Argument::Y, Some(&self.y)), problem.y_dtype(), y)?,
+            expect(Seen::write(Argument::Sum, self.sum.as_ref()), dtype, x)?,
             expect(Seen::write(Argument::Mean, self.mean.as_ref()), DType::F32, statistics)?,
             expect(Seen::write(Argument::Rstd, self.rstd.as_ref()), DType::F32, statistics)?,
             expect(Seen::write(Argument::Scales, self.scales.as_ref()), DType::F32, statistics)?,

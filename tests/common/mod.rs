@@ -4,6 +4,7 @@
 pub(crate) mod arena;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod modes;
+pub(crate) mod residual;
 
 use core::ptr::NonNull;
 

@@ -5,8 +5,8 @@ use dyt::wgpu::WgpuKernels;
 use dyt::wgpu::wgpu::Buffer;
 use dyt::{Backward, DType, Forward, Op, Pass, Problem, Result, View, ViewMut};
 use dyt_conformance::{Turns, devices_under_test};
-use half::{bf16, f16};
 
+use crate::common::residual::{FORMS, Over, added};
 use crate::common::{Inputs, Tensor};
 use crate::support::{Outcome, read, storage};
 
@@ -21,24 +21,6 @@ const SHAPES: [(usize, usize, usize, usize, usize); 8] = [
     (2, 8199, 1, 0, 1),
     (3, 19, 5, 2, 1),
     (2, 40, 64, 0, 0),
-];
-
-/// The argument whose place an output takes.
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Over {
-    X,
-    Residual,
-}
-
-/// What y and sum take the place of.
-const FORMS: [(Option<Over>, Option<Over>); 7] = [
-    (None, None),
-    (Some(Over::X), None),
-    (Some(Over::Residual), None),
-    (None, Some(Over::X)),
-    (None, Some(Over::Residual)),
-    (Some(Over::X), Some(Over::Residual)),
-    (Some(Over::Residual), Some(Over::X)),
 ];
 
 /// A tensor in a buffer of its own.
@@ -92,25 +74,6 @@ fn rows_of(problem: &Problem, size: usize, bytes: &[u8]) -> Vec<u8> {
     (0..problem.rows()).flat_map(|row| bytes[row * stride..row * stride + len].to_vec()).collect()
 }
 
-/// a + b, added in f32 and rounded once.
-fn added(dtype: DType, a: &[u8], b: &[u8]) -> Vec<u8> {
-    let f32s = |bytes: &[u8]| bytemuck::pod_collect_to_vec::<u8, f32>(bytes);
-    let f16s = |bytes: &[u8]| bytemuck::pod_collect_to_vec::<u8, f16>(bytes);
-    let bf16s = |bytes: &[u8]| bytemuck::pod_collect_to_vec::<u8, bf16>(bytes);
-    match dtype {
-        DType::Quant(quant) => unreachable!("no sum is stored as {quant}"),
-        DType::F32 => f32s(a).iter().zip(f32s(b)).flat_map(|(a, b)| (a + b).to_ne_bytes()).collect(),
-        DType::F16 => {
-            let sum = |(a, b): (&f16, f16)| f16::from_f32(a.to_f32() + b.to_f32()).to_ne_bytes();
-            f16s(a).iter().zip(f16s(b)).flat_map(sum).collect()
-        }
-        DType::Bf16 => {
-            let sum = |(a, b): (&bf16, bf16)| bf16::from_f32(a.to_f32() + b.to_f32()).to_ne_bytes();
-            bf16s(a).iter().zip(bf16s(b)).flat_map(sum).collect()
-        }
-    }
-}
-
 /// One problem on one device.
 struct Run<'a> {
     kernels: &'a WgpuKernels,
@@ -158,7 +121,7 @@ impl<'a> Run<'a> {
 
     fn check_residual(&self, x: &Tensor, residual: &Tensor) -> Outcome {
         let (dtype, size) = (self.problem.dtype(), self.problem.dtype().size());
-        let sum = added(dtype, x.bits(), residual.bits());
+        let sum = added(dtype, x.bits(), residual.bits()).bits().to_vec();
         let (apart, expected) = (self.tensor(&sum), self.tensor(&vec![0; sum.len()]));
         self.forward(Forward::new(apart.view()?, expected.view_mut()?))?;
         let expected = expected.rows(self.kernels, &self.problem)?;
@@ -190,7 +153,7 @@ impl<'a> Run<'a> {
         let (dy, dx) = (self.tensor(inputs.dy.bits()), self.tensor(&zeros));
         self.backward(Backward::of(x.view()?).dy(dy.view()?).dx(dx.view_mut()?))?;
         let alone = dx.rows(self.kernels, &self.problem)?;
-        let expected = added(DType::F32, &alone, &rows_of(&self.problem, 4, dsum.bits()));
+        let expected = added(DType::F32, &alone, &rows_of(&self.problem, 4, dsum.bits())).bits().to_vec();
         for form in ["apart", "dx is dsum", "dx is dy"] {
             let (dy, dsum) = (self.tensor(inputs.dy.bits()), self.tensor(dsum.bits()));
             let own = self.tensor(&zeros);

@@ -4,6 +4,8 @@ use core::fmt;
 
 use dyt::{DType, Op, Pass, Problem, Result};
 
+use crate::Form;
+
 /// Elements from which the library takes more than one thread: smaller problems have nothing to gain from a pool.
 /// Follows the private constant of the same name in the library's src/cpu/plan.rs.
 const ELEMENTS_FOR_THREADS: usize = 128 * 1024;
@@ -40,21 +42,21 @@ pub struct Point {
     pub cols: usize,
     /// Storage type of every tensor and of gamma and beta.
     pub dtype: DType,
-    /// Whether the forward adds a residual and writes the sum, and the backward adds dsum.
-    pub residual: bool,
+    /// What its calls have beside the op.
+    pub form: Form,
 }
 
 impl Point {
-    /// A point of the grid, or one of the caller's own, without a residual.
+    /// A point of the grid, or one of the caller's own, plain.
     #[must_use]
     pub const fn new(rows: usize, cols: usize, dtype: DType) -> Self {
-        Self { rows, cols, dtype, residual: false }
+        Self { rows, cols, dtype, form: Form::Plain }
     }
 
-    /// The same, with a residual or without.
+    /// The same in another form.
     #[must_use]
-    pub const fn with_residual(self, residual: bool) -> Self {
-        Self { residual, ..self }
+    pub const fn with(self, form: Form) -> Self {
+        Self { form, ..self }
     }
 
     /// The problem of `op` at this point.
@@ -62,30 +64,34 @@ impl Point {
     /// # Errors
     /// What [`dyt::ProblemBuilder::build`] returns.
     pub fn problem(self, op: Op) -> Result<Problem> {
-        Problem::new(op, self.rows, self.cols).dtype(self.dtype).build()
+        let Self { rows, cols, dtype, form } = self;
+        form.of(Problem::new(op, form.tokens(rows), cols).dtype(dtype), rows, cols).build()
     }
 
-    /// Elements of the tensor.
+    /// Elements that are computed.
     #[must_use]
     pub const fn elements(self) -> usize {
         self.rows.saturating_mul(self.cols)
     }
 
-    /// Tensors that a pass must move between the processor and its memory, each once. Forward: x and y, and with a residual
-    /// that and the sum. Backward: dy, x and dx, and dsum.
-    #[must_use]
-    pub const fn tensors(self, pass: Pass) -> usize {
-        match (pass, self.residual) {
-            (Pass::Forward, false) => 2,
-            (Pass::Backward, false) => 3,
-            (Pass::Forward | Pass::Backward, true) => 4,
-        }
-    }
-
-    /// The bytes of these tensors. Parameters and statistics are not counted.
+    /// The bytes that a pass must move between the processor and its memory, each once. Forward: x and y, and with a residual
+    /// that and the sum. Backward: dy, x and dx, and dsum. Parameters and statistics are not counted.
     #[must_use]
     pub const fn moved_bytes(self, pass: Pass) -> usize {
-        self.tensors(pass) * self.elements() * self.dtype.size()
+        let size = self.dtype.size();
+        let of_element = match (self.form, pass) {
+            (Form::Residual, _) => 4 * size,
+            (Form::Quant | Form::QuantDynamic, Pass::Forward) => size + 1,
+            (_, Pass::Forward) => 2 * size,
+            (_, Pass::Backward) => 3 * size,
+        };
+        of_element * self.elements()
+    }
+
+    /// The same as a part of what `tensors` tensors have.
+    #[must_use]
+    pub const fn share(self, pass: Pass, tensors: usize) -> f64 {
+        self.moved_bytes(pass) as f64 / (tensors * self.elements() * self.dtype.size()) as f64
     }
 
     /// Whether more than one thread can make a difference.
@@ -97,8 +103,11 @@ impl Point {
 
 impl fmt::Display for Point {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let residual = if self.residual { " with residual" } else { "" };
-        f.pad(&format!("{}×{} {}{residual}", self.rows, self.cols, self.dtype))
+        let Self { rows, cols, dtype, form } = self;
+        match form {
+            Form::Plain => f.pad(&format!("{rows}×{cols} {dtype}")),
+            form => f.pad(&format!("{rows}×{cols} {dtype} with {form}")),
+        }
     }
 }
 
@@ -148,9 +157,11 @@ mod tests {
 
     #[test]
     fn every_point_is_a_problem_of_every_op() -> Result<()> {
-        for point in grid() {
+        for (point, form) in grid().into_iter().flat_map(|point| Form::ALL.map(|form| (point, form))) {
             for op in Op::ALL {
-                assert_eq!(point.problem(op)?.elements(), point.elements());
+                let problem = point.with(form).problem(op)?;
+                assert_eq!(problem.elements(), point.elements());
+                assert_eq!(problem.rows() * problem.row_stride(), point.elements() * form.spread());
             }
         }
         Ok(())
@@ -161,14 +172,15 @@ mod tests {
         let bytes = |point: Point| Pass::ALL.map(|pass| point.moved_bytes(pass));
         let (f32s, bf16s) = (Point::new(10, 100, DType::F32), Point::new(10, 100, DType::Bf16));
         assert_eq!((bytes(f32s), bytes(bf16s)), ([8000, 12_000], [4000, 6000]));
-        assert_eq!(bytes(f32s.with_residual(true)), [16_000, 16_000]);
+        assert_eq!(bytes(f32s.with(Form::Residual)), [16_000, 16_000]);
+        assert_eq!(bf16s.with(Form::Quant).moved_bytes(Pass::Forward), 3000);
     }
 
     #[test]
     fn a_point_says_what_it_is() {
         let point = Point::new(64, 768, DType::Bf16);
         assert_eq!(format!("{point:>14}"), "   64×768 bf16");
-        assert_eq!(point.with_residual(true).to_string(), "64×768 bf16 with residual");
+        assert_eq!(point.with(Form::Residual).to_string(), "64×768 bf16 with residual");
         assert!(!point.takes_threads() && Point::new(512, 768, DType::F32).takes_threads());
     }
 }

@@ -3,10 +3,12 @@
 //! its speed is compared with, and how samples of all of them are taken in turns ([`interleave`]).
 
 mod copy;
+mod form;
 pub mod grid;
 pub mod interleave;
 mod workload;
 
 pub use copy::Baseline;
+pub use form::Form;
 pub use grid::Point;
 pub use workload::{Contender, Workload};

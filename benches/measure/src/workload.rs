@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use dyt::half::{bf16, f16};
-use dyt::{Backward, Buffer, DType, Device, Element, Forward, Op, Pass, Problem, Result};
+use dyt::{Backward, Buffer, DType, Device, Element, Forward, Op, Pass, Problem, Quant, Result, ViewMut};
 use dyt_conformance::Random;
 
-use crate::{Baseline, Point};
+use crate::{Baseline, Form, Point};
 
 /// The same random values in every run.
 const SEED: u64 = 20_250_313;
@@ -18,6 +18,10 @@ struct Tensors {
     dy: Buffer,
     out: Buffer,
     added: Option<Added>,
+    /// y where it is quantised.
+    quantised: Option<Buffer>,
+    /// Elements that are computed: those of dy and of y.
+    elements: usize,
 }
 
 /// The tensors of an addition.
@@ -39,19 +43,29 @@ pub(crate) struct HostBytes<'a> {
 impl Tensors {
     /// Allocates for the point, and fills the inputs with random values.
     fn new(device: &Device, point: Point, seed: u64) -> Result<Self> {
-        let (dtype, len) = (point.dtype, point.elements());
+        let (dtype, elements) = (point.dtype, point.elements());
+        let len = elements * point.form.spread();
         let mut random = Random::new(seed);
-        let mut values = || filled(device, dtype, len, || activation(&mut random));
-        let (x, dy) = (values()?, values()?);
+        let mut values = |len| filled(device, dtype, len, || activation(&mut random));
+        let (x, dy) = (values(len)?, values(elements)?);
         // Written, not only allocated: a page's first touch is not to be timed.
         let ones = || filled(device, dtype, len, || 1.0);
-        let added = if point.residual { Some(Added { term: values()?, sum: ones()? }) } else { None };
-        Ok(Self { x, dy, out: ones()?, added })
+        let added = match point.form {
+            Form::Residual => Some(Added { term: values(len)?, sum: ones()? }),
+            _ => None,
+        };
+        let quantised = match point.form.quantises() {
+            true => Some(device.zeros(DType::Quant(Quant::F8E4M3), elements)?),
+            false => None,
+        };
+        Ok(Self { x, dy, out: ones()?, added, quantised, elements })
     }
 
     /// The bytes of the three tensors, if the device's memory is the host's.
     fn host_bytes(&mut self) -> Option<HostBytes<'_>> {
-        Some(HostBytes { x: bytes(&self.x)?, dy: bytes(&self.dy)?, out: bytes_mut(&mut self.out)? })
+        let n = self.elements * self.x.dtype().size();
+        let (x, dy, out) = (bytes(&self.x)?, bytes(&self.dy)?, bytes_mut(&mut self.out)?);
+        Some(HostBytes { x: x.get(..n)?, dy, out: out.get_mut(..n)? })
     }
 }
 
@@ -66,6 +80,9 @@ struct Layer {
     beta: Buffer,
     mean: Buffer,
     rstd: Buffer,
+    scale: Buffer,
+    /// Of each row, where they are to be found.
+    scales: Option<Buffer>,
     dalpha: Buffer,
     dshift: Buffer,
     dgamma: Buffer,
@@ -75,24 +92,29 @@ struct Layer {
 
 impl Layer {
     /// Allocates and fills all of it. The statistics of the norms are those of the last [`Self::forward`].
-    fn new(device: &Device, problem: Problem, seed: u64) -> Result<Self> {
+    fn new(device: &Device, point: Point, op: Op, seed: u64) -> Result<Self> {
         let mut random = Random::new(seed);
-        let (cols, statistics, param) = (problem.cols(), problem.statistics(), problem.param_dtype());
-        let workspace = device.workspace_bytes(&problem, Pass::Backward).div_ceil(DType::F32.size());
+        let problem = point.problem(op)?;
+        let (params, statistics, param) = (problem.params(), problem.statistics(), problem.param_dtype());
+        let workspace =
+            device.workspace_bytes(&problem.with_quant(None), Pass::Backward).div_ceil(DType::F32.size());
         let ones = |len| filled(device, DType::F32, len, || 1.0);
         Ok(Self {
             problem,
             // The initial values of the papers: alpha 0.5, shift near 0.
             alpha: device.upload(&0.5_f32)?,
             shift: device.upload(&0.1_f32)?,
-            gamma: filled(device, param, cols, || 1.0 + 0.1 * activation(&mut random))?,
-            beta: filled(device, param, cols, || 0.1 * activation(&mut random))?,
+            gamma: filled(device, param, params, || 1.0 + 0.1 * activation(&mut random))?,
+            beta: filled(device, param, params, || 0.1 * activation(&mut random))?,
             mean: ones(statistics)?,
             rstd: ones(statistics)?,
+            // Saturates some values, as a scale that was found beforehand does.
+            scale: device.upload(&0.01_f32)?,
+            scales: if point.form == Form::QuantDynamic { Some(ones(statistics)?) } else { None },
             dalpha: ones(1)?,
             dshift: ones(1)?,
-            dgamma: ones(cols)?,
-            dbeta: ones(cols)?,
+            dgamma: ones(params)?,
+            dbeta: ones(params)?,
             workspace: ones(workspace)?,
             device: device.clone(),
         })
@@ -100,10 +122,19 @@ impl Layer {
 
     /// From x to the output, with every parameter; the norms save their statistics, as in training.
     fn forward(&mut self, tensors: &mut Tensors) -> Result<()> {
-        let mut call = Forward::new(&tensors.x, &mut tensors.out).gamma(&self.gamma).beta(&self.beta);
-        if let Some(added) = &mut tensors.added {
+        let Tensors { x, out, added, quantised, elements, .. } = tensors;
+        let quantises = quantised.is_some();
+        let y = quantised.as_mut().map(ViewMut::from).or_else(|| out.view_mut(0..*elements));
+        let Some(y) = y else { return Ok(()) };
+        let mut call = Forward::new(&*x, y).gamma(&self.gamma).beta(&self.beta);
+        if let Some(added) = added {
             call = call.residual(&added.term).sum(&mut added.sum);
         }
+        call = match &mut self.scales {
+            Some(scales) => call.scales(scales),
+            None if quantises => call.scale(&self.scale),
+            None => call,
+        };
         let call = match self.problem.op() {
             Op::Dyt => call.alpha(&self.alpha),
             Op::Derf => call.alpha(&self.alpha).shift(&self.shift),
@@ -172,7 +203,7 @@ impl Workload {
         let mut tensors = Tensors::new(device, point, SEED)?;
         let mut layers = Vec::new();
         for op in Op::ALL {
-            let mut layer = Layer::new(device, point.problem(op)?, SEED)?;
+            let mut layer = Layer::new(device, point, op, SEED)?;
             layer.forward(&mut tensors)?;
             layers.push(layer);
         }
@@ -263,23 +294,28 @@ fn activation(random: &mut Random) -> f32 {
 mod tests {
     use super::*;
     use dyt::Level;
+    use dyt::float8::F8E4M3;
 
     fn device() -> Result<Device> {
         Device::cpu(Level::best())
     }
 
     #[test]
-    fn every_op_runs_both_passes_in_every_dtype() -> Result<()> {
-        for (dtype, residual) in DType::ALL.into_iter().flat_map(|dtype| [(dtype, false), (dtype, true)]) {
-            let point = Point::new(5, 37, dtype).with_residual(residual);
-            let mut workload = Workload::new(&device()?, point)?;
-            for (op, pass) in Op::ALL.into_iter().flat_map(|op| Pass::ALL.map(|pass| (op, pass))) {
-                let mut host = workload.tensors.host_bytes().expect("the CPU's memory is the host's");
-                host.out.fill(0);
+    fn every_op_runs_in_every_form_and_dtype() -> Result<()> {
+        for (dtype, form) in DType::ALL.into_iter().flat_map(|dtype| Form::ALL.map(|form| (dtype, form))) {
+            let mut workload = Workload::new(&device()?, Point::new(16, 37, dtype).with(form))?;
+            for (op, &pass) in
+                Op::ALL.into_iter().flat_map(|op| form.passes().iter().map(move |pass| (op, pass)))
+            {
+                clear(&mut workload.tensors);
                 assert!(workload.time(Contender::Op(op, pass), 1)? > Duration::ZERO);
-                host = workload.tensors.host_bytes().expect("the CPU's memory is the host's");
-                let written = |value: &[u8]| value.iter().any(|byte| *byte != 0);
-                assert!(host.out.chunks(dtype.size()).any(written), "{op} {pass} {dtype}");
+                let written =
+                    |values: &[u8], size| values.chunks(size).any(|v| v.iter().any(|byte| *byte != 0));
+                let out = match &workload.tensors.quantised {
+                    Some(y) => written(bytemuck::cast_slice(y.as_slice::<F8E4M3>().expect("host memory")), 1),
+                    None => written(bytes(&workload.tensors.out).expect("host memory"), dtype.size()),
+                };
+                assert!(out, "{op} {pass} {dtype} {form}");
             }
             let Some(Added { sum, .. }) = workload.tensors.added else { continue };
             // What no forward has written is 1 everywhere.
@@ -287,6 +323,13 @@ mod tests {
             assert_ne!(sum[..dtype.size()], sum[dtype.size()..2 * dtype.size()], "{dtype}");
         }
         Ok(())
+    }
+
+    fn clear(tensors: &mut Tensors) {
+        bytes_mut(&mut tensors.out).expect("host memory").fill(0);
+        if let Some(y) = &mut tensors.quantised {
+            y.as_mut_slice::<F8E4M3>().expect("host memory").fill(F8E4M3::from_bits(0));
+        }
     }
 
     #[test]

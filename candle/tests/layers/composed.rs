@@ -1,8 +1,9 @@
 //! The ops composed of candle's own, and what tests compare.
 
 use candle_core::{DType, Device, Result, Tensor, Var};
+use candle_nn::VarBuilder;
 use dyt_candle::ops::{self, Affine};
-use dyt_candle::{Channels, Std};
+use dyt_candle::{Channels, Gamma, Norm, NormKind, Std};
 
 /// An op with all that it takes; parameters that it does not have are `None`.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -15,6 +16,28 @@ pub(crate) enum Op {
 
 pub(crate) const OPS: [Op; 5] =
     [Op::Dyt, Op::Derf, Op::LayerNorm(Std::Biased), Op::LayerNorm(Std::Unbiased), Op::RmsNorm];
+
+/// Every kind of layer.
+pub(crate) const KINDS: [NormKind; 5] = [
+    NormKind::layer_norm(),
+    NormKind::rms_norm(),
+    NormKind::rms_norm().with_gamma(Gamma::OnePlusWeight),
+    NormKind::dyt(),
+    NormKind::derf(),
+];
+
+/// A layer whose parameters no graph knows.
+pub(crate) fn layer(kind: NormKind, cols: usize, dtype: DType) -> Result<Norm> {
+    let scalar = |value: f32| Tensor::new(&[value], &Device::Cpu)?.to_dtype(dtype);
+    let made = [
+        ("alpha", scalar(0.6)?),
+        ("shift", scalar(-0.2)?),
+        ("weight", tensor(5, &[cols], dtype)?),
+        ("bias", tensor(6, &[cols], dtype)?),
+    ];
+    let made = made.into_iter().map(|(name, tensor)| (name.to_owned(), tensor)).collect();
+    kind.load(cols, VarBuilder::from_tensors(made, dtype, &Device::Cpu))
+}
 
 pub(crate) const EPS: f64 = 1e-3;
 

@@ -4,17 +4,9 @@ use candle_core::backprop::GradStore;
 use candle_core::{DType, Device, Module, Result, Tensor, Var};
 use candle_nn::{VarBuilder, VarMap};
 use dyt_candle::ops::{self, Affine};
-use dyt_candle::{Channels, Gamma, Norm, NormKind};
+use dyt_candle::{Channels, Norm};
 
-use crate::composed::{close, flat, tensor};
-
-const KINDS: [NormKind; 5] = [
-    NormKind::layer_norm(),
-    NormKind::rms_norm(),
-    NormKind::rms_norm().with_gamma(Gamma::OnePlusWeight),
-    NormKind::dyt(),
-    NormKind::derf(),
-];
+use crate::composed::{KINDS, close, flat, tensor};
 
 /// y·(1 + scale) + shift in steps of candle's own.
 fn in_steps(norm: &Norm, x: &Tensor, scale: &Tensor, shift: &Tensor, axis: usize) -> Result<Tensor> {

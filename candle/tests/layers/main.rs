@@ -7,6 +7,7 @@ mod cuda;
 mod gradients;
 mod layout;
 mod modules;
+mod quantised;
 mod residual;
 #[cfg(feature = "serde")]
 mod serde;

@@ -2,30 +2,9 @@
 
 use candle_core::{DType, Device, Module, Result, Tensor, Var};
 use candle_nn::{VarBuilder, VarMap};
-use dyt_candle::{Channels, Gamma, Norm, NormKind, ops};
+use dyt_candle::{Channels, NormKind, ops};
 
-use crate::composed::{close, flat, tensor};
-
-const KINDS: [NormKind; 5] = [
-    NormKind::layer_norm(),
-    NormKind::rms_norm(),
-    NormKind::rms_norm().with_gamma(Gamma::OnePlusWeight),
-    NormKind::dyt(),
-    NormKind::derf(),
-];
-
-/// A layer whose parameters no graph knows.
-fn layer(kind: NormKind, cols: usize, dtype: DType) -> Result<Norm> {
-    let scalar = |value: f32| Tensor::new(&[value], &Device::Cpu)?.to_dtype(dtype);
-    let made = [
-        ("alpha", scalar(0.6)?),
-        ("shift", scalar(-0.2)?),
-        ("weight", tensor(5, &[cols], dtype)?),
-        ("bias", tensor(6, &[cols], dtype)?),
-    ];
-    let made = made.into_iter().map(|(name, tensor)| (name.to_owned(), tensor)).collect();
-    kind.load(cols, VarBuilder::from_tensors(made, dtype, &Device::Cpu))
-}
+use crate::composed::{KINDS, close, flat, layer, tensor};
 
 fn same(what: &str, one: &Tensor, other: &Tensor) -> Result<()> {
     assert_eq!((one.dtype(), one.shape()), (other.dtype(), other.shape()), "{what}");

@@ -9,14 +9,14 @@ use rayon::ThreadPool;
 
 use super::record::{Cell, Place};
 
-/// Both passes of every op at `point`, on the threads of `pool`. `None` where the time that is `left` does not suffice.
+/// Every pass of every op at `point`, on the threads of `pool`. `None` where the time that is `left` does not suffice.
 pub(crate) fn measure(
     device: &Device,
     pool: &ThreadPool,
     point: Point,
     budget: &Budget,
     left: impl Fn() -> Duration + Sync,
-) -> Result<Option<[Cell; 2]>> {
+) -> Result<Option<Vec<Cell>>> {
     if left().is_zero() {
         return Ok(None);
     }
@@ -24,7 +24,8 @@ pub(crate) fn measure(
         let mut workload = Workload::new(device, point)?;
         let mut contenders: Vec<Contender> =
             Baseline::on(device).iter().copied().map(Contender::Baseline).collect();
-        for pass in Pass::ALL {
+        let passes = point.form.passes();
+        for &pass in passes {
             contenders.extend(Op::ALL.map(|op| Contender::Op(op, pass)));
         }
         // Asked only now: memory takes its time, too.
@@ -33,7 +34,7 @@ pub(crate) fn measure(
         })?;
         let Some(samples) = samples else { return Ok(None) };
         let name = device.name();
-        Ok(Some(Pass::ALL.map(|pass| {
+        let cell = |&pass: &Pass| {
             let numbered = || contenders.iter().enumerate();
             let baselines: Vec<(Baseline, usize)> = numbered()
                 .filter_map(|(number, contender)| match contender {
@@ -49,7 +50,8 @@ pub(crate) fn measure(
                 .collect();
             let place = Place { device: &name, threads: pool.current_num_threads(), point, pass };
             Cell::new(place, &samples, &baselines, &ops)
-        })))
+        };
+        Ok(Some(passes.iter().map(cell).collect()))
     })
 }
 

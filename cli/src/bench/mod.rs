@@ -17,6 +17,7 @@ use std::time::Instant;
 
 use clap::Args;
 use dyt::{DType, Device};
+use dyt_measure::Form;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use crate::error::CliError;
@@ -34,9 +35,10 @@ pub(crate) struct BenchArgs {
     /// Only some shapes, in less than a minute.
     #[arg(long)]
     quick: bool,
-    /// Add a residual in the forward, whose sum is written, and dsum in the backward.
-    #[arg(long)]
-    residual: bool,
+    /// What the calls have beside the op: residual, param_rows (8 groups), heads (8 in a packed QKV), quant or quant_dynamic
+    /// (f8e4m3, forward alone) [default: plain].
+    #[arg(long, value_name = "FORM", default_value_t, hide_default_value = true)]
+    with: Form,
     /// Where to write median and quartiles of every time.
     #[arg(long, value_name = "FILE", default_value = "dyt-bench.json")]
     json: PathBuf,
@@ -73,7 +75,7 @@ pub(crate) fn run(args: &BenchArgs) -> Result<(), CliError> {
         drop(Sink::create(path, b"")?);
     }
     let begin = Instant::now();
-    let plan = Plan::new(args.quick, args.residual, &args.shape, &args.dtype);
+    let plan = Plan::new(args.quick, args.with, &args.shape, &args.dtype);
     let targets = targets(&args.device)?;
     let mut record = Record {
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -262,7 +264,7 @@ mod tests {
     #[test]
     fn small_points_are_measured_on_one_thread_alone() -> Result<(), CliError> {
         let target = Target { device: Device::cpu(dyt::Level::Portable)?, in_full: true };
-        let plan = Plan::new(true, false, &[], &[]);
+        let plan = Plan::new(true, Form::Plain, &[], &[]);
         let pools = [pool(1)?, pool(2)?];
         let steps = steps(&target, &pools, &plan);
         let small = plan.in_full.iter().filter(|point| !point.takes_threads()).count();

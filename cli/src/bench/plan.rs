@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use dyt::DType;
 use dyt_measure::interleave::Budget;
-use dyt_measure::{Point, grid};
+use dyt_measure::{Form, Point, grid};
 
 /// How a run is to be.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
-    /// `quick`, `full` or `selection`; with a residual it says so.
+    /// `quick`, `full` or `selection`; and the form, if it is not the plain one.
     pub(crate) mode: String,
     /// Points of the devices that are measured in full.
     pub(crate) in_full: Vec<Point>,
@@ -58,7 +58,7 @@ impl Plan {
     }
 
     /// The grid or its quick part; only the shapes and dtypes that are named, if any are.
-    pub(crate) fn new(quick: bool, residual: bool, shapes: &[Shape], dtypes: &[DType]) -> Self {
+    pub(crate) fn new(quick: bool, form: Form, shapes: &[Shape], dtypes: &[DType]) -> Self {
         let selected = !(shapes.is_empty() && dtypes.is_empty());
         let whole = if quick { grid::quick() } else { grid::grid() };
         let in_full = if selected { select(&whole, shapes, dtypes) } else { whole };
@@ -67,10 +67,9 @@ impl Plan {
             (false, true) => "quick",
             (false, false) => "full",
         };
-        let points =
-            |points: Vec<Point>| points.into_iter().map(|point| point.with_residual(residual)).collect();
+        let points = |points: Vec<Point>| points.into_iter().map(|point| point.with(form)).collect();
         Self {
-            mode: if residual { format!("{mode} with residual") } else { mode.to_owned() },
+            mode: if form == Form::Plain { mode.to_owned() } else { format!("{mode} with {form}") },
             in_full: points(in_full),
             // Whoever names shapes or dtypes is not after an overview.
             in_short: if selected { Vec::new() } else { points(grid::short()) },
@@ -125,10 +124,10 @@ mod tests {
 
     #[test]
     fn without_names_the_grid_is_measured() {
-        let full = Plan::new(false, false, &[], &[]);
+        let full = Plan::new(false, Form::Plain, &[], &[]);
         assert_eq!((full.mode.as_str(), full.in_full.clone(), full.deadline), ("full", grid::grid(), None));
         assert!(!full.in_short.is_empty());
-        let quick = Plan::new(true, false, &[], &[]);
+        let quick = Plan::new(true, Form::Plain, &[], &[]);
         assert_eq!((quick.mode.as_str(), quick.in_full.clone()), ("quick", grid::quick()));
         assert_eq!(full.left(Duration::from_secs(1_000_000)), Duration::MAX);
         assert_eq!(quick.left(Duration::from_secs(10)), Duration::from_secs(40));
@@ -138,14 +137,14 @@ mod tests {
     #[test]
     fn names_select() {
         let shape = Shape { rows: 7, cols: 9 };
-        let plan = Plan::new(false, false, &[shape], &[]);
+        let plan = Plan::new(false, Form::Plain, &[shape], &[]);
         let expected = [Point::new(7, 9, DType::F32), Point::new(7, 9, DType::Bf16)];
         assert_eq!((plan.mode.as_str(), plan.in_full.as_slice()), ("selection", expected.as_slice()));
         assert!(plan.in_short.is_empty());
-        let plan = Plan::new(true, true, &[], &[]);
+        let plan = Plan::new(true, Form::Residual, &[], &[]);
         assert_eq!(plan.mode, "quick with residual");
-        assert!(plan.in_full.iter().chain(&plan.in_short).all(|point| point.residual));
-        let plan = Plan::new(true, false, &[], &[DType::F16]);
+        assert!(plan.in_full.iter().chain(&plan.in_short).all(|point| point.form == Form::Residual));
+        let plan = Plan::new(true, Form::Plain, &[], &[DType::F16]);
         assert_eq!(plan.in_full.len(), grid::QUICK_SHAPES.len());
         assert!(plan.in_full.iter().all(|point| point.dtype == DType::F16));
     }

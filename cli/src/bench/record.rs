@@ -14,7 +14,7 @@ pub(crate) struct Record {
     pub(crate) version: String,
     /// When the run began, in UTC.
     pub(crate) date: String,
-    /// `quick`, `full` or `selection`; with a residual it says so.
+    /// `quick`, `full` or `selection`; and the form, if it is not the plain one.
     pub(crate) mode: String,
     /// What it ran on.
     pub(crate) machine: Machine,
@@ -115,7 +115,7 @@ impl Place<'_> {
     /// The bytes of the pass as a part of those that a baseline moves: a copy that stands beside a backward is counted as if
     /// it moved three tensors at its pace.
     fn share(&self, baseline: Baseline) -> f64 {
-        self.point.tensors(self.pass) as f64 / baseline.tensors() as f64
+        self.point.share(self.pass, baseline.tensors())
     }
 }
 
@@ -240,6 +240,7 @@ pub(crate) mod tests {
     use std::time::Duration;
 
     use super::*;
+    use dyt_measure::Form;
     use dyt_measure::interleave::{Budget, interleave};
 
     /// A machine with a cache of a megabyte.
@@ -315,7 +316,7 @@ pub(crate) mod tests {
         assert_eq!(share(point, Pass::Backward, Baseline::DeviceCopy), 1.5);
         assert_eq!(share(point, Pass::Forward, Baseline::DeviceCopy), 1.0);
         assert_eq!(share(point, Pass::Backward, Baseline::NtTriad), 1.0);
-        assert_eq!(share(point.with_residual(true), Pass::Forward, Baseline::NtCopy), 2.0);
+        assert_eq!(share(point.with(Form::Residual), Pass::Forward, Baseline::NtCopy), 2.0);
         let samples = Summary { median: 4.0, lower: 2.0, upper: 6.0 };
         let timing = Timing::new("device_copy", samples, 12, 1.5);
         assert_eq!((timing.ns, timing.lower_ns, timing.upper_ns, timing.gb_s), (6.0, 3.0, 9.0, 2.0));

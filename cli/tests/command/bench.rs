@@ -38,3 +38,18 @@ fn one_file_for_report_and_numbers_is_refused() -> Outcome {
     assert!(folder.names()?.is_empty());
     Ok(())
 }
+
+#[test]
+fn calls_with_more_than_an_op_are_measured() -> Outcome {
+    let folder = Folder::new()?;
+    let what = ["bench", "--shape", "16x64", "--dtype", "bf16", "--device", "cpu:portable", "--threads", "1"];
+    for (form, passes) in [("heads", 2), ("param_rows", 2), ("residual", 2), ("quant_dynamic", 1)] {
+        let (json, html) = (folder.file("n.json"), folder.file("r.html"));
+        dyt(&[&what[..], &["--with", form, "--json", &json, "--html", &html]].concat())?.succeeded();
+        let record: serde_json::Value = serde_json::from_slice(&folder.read("n.json")?)?;
+        assert_eq!(record["mode"], format!("selection with {form}"));
+        assert_eq!(record["cells"].as_array().map(Vec::len), Some(passes), "{form}");
+    }
+    dyt(&["bench", "--with", "bias"])?.refused(2, "a form is one of plain, residual");
+    Ok(())
+}

@@ -52,7 +52,12 @@ fn info_follows_the_environment() -> Outcome {
 #[test]
 fn check_tells_the_worst_of_every_op_and_dtype() -> Outcome {
     let ran = dyt(&["check", "--quick", "--device", "cpu:portable"])?.succeeded();
-    assert!(ran.stdout.starts_with("cpu:portable: all of "), "{ran:?}");
+    let (options, devices) = ran.stdout.split_once("\n\n").ok_or("no first line")?;
+    for option in ["a residual", "heads", "groups of parameters", "a quantised y"] {
+        assert!(options.contains(&format!(" with {option}")), "{options}");
+    }
+    assert!(!options.contains(" 0 with"), "{options}");
+    assert!(devices.starts_with("cpu:portable: all of "), "{ran:?}");
     for op in dyt::Op::ALL {
         for dtype in dyt::DType::ALL {
             let mut rows = ran.stdout.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());

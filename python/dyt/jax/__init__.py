@@ -8,6 +8,22 @@ dtype of what they are the gradient of.
 `dyt.jax.nnx` has the modules for Flax, `dyt.jax.equinox` those for Equinox.
 """
 
-from ._ops import derf, dyt, layer_norm, rms_norm
+from ._attention import qk_norm
+from ._ops import add_derf, add_dyt, add_layer_norm, add_rms_norm, derf, dyt, layer_norm, rms_norm
+from ._quantised import quantised_derf, quantised_dyt, quantised_layer_norm, quantised_rms_norm
 
-__all__ = ["derf", "dyt", "layer_norm", "rms_norm"]
+__all__ = [
+    "add_derf",
+    "add_dyt",
+    "add_layer_norm",
+    "add_rms_norm",
+    "derf",
+    "dyt",
+    "layer_norm",
+    "qk_norm",
+    "quantised_derf",
+    "quantised_dyt",
+    "quantised_layer_norm",
+    "quantised_rms_norm",
+    "rms_norm",
+]

@@ -26,7 +26,8 @@ Call = Callable[..., list[jax.Array]]
 
 def forward(spec: Spec, *operands: jax.Array) -> list[jax.Array]:
     """`_native.forward`, cut as its operands are."""
-    rank, batched = operands[0].ndim, _batched(operands[1:])
+    rank = operands[0].ndim
+    batched = _batched([*operands[1 : 1 + spec.parameters], *(operands[-1:] if spec.scale else ())])
     return _forward(spec, rank, batched)(*operands)
 
 
@@ -51,16 +52,17 @@ class _Cut(NamedTuple):
 @functools.cache
 def _forward(spec: Spec, rank: int, batched: tuple[bool, ...]) -> Call:
     operands = _native.operand_shapes(spec, rank, batched)
-    results = [operands[0], *_native.saved_shapes(spec, rank)]
+    results = _native.result_shapes(spec, rank)
     return _partitioned(
-        spec, rank, operands, results, functools.partial(_native.forward, spec), lambda cut, call, *parts: call(*parts)
+        spec, operands, results, 0, functools.partial(_native.forward, spec), lambda cut, call, *parts: call(*parts)
     )
 
 
 @functools.cache
 def _backward(spec: Spec, gpu: bool, rank: int, batched: tuple[bool, ...]) -> Call:
-    operands = _native.operand_shapes(spec, rank, batched)
-    operands = [operands[0], *operands, *_native.saved_shapes(spec, rank)]
+    operands = _native.operand_shapes(spec._replace(residual=False), rank, batched)
+    dsum = operands[:1] * spec.residual
+    operands = [operands[0], *operands, *_native.saved_shapes(spec, rank), *dsum]
     results = _native.gradient_shapes(spec, rank)
 
     def part(cut: _Cut, call: Call, *parts: jax.Array) -> list[jax.Array]:
@@ -74,7 +76,7 @@ def _backward(spec: Spec, gpu: bool, rank: int, batched: tuple[bool, ...]) -> Ca
         dx, scalars, vectors = gradients[:1], gradients[1 : 1 + spec.scalars], gradients[1 + spec.scalars :]
         return dx + _sum(scalars, (*rows, *cut.names[spec.axis])) + _sum(vectors, tuple(rows))
 
-    return _partitioned(spec, rank, operands, results, functools.partial(_native.backward, spec, gpu), part)
+    return _partitioned(spec, operands, results, 1, functools.partial(_native.backward, spec, gpu), part)
 
 
 def _sum(arrays: list[jax.Array], names: tuple[str, ...]) -> list[jax.Array]:
@@ -97,22 +99,23 @@ def _without_padding(cut: _Cut, shape: Shape, part: jax.Array, fill: float) -> j
 
 def _partitioned(
     spec: Spec,
-    rank: int,
     operands: Sequence[Shape],
     results: Sequence[Shape],
+    x: int,
     call: Call,
     part: Callable[..., list[jax.Array]],
 ) -> Call:
-    """The call, cut as x is: each device computes `part` of its own operands."""
-    # The last operand that has all axes of x: x itself, in the backward behind dy.
-    x = max(number for number, shape in enumerate(operands) if len(shape.axes) == rank)
+    """The call, cut as the operand number `x` is: each device computes `part` of its own operands."""
+    rank = len(operands[x].axes)
+    # A scale of a row is one of whole rows.
+    whole = spec.is_norm or bool(spec.quant) and not spec.scale
 
     def shardings(arguments: Sequence[Any]) -> tuple[Any, list[Any], tuple[NamedSharding, ...], list[NamedSharding]]:
         sharding = arguments[x].sharding
         if not isinstance(sharding, NamedSharding):
             raise NotImplementedError(f"dyt.jax: arrays on several devices need a NamedSharding, not {sharding}")
         entries = [*sharding.spec, *[None] * (rank - len(sharding.spec))]
-        if spec.is_norm:
+        if whole:
             entries[spec.axis] = None
         named = lambda shapes: [NamedSharding(sharding.mesh, P(*shape.of(entries, None))) for shape in shapes]
         return sharding.mesh, entries, tuple(named(operands)), named(results)
@@ -136,7 +139,7 @@ def _partitioned(
     function = custom_partitioning(call)
     factors = [f"a{axis}" for axis in range(rank)]
     side = lambda shapes: ", ".join(" ".join(shape.of(factors, "one")) for shape in shapes)
-    options = {"need_replication_factors": (factors[spec.axis],)} if spec.is_norm and _KNOWS_REPLICATION else {}
+    options = {"need_replication_factors": (factors[spec.axis],)} if whole and _KNOWS_REPLICATION else {}
     function.def_partition(
         partition=partition,
         infer_sharding_from_operands=infer,

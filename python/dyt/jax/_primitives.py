@@ -29,9 +29,11 @@ Arrays = Sequence[jax.Array]
 _config: Any = jax.config
 
 
-def apply(spec: Spec, *operands: jax.Array) -> jax.Array:
-    """y. Weight and bias have one dtype, x's or float32; alpha and shift are float32 of the shape (1,)."""
-    return forward_p.bind(*operands, spec=spec)[0]
+def apply(spec: Spec, *operands: jax.Array) -> list[jax.Array]:
+    """y, and what more spec asks for. Weight and bias have one dtype, x's or float32; alpha, shift and scale are float32 of
+    the shape (1,).
+    """
+    return forward_p.bind(*operands, spec=spec)
 
 
 @functools.partial(jax.jit, static_argnames="spec")
@@ -53,7 +55,7 @@ def _avals(x: Any, shapes: Sequence[Shape]) -> list[Any]:
 
     def aval(shape: Shape) -> Any:
         sharding = x.sharding.update(spec=P(*shape.of(x.sharding.spec, None)))
-        dtype = jnp.dtype("float32") if shape.float32 else x.dtype
+        dtype = jnp.dtype(shape.dtype or x.dtype)
         return x.update(shape=shape.of(x.shape, 1), dtype=dtype, weak_type=False, sharding=sharding)
 
     return [aval(shape) for shape in shapes]
@@ -61,7 +63,7 @@ def _avals(x: Any, shapes: Sequence[Shape]) -> list[Any]:
 
 @forward_p.def_abstract_eval
 def _forward_avals(x: Any, *_: Any, spec: Spec) -> list[Any]:
-    return _avals(x, [Shape(tuple(range(x.ndim)), float32=False), *_native.saved_shapes(spec, x.ndim)])
+    return _avals(x, _native.result_shapes(spec, x.ndim))
 
 
 @backward_p.def_abstract_eval
@@ -114,32 +116,47 @@ _register("cuda")
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _differentiable(spec: Spec, *operands: jax.Array) -> jax.Array:
+def _differentiable(spec: Spec, *operands: jax.Array) -> list[jax.Array]:
     return apply(spec, *operands)
 
 
-def _save(spec: Spec, *operands: jax.Array) -> tuple[jax.Array, Any]:
-    y, *statistics = forward_p.bind(*operands, spec=spec._replace(statistics=spec.is_norm))
-    return y, (operands, statistics)
+def _save(spec: Spec, *operands: jax.Array) -> tuple[list[jax.Array], Any]:
+    results = forward_p.bind(*operands, spec=spec._replace(statistics=spec.is_norm))
+    outputs, statistics = results[: 1 + spec.residual], results[1 + spec.residual :]
+    if spec.residual:
+        # The residual has the gradient of x; the backward reads the sum.
+        operands = (results[1], *operands[1:-1])
+    return outputs, (operands, statistics)
 
 
-def _gradients(spec: Spec, saved: Any, dy: jax.Array) -> tuple[jax.Array, ...]:
+def _gradients(spec: Spec, saved: Any, cotangents: Arrays) -> tuple[jax.Array, ...]:
     operands, statistics = saved
     # The gradients need no bias.
     read = operands[:-1] if spec.bias else operands
-    gradients = backward_p.bind(dy, *read, *statistics, spec=spec._replace(statistics=spec.is_norm))
-    return tuple(gradient.astype(operand.dtype) for gradient, operand in zip(gradients, operands, strict=True))
+    dy, *dsum = cotangents
+    gradients = backward_p.bind(dy, *read, *statistics, *dsum, spec=spec._replace(statistics=spec.is_norm))
+    given = [_whole(gradient, operand) for gradient, operand in zip(gradients, operands, strict=True)]
+    return (*given, given[0]) if spec.residual else tuple(given)
+
+
+def _whole(gradient: jax.Array, operand: jax.Array) -> jax.Array:
+    """The gradient of the operand: one that is the same for all groups has the sum of theirs."""
+    if gradient.ndim > operand.ndim:
+        gradient = gradient.sum(tuple(range(gradient.ndim - operand.ndim)))
+    return gradient.astype(operand.dtype)
 
 
 _differentiable.defvjp(_save, _gradients)
 
 
 def _forward_jvp(primals: Arrays, tangents: Sequence[Any], *, spec: Spec) -> tuple[list[jax.Array], list[Any]]:
+    if spec.quant:
+        raise TypeError(f"dyt.jax.{spec.op}: a quantised result has no gradient")
     if spec.statistics:
         raise _second_derivative(spec)
     tangents = [ad.instantiate_zeros(tangent) for tangent in tangents]
     try:
-        y, dy = jax.jvp(functools.partial(_differentiable, spec), tuple(primals), tuple(tangents))
+        results, changes = jax.jvp(functools.partial(_differentiable, spec), tuple(primals), tuple(tangents))
     except TypeError as error:
         if "forward-mode" not in str(error):
             raise
@@ -147,7 +164,7 @@ def _forward_jvp(primals: Arrays, tangents: Sequence[Any], *, spec: Spec) -> tup
             f"dyt.jax.{spec.op} has no derivative in forward mode (jvp, jacfwd, linearize): use grad, vjp or jacrev"
         )
         raise TypeError(message) from error
-    return [y], [dy]
+    return results, changes
 
 
 def _backward_jvp(primals: Arrays, tangents: Sequence[Any], *, spec: Spec) -> Any:
@@ -188,20 +205,27 @@ def _grouped(parameter: jax.Array, dim: int | None, size: int, groups: tuple[int
 
 
 def _forward_batch(operands: Arrays, dims: Sequence[int | None], *, spec: Spec) -> tuple[list[jax.Array], list[int]]:
-    (x, *parameters), (dim, *parameter_dims) = operands, dims
+    # x, the parameters, and the residual, which goes where x does; a scale is a parameter.
+    last = 1 + spec.parameters
+    like_x = {0, last} if spec.residual else {0}
+    size = _size(operands, dims)
     deeper = spec._replace(axis=spec.axis + 1)
-    if dim is not None and all(parameter_dim is None for parameter_dim in parameter_dims):
+    if all(dim is None for number, dim in enumerate(dims) if number not in like_x):
         # The mapped axis becomes one of rows.
         place = spec.groups
-        results = forward_p.bind(jnp.moveaxis(x, dim, place), *parameters, spec=deeper)
+        moved = [
+            jnp.moveaxis(_front(operand, dim, size), 0, place) if number in like_x else operand
+            for number, (operand, dim) in enumerate(zip(operands, dims, strict=True))
+        ]
+        results = forward_p.bind(*moved, spec=deeper)
         return results, [place] * len(results)
-    size = _size(operands, dims)
-    x = _front(x, dim, size)
+    x = _front(operands[0], dims[0], size)
     groups = x.shape[1 : 1 + spec.groups]
-    parameters = [
-        _grouped(parameter, dim, size, groups) for parameter, dim in zip(parameters, parameter_dims, strict=True)
+    moved = [
+        _front(operand, dim, size) if number in like_x else _grouped(operand, dim, size, groups)
+        for number, (operand, dim) in enumerate(zip(operands, dims, strict=True))
     ]
-    results = forward_p.bind(x, *parameters, spec=deeper._replace(groups=spec.groups + 1))
+    results = forward_p.bind(*moved, spec=deeper._replace(groups=spec.groups + 1))
     return results, [0] * len(results)
 
 

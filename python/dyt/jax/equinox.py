@@ -1,6 +1,8 @@
 """Modules for Equinox: x has the shape of the module, and `jax.vmap` takes the other axes.
 
 `LayerNorm` and `RMSNorm` take the place of Equinox's classes of these names. A `vmap` over them is one call of a kernel.
+
+With `residual`, an array like x, a module gives (y, sum) in the place of y, where y is the op of sum = x + residual.
 """
 
 from collections.abc import Sequence
@@ -10,7 +12,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from . import _ops
+from ._call import Extra, norm, pointwise
 
 __all__ = ["Derf", "DynamicTanh", "LayerNorm", "RMSNorm"]
 
@@ -20,17 +22,25 @@ _MISSING: Any = object()
 class LayerNorm(eqx.nn.LayerNorm):
     """`equinox.nn.LayerNorm` by one kernel."""
 
-    def __call__(self, x: jax.Array, state: Any = _MISSING, *, key: Any = None) -> Any:
+    def __call__(
+        self, x: jax.Array, state: Any = _MISSING, *, key: Any = None, residual: jax.Array | None = None
+    ) -> Any:
         x, weight, bias = _flat(self, x)
-        return _result(self, _ops.layer_norm(x, x.size, weight, bias, self.eps), state)
+        return _result(
+            self, norm("layer_norm", x, x.size, weight, bias, self.eps, False, 0.0, _extra(x, residual)), state
+        )
 
 
 class RMSNorm(eqx.nn.RMSNorm):
     """`equinox.nn.RMSNorm` by one kernel."""
 
-    def __call__(self, x: jax.Array, state: Any = _MISSING, *, key: Any = None) -> Any:
+    def __call__(
+        self, x: jax.Array, state: Any = _MISSING, *, key: Any = None, residual: jax.Array | None = None
+    ) -> Any:
         x, weight, bias = _flat(self, x)
-        return _result(self, _ops.norm("rms_norm", x, x.size, weight, bias, self.eps, unbiased=False), state)
+        return _result(
+            self, norm("rms_norm", x, x.size, weight, bias, self.eps, False, 0.0, _extra(x, residual)), state
+        )
 
 
 class _Pointwise(eqx.Module):
@@ -58,9 +68,11 @@ class _Pointwise(eqx.Module):
 class DynamicTanh(_Pointwise):
     """weight · tanh(alpha · x) + bias."""
 
-    def __call__(self, x: jax.Array, state: Any = _MISSING, *, key: Any = None) -> Any:
+    def __call__(
+        self, x: jax.Array, state: Any = _MISSING, *, key: Any = None, residual: jax.Array | None = None
+    ) -> Any:
         x, weight, bias = _flat(self, x)
-        return _result(self, _ops.dyt(x, self.alpha, weight, bias), state)
+        return _result(self, pointwise("dyt", x, {"alpha": self.alpha}, weight, bias, True, _extra(x, residual)), state)
 
 
 class Derf(_Pointwise):
@@ -80,9 +92,12 @@ class Derf(_Pointwise):
         super().__init__(shape, alpha_init_value, use_weight, use_bias, dtype)
         self.shift = jnp.full((1,), shift_init_value, dtype)
 
-    def __call__(self, x: jax.Array, state: Any = _MISSING, *, key: Any = None) -> Any:
+    def __call__(
+        self, x: jax.Array, state: Any = _MISSING, *, key: Any = None, residual: jax.Array | None = None
+    ) -> Any:
         x, weight, bias = _flat(self, x)
-        return _result(self, _ops.derf(x, self.alpha, self.shift, weight, bias), state)
+        scalars = {"alpha": self.alpha, "shift": self.shift}
+        return _result(self, pointwise("derf", x, scalars, weight, bias, True, _extra(x, residual)), state)
 
 
 def _flat(module: Any, x: jax.Array) -> tuple[jax.Array, jax.Array | None, jax.Array | None]:
@@ -101,7 +116,14 @@ def _flat(module: Any, x: jax.Array) -> tuple[jax.Array, jax.Array | None, jax.A
     return x.reshape(-1), flat(module.weight), flat(module.bias)
 
 
-def _result(module: Any, y: jax.Array, state: Any) -> Any:
-    """y in the module's shape, and the state if the caller handed one over, as Equinox's norms have it."""
-    y = y.reshape(module.shape)
+def _extra(x: jax.Array, residual: jax.Array | None) -> Extra:
+    """The residual in the shape of x, if it has as many elements."""
+    if residual is None or residual.size != x.size:
+        return Extra(residual)
+    return Extra(residual.reshape(-1))
+
+
+def _result(module: Any, y: Any, state: Any) -> Any:
+    """y, or (y, sum), in the module's shape, and the state if the caller handed one over, as Equinox's norms have it."""
+    y = jax.tree.map(lambda array: array.reshape(module.shape), y)
     return y if state is _MISSING else (y, state)

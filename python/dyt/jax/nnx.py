@@ -2,6 +2,9 @@
 
 `LayerNorm` and `RMSNorm` take the place of Flax's classes of these names. Each result has the dtype that Flax gives it:
 `dtype`, or the one that x and the parameters promote to.
+
+With `residual` a module returns (y, sum), where y is the op of sum = x + residual. `modulate(x, scale, shift)` is AdaLN's
+y · (1 + scale) + shift, with scale and shift as (batch, dim) beside an x of (batch, tokens, dim).
 """
 
 from typing import Any
@@ -11,32 +14,51 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.typing import ArrayLike
 
-from . import _ops
+from ._call import Extra, Modulation, norm, pointwise
 
 __all__ = ["Derf", "DynamicTanh", "LayerNorm", "RMSNorm"]
 
 _ZEROS, _ONES = nnx.initializers.zeros_init(), nnx.initializers.ones_init()
 
 
-class LayerNorm(nnx.LayerNorm):
+class _Layer:
+    """What every module here has."""
+
+    def _apply(self, x: ArrayLike, residual: ArrayLike | None, modulation: Modulation | None) -> Any:
+        raise NotImplementedError
+
+    def modulate(self, x: ArrayLike, scale: ArrayLike, shift: ArrayLike, residual: ArrayLike | None = None) -> Any:
+        """y · (1 + scale) + shift; with a residual (y, sum)."""
+        return self._apply(x, residual, (scale, shift))
+
+
+class LayerNorm(_Layer, nnx.LayerNorm):
     """`nnx.LayerNorm`, for one device and the last axis, by one kernel."""
 
-    def __call__(self, x: ArrayLike, *, mask: Any = None) -> jax.Array:
+    def __call__(self, x: ArrayLike, *, mask: Any = None, residual: ArrayLike | None = None) -> Any:
         _check(self, mask)
+        return self._apply(x, residual, None)
+
+    def _apply(self, x: ArrayLike, residual: ArrayLike | None, modulation: Modulation | None) -> Any:
         x, scale, bias = _promoted(self.dtype, x, self.scale, self.bias)
-        return _ops.layer_norm(x, self.num_features, scale, bias, self.epsilon)
+        extra = _extra(x, residual, modulation)
+        return norm("layer_norm", x, self.num_features, scale, bias, self.epsilon, False, 0.0, extra)
 
 
-class RMSNorm(nnx.RMSNorm):
+class RMSNorm(_Layer, nnx.RMSNorm):
     """`nnx.RMSNorm`, for one device and the last axis, by one kernel."""
 
-    def __call__(self, x: ArrayLike, mask: Any = None) -> jax.Array:
+    def __call__(self, x: ArrayLike, mask: Any = None, *, residual: ArrayLike | None = None) -> Any:
         _check(self, mask)
+        return self._apply(x, residual, None)
+
+    def _apply(self, x: ArrayLike, residual: ArrayLike | None, modulation: Modulation | None) -> Any:
         x, scale, _ = _promoted(self.dtype, x, self.scale, None)
-        return _ops.rms_norm(x, self.num_features, scale, self.epsilon)
+        extra = _extra(x, residual, modulation)
+        return norm("rms_norm", x, self.num_features, scale, None, self.epsilon, False, 0.0, extra)
 
 
-class _Pointwise(nnx.Module):
+class _Pointwise(_Layer, nnx.Module):
     """What DyT and Derf share: alpha of the shape (1,), scale and bias."""
 
     def __init__(
@@ -58,13 +80,21 @@ class _Pointwise(nnx.Module):
         self.num_features = num_features
         self.dtype = dtype
 
+    def __call__(self, x: ArrayLike, *, residual: ArrayLike | None = None) -> Any:
+        return self._apply(x, residual, None)
+
+    def _scalars(self) -> dict[str, ArrayLike]:
+        return {"alpha": self.alpha[...]}
+
+    def _apply(self, x: ArrayLike, residual: ArrayLike | None, modulation: Modulation | None) -> Any:
+        x, scale, bias = _promoted(self.dtype, x, self.scale, self.bias)
+        scalars = self._scalars()
+        op = "derf" if "shift" in scalars else "dyt"
+        return pointwise(op, x, scalars, scale, bias, True, _extra(x, residual, modulation))
+
 
 class DynamicTanh(_Pointwise):
     """scale · tanh(alpha · x) + bias along the last axis."""
-
-    def __call__(self, x: ArrayLike) -> jax.Array:
-        x, scale, bias = _promoted(self.dtype, x, self.scale, self.bias)
-        return _ops.dyt(x, self.alpha[...], scale, bias)
 
 
 class Derf(_Pointwise):
@@ -76,9 +106,13 @@ class Derf(_Pointwise):
         super().__init__(num_features, param_dtype=param_dtype, **options)
         self.shift = nnx.Param(jnp.full((1,), shift_init_value, param_dtype))
 
-    def __call__(self, x: ArrayLike) -> jax.Array:
-        x, scale, bias = _promoted(self.dtype, x, self.scale, self.bias)
-        return _ops.derf(x, self.alpha[...], self.shift[...], scale, bias)
+    def _scalars(self) -> dict[str, ArrayLike]:
+        return {"alpha": self.alpha[...], "shift": self.shift[...]}
+
+
+def _extra(x: jax.Array, residual: ArrayLike | None, modulation: Modulation | None) -> Extra:
+    """The residual takes part in the dtype of x, as it is promoted."""
+    return Extra(None if residual is None else jnp.asarray(residual).astype(x.dtype), modulation)
 
 
 def _check(module: Any, mask: Any) -> None:

@@ -18,15 +18,18 @@ def _given(placement, tensor):
     return None if tensor is None else placement
 
 
-def _cuts(x, dims, pointwise):
+def _cuts(x, dims, form, _eps=0.0, lead=0, _offset=0.0):
     """Placements of x, of a parameter, and of the gradients of a parameter and of a scalar."""
     columns = channels(x.ndim, dims)
     yield WHOLE, WHOLE, WHOLE, WHOLE
     for dim in range(x.ndim):
-        if dim not in columns:
+        if dim < lead:
+            # Parameters of its own.
+            yield Shard(dim), Shard(dim), Shard(dim), SUM
+        elif dim not in columns:
             yield Shard(dim), WHOLE, SUM, SUM
-        elif pointwise:
-            own = Shard(dim - columns.start)
+        elif form >= _ops.DYT:
+            own = Shard(lead + dim - columns.start)
             yield Shard(dim), own, own, SUM
 
 
@@ -35,57 +38,77 @@ def _wanted(mask, *placements):
     return [placement if mask >> at & 1 else WHOLE for at, placement in enumerate(placements)]
 
 
-@register_sharding(_ops.pointwise)
-def _(x, alpha, shift, weight, bias, dims):
+def _parameters(cut, own, alpha, shift, weight, bias):
+    return [cut, _given(WHOLE, alpha), _given(WHOLE, shift), _given(own, weight), _given(own, bias)]
+
+
+def _none(options):
+    return [None] * len(options)
+
+
+@register_sharding(_ops.forward)
+def _(x, alpha, shift, weight, bias, *options):
     return [
-        ([cut], [cut, WHOLE, _given(WHOLE, shift), _given(own, weight), _given(own, bias), None])
-        for cut, own, _, _ in _cuts(x, dims, True)
+        ([cut], [*_parameters(cut, own, alpha, shift, weight, bias), *_none(options)])
+        for cut, own, _, _ in _cuts(x, *options)
     ]
 
 
-@register_sharding(_ops.dyt_backward)
-def _(dy, x, alpha, weight, dims, mask):
-    return [
-        (_wanted(mask, cut, scalar, vector, vector), [cut, cut, WHOLE, _given(own, weight), None, None])
-        for cut, own, vector, scalar in _cuts(x, dims, True)
-    ]
-
-
-@register_sharding(_ops.derf_backward)
-def _(dy, x, alpha, shift, weight, dims, mask):
-    return [
-        (_wanted(mask, cut, scalar, vector, vector, scalar), [cut, cut, WHOLE, WHOLE, _given(own, weight), None, None])
-        for cut, own, vector, scalar in _cuts(x, dims, True)
-    ]
-
-
-@register_sharding(_ops.norm)
-def _(x, weight, bias, dims, eps, form, offset):
-    return [
-        ([cut], [cut, _given(own, weight), _given(own, bias), None, None, None, None])
-        for cut, own, _, _ in _cuts(x, dims, False)
-    ]
-
-
-@register_sharding(_ops.norm_saving)
-def _(x, weight, bias, dims, eps, form, offset):
-    return [
-        ([cut, _mean(cut, form), cut], [cut, _given(own, weight), _given(own, bias), None, None, None, None])
-        for cut, own, _, _ in _cuts(x, dims, False)
-    ]
-
-
-@register_sharding(_ops.norm_backward)
-def _(dy, x, weight, mean, rstd, dims, eps, form, offset, mask):
+@register_sharding(_ops.saving)
+def _(x, alpha, shift, weight, bias, residual, *options):
+    form = options[1]
     return [
         (
-            _wanted(mask, cut, vector, vector),
-            [cut, cut, _given(own, weight), _mean(cut, form), cut, None, None, None, None, None],
+            [cut, cut if residual is not None else WHOLE, _mean(cut, form), _rstd(cut, form)],
+            [*_parameters(cut, own, alpha, shift, weight, bias), _given(cut, residual), *_none(options)],
         )
-        for cut, own, vector, _ in _cuts(x, dims, False)
+        for cut, own, _, _ in _cuts(x, *options)
+    ]
+
+
+@register_sharding(_ops.quantised)
+def _(x, alpha, shift, weight, bias, residual, scale, quant, *options):
+    # A scale of a row is one of whole rows.
+    dims, form, *more = options
+    like = (dims, _ops.LAYER_NORM if scale is None else form, *more)
+    return [
+        (
+            [cut, cut if residual is not None else WHOLE, cut if scale is None else WHOLE],
+            [
+                *_parameters(cut, own, alpha, shift, weight, bias),
+                _given(cut, residual),
+                _given(WHOLE, scale),
+                None,
+                *_none(options),
+            ],
+        )
+        for cut, own, _, _ in _cuts(x, *like)
+    ]
+
+
+@register_sharding(_ops.backward)
+def _(dy, x, alpha, shift, weight, mean, rstd, dsum, mask, *options):
+    return [
+        (
+            _wanted(mask, cut, scalar, scalar, vector, vector),
+            [
+                cut,
+                *_parameters(cut, own, alpha, shift, weight, None)[:4],
+                _given(cut, mean),
+                _given(cut, rstd),
+                _given(cut, dsum),
+                None,
+                *_none(options),
+            ],
+        )
+        for cut, own, vector, scalar in _cuts(x, *options)
     ]
 
 
 def _mean(cut, form):
     """That of RMSNorm has no elements."""
-    return WHOLE if form == _ops.RMS_NORM else cut
+    return WHOLE if form >= _ops.RMS_NORM else cut
+
+
+def _rstd(cut, form):
+    return WHOLE if form >= _ops.DYT else cut

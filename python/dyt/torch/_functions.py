@@ -21,17 +21,7 @@ _forward_ad = forward_ad if hasattr(forward_ad, "_current_level") else SimpleNam
 _compiling = torch.compiler.is_dynamo_compiling
 
 # The ops without the frame of Python around them, which costs a tenth of a small call. Dynamo has to see the op itself.
-_raw_pointwise, _raw_norm, _raw_norm_saving, _raw_dyt_backward, _raw_derf_backward, _raw_norm_backward = (
-    getattr(op, "_op", op)
-    for op in (
-        _ops.pointwise,
-        _ops.norm,
-        _ops.norm_saving,
-        _ops.dyt_backward,
-        _ops.derf_backward,
-        _ops.norm_backward,
-    )
-)
+_raw_forward, _raw_saving, _raw_backward = (getattr(op, "_op", op) for op in (_ops.forward, _ops.saving, _ops.backward))
 
 
 class _BackwardOnce(Function):
@@ -52,16 +42,7 @@ class _BackwardOnce(Function):
         raise RuntimeError("dyt: the ops have a first derivative alone; double backward is not implemented")
 
 
-_dyt_backward_once = partial(_BackwardOnce.apply, _ops.dyt_backward)
-_derf_backward_once = partial(_BackwardOnce.apply, _ops.derf_backward)
-_norm_backward_once = partial(_BackwardOnce.apply, _ops.norm_backward)
-
-
-def _backward(raw, op, once):
-    """A backward as it is called: its own derivative may be asked for where it runs with gradients enabled."""
-    if torch.is_grad_enabled() or _transformed():
-        return once
-    return op if _compiling() else raw
+_backward_once = partial(_BackwardOnce.apply, _ops.backward)
 
 
 def _learn(kind: type) -> None:
@@ -82,30 +63,38 @@ _known: set[type] = {Tensor, torch.nn.Parameter}
 formula_on_gpu = False
 
 
-# --- DyT and Derf -------------------------------------------------------------------------------------------------
+def _keep(ctx, x, alpha, shift, weight, bias, residual, options, mean, rstd):
+    """x is the sum, where there is a residual."""
+    form = options[1]
+    if form >= _ops.RMS_NORM:
+        mean = None
+    if form >= _ops.DYT:
+        rstd = None
+    ctx.save_for_backward(x, alpha, shift, weight, mean, rstd)
+    ctx.rest = options, residual is not None, None if bias is None else bias.dtype
 
 
-def _keep_pointwise(ctx, x, alpha, shift, weight, bias, dims):
-    ctx.save_for_backward(x, alpha, shift, weight)
-    ctx.rest = dims, None if bias is None else bias.dtype
-
-
-def _pointwise_backward(ctx, dy):
-    x, alpha, shift, weight = ctx.saved_tensors
-    dims, bias = ctx.rest
-    need_x, need_alpha, need_shift, need_weight, need_bias, _ = ctx.needs_input_grad
-    mask = need_x | need_alpha << 1 | need_weight << 2 | need_bias << 3 | need_shift << 4
-    if shift is None:
-        op = _backward(_raw_dyt_backward, _ops.dyt_backward, _dyt_backward_once)
-        dx, dalpha, dweight, dbias = op(dy, x, alpha, weight, dims, mask)
-        dshift = None
+def _backward(ctx, dy, dsum=None, *_):
+    x, alpha, shift, weight, mean, rstd = ctx.saved_tensors
+    options, has_residual, bias = ctx.rest
+    need_x, need_alpha, need_shift, need_weight, need_bias, need_residual, *_ = ctx.needs_input_grad
+    none = (None,) * len(options)
+    if dy is None:  # Only the sum was used.
+        return dsum, None, None, None, None, dsum if need_residual else None, *none
+    mask = (need_x or need_residual) | need_alpha << 1 | need_shift << 2 | need_weight << 3 | need_bias << 4
+    # The derivative of the backward may be asked for where it runs with gradients enabled.
+    if torch.is_grad_enabled() or _transformed():
+        op = _backward_once
     else:
-        op = _backward(_raw_derf_backward, _ops.derf_backward, _derf_backward_once)
-        dx, dalpha, dweight, dbias, dshift = op(dy, x, alpha, shift, weight, dims, mask)
-        dshift = dshift.to(shift.dtype) if need_shift else None
+        op = _ops.backward if _compiling() else _raw_backward
+    dx, dalpha, dshift, dweight, dbias = op(
+        dy, x, alpha, shift, weight, mean, rstd, dsum if has_residual else None, mask, *options
+    )
     # Kernels sum in float32, and `to` takes as long as a small kernel even where it has nothing to do.
     if need_alpha and alpha.dtype is not torch.float32:
         dalpha = dalpha.to(alpha.dtype)
+    if need_shift and shift.dtype is not torch.float32:
+        dshift = dshift.to(shift.dtype)
     if need_weight and weight.dtype is not torch.float32:
         dweight = dweight.to(weight.dtype)
     if need_bias and bias is not torch.float32:
@@ -113,127 +102,123 @@ def _pointwise_backward(ctx, dy):
     return (
         dx if need_x else None,
         dalpha if need_alpha else None,
-        dshift,
+        dshift if need_shift else None,
         dweight if need_weight else None,
         dbias if need_bias else None,
-        None,
+        dx if need_residual else None,
+        *none,
     )
 
 
-class _Pointwise(Function):
+class _Op(Function):
+    """y, or (y, sum) with a residual."""
+
+    # Dynamo of torch 2.9 counts the parameters to tell whether the first one is the context.
     @staticmethod
-    def forward(ctx, x, alpha, shift, weight, bias, dims):
-        _keep_pointwise(ctx, x, alpha, shift, weight, bias, dims)
-        return (_ops.pointwise if _compiling() else _raw_pointwise)(x, alpha, shift, weight, bias, dims)
+    def forward(ctx, x, alpha, shift, weight, bias, residual, dims, form, eps, lead, offset):
+        options = (dims, form, eps, lead, offset)
+        if residual is None and form >= _ops.DYT:
+            _keep(ctx, x, alpha, shift, weight, bias, None, options, None, None)
+            return (_ops.forward if _compiling() else _raw_forward)(x, alpha, shift, weight, bias, *options)
+        op = _ops.saving if _compiling() else _raw_saving
+        y, total, mean, rstd = op(x, alpha, shift, weight, bias, residual, *options)
+        if residual is None:
+            _keep(ctx, x, alpha, shift, weight, bias, None, options, mean, rstd)
+            return y
+        ctx.set_materialize_grads(False)
+        _keep(ctx, total, alpha, shift, weight, bias, residual, options, mean, rstd)
+        return y, total
 
-    backward = staticmethod(_pointwise_backward)
+    backward = staticmethod(_backward)
 
 
-class _TransformedPointwise(Function):
+class _TransformedOp(Function):
+    """(y, sum, mean, rstd), of which those that the op does not have are without elements."""
+
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(x, alpha, shift, weight, bias, dims):
-        return _ops.pointwise(x, alpha, shift, weight, bias, dims)
+    def forward(x, alpha, shift, weight, bias, residual, dims, form, eps, lead, offset):
+        return _ops.saving(x, alpha, shift, weight, bias, residual, dims, form, eps, lead, offset)
 
     @staticmethod
     def setup_context(ctx, inputs, output):
-        _keep_pointwise(ctx, *inputs)
+        x, alpha, shift, weight, bias, residual, *options = inputs
+        _, total, mean, rstd = output
+        ctx.mark_non_differentiable(*((mean, rstd) if residual is not None else (total, mean, rstd)))
+        _keep(ctx, x if residual is None else total, alpha, shift, weight, bias, residual, tuple(options), mean, rstd)
 
-    backward = staticmethod(_pointwise_backward)
+    backward = staticmethod(_backward)
 
 
-def pointwise(
-    x: Tensor, alpha: Tensor, shift: Tensor | None, weight: Tensor | None, bias: Tensor | None, dims: int
-) -> Tensor:
-    """DyT, or Derf where there is a shift."""
+def call(
+    x: Tensor,
+    residual: Tensor | None,
+    alpha: Tensor | None,
+    shift: Tensor | None,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    dims: int,
+    form: int,
+    eps: float = 0.0,
+    lead: int = 0,
+    offset: float = 0.0,
+):
+    """y, or (y, sum) with a residual.
+
+    `dims` is how many of x's last dimensions weight and bias have, or 0 for the second one, and `lead` how many of its first.
+    `form` says the op. The kernels add `offset` to weight, in float32.
+    """
     if type(x) not in _known:
         _learn(type(x))
-    if formula_on_gpu and torch.compiler.is_compiling() and x.is_cuda:
-        return formula(x, alpha, shift, weight, bias, dims)
+    if formula_on_gpu and alpha is not None and torch.compiler.is_compiling() and x.is_cuda:
+        total = x if residual is None else x + residual
+        y = formula(total, alpha, shift, weight, bias, dims, lead, offset)
+        return y if residual is None else (y, total)
     if _transformed():
-        return _TransformedPointwise.apply(x, alpha, shift, weight, bias, dims)
+        y, total, *_ = _TransformedOp.apply(x, alpha, shift, weight, bias, residual, dims, form, eps, lead, offset)
+        return y if residual is None else (y, total)
     if torch.is_grad_enabled() or _forward_ad._current_level >= 0:
-        return _Pointwise.apply(x, alpha, shift, weight, bias, dims)
-    return (_ops.pointwise if _compiling() else _raw_pointwise)(x, alpha, shift, weight, bias, dims)
+        return _Op.apply(x, alpha, shift, weight, bias, residual, dims, form, eps, lead, offset)
+    if residual is None:
+        op = _ops.forward if _compiling() else _raw_forward
+        if lead or offset:
+            return op(x, alpha, shift, weight, bias, dims, form, eps, lead, offset)
+        return op(x, alpha, shift, weight, bias, dims, form, eps)
+    op = _ops.saving if _compiling() else _raw_saving
+    return op(x, alpha, shift, weight, bias, residual, dims, form, eps, lead, offset)[:2]
+
+
+def quantised(quant, scale, x, residual, alpha, shift, weight, bias, *options):
+    """(y, scales), or (y, scales, sum) with a residual. `quant` is the place of y's dtype in `_ops.QUANTS`."""
+    if type(x) not in _known:
+        _learn(type(x))
+    tensors = (x, residual, alpha, shift, weight, bias, scale)
+    if torch.is_grad_enabled() and any(tensor is not None and tensor.requires_grad for tensor in tensors):
+        raise RuntimeError("dyt: a quantised result has no gradient; call it within torch.no_grad()")
+    y, total, scales = _ops.quantised(x, alpha, shift, weight, bias, residual, scale, quant, *options)
+    scales = scales if scale is None else scale
+    return (y, scales) if residual is None else (y, scales, total)
 
 
 def formula(
-    x: Tensor, alpha: Tensor, shift: Tensor | None, weight: Tensor | None, bias: Tensor | None, dims: int
+    x: Tensor,
+    alpha: Tensor,
+    shift: Tensor | None,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    dims: int,
+    lead: int = 0,
+    offset: float = 0.0,
 ) -> Tensor:
-    """The same in torch's own ops."""
+    """DyT and Derf in torch's own ops."""
     u = alpha.float() * x.float()
     y = u.tanh() if shift is None else (u + shift.float()).erf()
-    across = (...,) if dims else (..., *[None] * (x.ndim - 2))
-    y = y if weight is None else y * weight[across].float()
-    y = y if bias is None else y + bias[across].float()
+    if dims:
+        between, behind = [1] * (x.ndim - lead - dims), []
+    else:
+        between, behind = [1] * (1 - lead), [1] * (x.ndim - 2)
+    across = lambda vector: vector.float().reshape(*vector.shape[:lead], *between, *vector.shape[lead:], *behind)
+    y = y if weight is None else y * (across(weight) + offset)
+    y = y if bias is None else y + across(bias)
     return y.to(x.dtype)
-
-
-# --- LayerNorm and RMSNorm ----------------------------------------------------------------------------------------
-
-
-def _keep_norm(ctx, x, weight, bias, dims, eps, form, offset, mean, rstd):
-    ctx.save_for_backward(x, weight, mean, rstd)
-    ctx.arguments, ctx.bias = (dims, eps, form, offset), None if bias is None else bias.dtype
-
-
-def _norm_backward(ctx, dy, *_):
-    x, weight, mean, rstd = ctx.saved_tensors
-    need_x, need_weight, need_bias, *_ = ctx.needs_input_grad
-    op = _backward(_raw_norm_backward, _ops.norm_backward, _norm_backward_once)
-    mask = need_x | need_weight << 1 | need_bias << 2
-    dx, dweight, dbias = op(dy, x, weight, mean, rstd, *ctx.arguments, mask)
-    if need_weight and weight.dtype is not torch.float32:
-        dweight = dweight.to(weight.dtype)
-    if need_bias and ctx.bias is not torch.float32:
-        dbias = dbias.to(ctx.bias)
-    return (
-        dx if need_x else None,
-        dweight if need_weight else None,
-        dbias if need_bias else None,
-        None,
-        None,
-        None,
-        None,
-    )
-
-
-class _Norm(Function):
-    @staticmethod
-    def forward(ctx, x, weight, bias, dims, eps, form, offset):
-        op = _ops.norm_saving if _compiling() else _raw_norm_saving
-        y, mean, rstd = op(x, weight, bias, dims, eps, form, offset)
-        _keep_norm(ctx, x, weight, bias, dims, eps, form, offset, mean, rstd)
-        return y
-
-    backward = staticmethod(_norm_backward)
-
-
-class _TransformedNorm(Function):
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(x, weight, bias, dims, eps, form, offset):
-        return _ops.norm_saving(x, weight, bias, dims, eps, form, offset)
-
-    @staticmethod
-    def setup_context(ctx, inputs, output):
-        _, mean, rstd = output
-        ctx.mark_non_differentiable(mean, rstd)
-        _keep_norm(ctx, *inputs, mean, rstd)
-
-    backward = staticmethod(_norm_backward)
-
-
-def norm(
-    x: Tensor, weight: Tensor | None, bias: Tensor | None, dims: int, eps: float, form: int, offset: float = 0.0
-) -> Tensor:
-    """LayerNorm, its unbiased form, or RMSNorm, as `form` says. The kernels add `offset` to weight, in float32."""
-    if type(x) not in _known:
-        _learn(type(x))
-    if _transformed():
-        return _TransformedNorm.apply(x, weight, bias, dims, eps, form, offset)[0]
-    if torch.is_grad_enabled() or _forward_ad._current_level >= 0:
-        return _Norm.apply(x, weight, bias, dims, eps, form, offset)
-    return (_ops.norm if _compiling() else _raw_norm)(x, weight, bias, dims, eps, form, offset)

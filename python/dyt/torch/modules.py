@@ -6,8 +6,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from . import _ops
 from . import functional as F
-from ._functions import pointwise
+from ._functions import call
+from ._ops import DERF, DYT
 
 __all__ = ["Derf", "Dynamic_erf", "DynamicTanh", "LayerNorm", "RMSNorm"]
 
@@ -25,7 +27,22 @@ def _rename(state: dict[str, Any], prefix: str, module: nn.Module, names: dict[s
             state[prefix + scalar] = value.reshape(1)
 
 
-class _Pointwise(nn.Module):
+class _Layer:
+    """What every module here has.
+
+    forward(x) is y. forward(x, residual) is (y, sum), where y is the op of sum = x + residual.
+    """
+
+    def modulate(self, x: Tensor, scale: Tensor, shift: Tensor, residual: Tensor | None = None) -> Any:
+        """AdaLN: y · (1 + scale) + shift in one pass; scale and shift are as (batch, dim) beside an x of (batch, tokens, dim).
+
+        With a residual it is (y, sum), as in `forward`.
+        """
+        module: Any = self
+        return module(x, residual, modulation=(scale, shift))
+
+
+class _Pointwise(_Layer, nn.Module):
     """What DyT and Derf share."""
 
     #: Names in other libraries: Liger's, and those of x-transformers.
@@ -111,14 +128,16 @@ class DynamicTanh(_Pointwise):
         )
         self.reset_parameters()
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, residual: Tensor | None = None, *, modulation: F.Modulation | None = None) -> Any:
         # As an attribute a parameter costs as much as a small kernel.
         own: dict[str, Any] = self._parameters
         try:
             alpha, weight, bias = own["alpha"], own["weight"], own["bias"]
         except KeyError:  # `torch.nn.utils.parametrize` has moved one of them.
             alpha, weight, bias = self.alpha, self.weight, self.bias
-        return pointwise(x, alpha, None, weight, bias, self._dims)
+        if modulation is None:
+            return call(x, residual, alpha, None, weight, bias, self._dims, DYT)
+        return F.modulated_pointwise(x, residual, alpha, None, weight, bias, self._dims, modulation)
 
 
 class Derf(_Pointwise):
@@ -153,13 +172,15 @@ class Derf(_Pointwise):
         super().reset_parameters()
         nn.init.constant_(self.shift, self.shift_init_value)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, residual: Tensor | None = None, *, modulation: F.Modulation | None = None) -> Any:
         own: dict[str, Any] = self._parameters
         try:
             alpha, shift, weight, bias = own["alpha"], own["shift"], own["weight"], own["bias"]
         except KeyError:
             alpha, shift, weight, bias = self.alpha, self.shift, self.weight, self.bias
-        return pointwise(x, alpha, shift, weight, bias, self._dims)
+        if modulation is None:
+            return call(x, residual, alpha, shift, weight, bias, self._dims, DERF)
+        return F.modulated_pointwise(x, residual, alpha, shift, weight, bias, self._dims, modulation)
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, shift_init_value={self.shift_init_value}"
@@ -169,7 +190,7 @@ class Derf(_Pointwise):
 Dynamic_erf = Derf
 
 
-class LayerNorm(nn.LayerNorm):
+class LayerNorm(_Layer, nn.LayerNorm):
     """`torch.nn.LayerNorm`, and with `unbiased` the form of the Annotated Transformer. It also loads gamma and beta."""
 
     def __init__(
@@ -186,13 +207,14 @@ class LayerNorm(nn.LayerNorm):
         super().__init__(normalized_shape, eps, elementwise_affine, bias, device, dtype)
         self.unbiased = unbiased
 
-    def forward(self, input: Tensor) -> Tensor:
+    def forward(self, input: Tensor, residual: Tensor | None = None, *, modulation: F.Modulation | None = None) -> Any:
         own = self._parameters
         try:
             weight, bias = own["weight"], own["bias"]
         except KeyError:
             weight, bias = self.weight, self.bias
-        return F.layer_norm(input, self.normalized_shape, weight, bias, self.eps, unbiased=self.unbiased)
+        form = _ops.UNBIASED if self.unbiased else _ops.LAYER_NORM
+        return F.norm(input, residual, self.normalized_shape, weight, bias, self.eps, form, 0.0, modulation)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
         _rename(state_dict, prefix, self, {"gamma": "weight", "beta": "bias"})
@@ -202,7 +224,7 @@ class LayerNorm(nn.LayerNorm):
         return f"{super().extra_repr()}, unbiased={self.unbiased}"
 
 
-class RMSNorm(nn.RMSNorm):
+class RMSNorm(_Layer, nn.RMSNorm):
     """`torch.nn.RMSNorm`, whose factor is weight + offset: 1 for Gemma. It also loads torchtune's scale, and gamma."""
 
     def __init__(
@@ -223,8 +245,9 @@ class RMSNorm(nn.RMSNorm):
         if self.elementwise_affine:
             nn.init.constant_(self.weight, 1.0 - self.offset)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return F.rms_norm(x, self.normalized_shape, self.weight, self.eps, offset=self.offset)
+    def forward(self, x: Tensor, residual: Tensor | None = None, *, modulation: F.Modulation | None = None) -> Any:
+        shape, offset = self.normalized_shape, self.offset
+        return F.norm(x, residual, shape, self.weight, None, self.eps, _ops.RMS_NORM, offset, modulation)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
         _rename(state_dict, prefix, self, {"scale": "weight", "gamma": "weight"})

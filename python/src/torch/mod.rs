@@ -1,9 +1,10 @@
 //! The ops of PyTorch, under LibTorch's stable ABI.
 
+mod arguments;
+mod backward;
+mod forward;
 mod layout;
-mod norm;
 mod operand;
-mod pointwise;
 mod runner;
 mod shims;
 mod stack;
@@ -29,13 +30,11 @@ macro_rules! boxed {
 }
 
 /// The kernels, by the names of `dyt/torch/_ops.py`.
-const KERNELS: [(&CStr, Boxed); 6] = [
-    (c"pointwise", boxed!(pointwise::forward)),
-    (c"dyt_backward", boxed!(pointwise::dyt_backward)),
-    (c"derf_backward", boxed!(pointwise::derf_backward)),
-    (c"norm", boxed!(norm::forward)),
-    (c"norm_saving", boxed!(norm::saving)),
-    (c"norm_backward", boxed!(norm::backward)),
+const KERNELS: [(&CStr, Boxed); 4] = [
+    (c"forward", boxed!(forward::forward)),
+    (c"saving", boxed!(forward::saving)),
+    (c"quantised", boxed!(forward::quantised)),
+    (c"backward", boxed!(backward::backward)),
 ];
 
 /// Registers the kernels for ops that are defined in torch's namespace of that name.

@@ -30,7 +30,7 @@ macro_rules! shims {
             free_optional: FreeOptional,
             threads: Threads,
             words: Option<unsafe extern "C-unwind" fn() -> *const c_char>,
-            pub(super) dtypes: [i32; 3],
+            pub(super) dtypes: [i32; 6],
             pub(super) cpu: i32,
             #[cfg_attr(not(feature = "cuda"), expect(dead_code, reason = "a build without CUDA"))]
             pub(super) cuda_type: i32,
@@ -52,6 +52,9 @@ macro_rules! shims {
                             number(torch, b"aoti_torch_dtype_float32\0")?,
                             number(torch, b"aoti_torch_dtype_float16\0")?,
                             number(torch, b"aoti_torch_dtype_bfloat16\0")?,
+                            number(torch, b"aoti_torch_dtype_float8_e4m3fn\0")?,
+                            number(torch, b"aoti_torch_dtype_float8_e5m2\0")?,
+                            number(torch, b"aoti_torch_dtype_int8\0")?,
                         ],
                         cpu: number(torch, b"aoti_torch_device_type_cpu\0")?,
                         cuda_type: number(torch, b"aoti_torch_device_type_cuda\0")?,

@@ -2,7 +2,7 @@
 
 use core::ffi::c_void;
 
-use dyt::DType;
+use dyt::{DType, Quant};
 
 use super::shims::{Handle, Shims, shims};
 
@@ -108,8 +108,8 @@ impl Tensor {
     /// The dtype, or what people call it where the kernels do not know it.
     pub(super) fn dtype(&self) -> Result<Result<DType, &'static str>, Failure> {
         let code = self.get(shims().aoti_torch_get_dtype, -1)?;
-        let known = shims().dtypes.iter().position(|&dtype| dtype == code);
-        Ok(known.map(|at| [DType::F32, DType::F16, DType::Bf16][at]).ok_or_else(|| dtype_name(code)))
+        let known = shims().dtypes[..DType::ALL.len()].iter().position(|&dtype| dtype == code);
+        Ok(known.map(|at| DType::ALL[at]).ok_or_else(|| dtype_name(code)))
     }
 
     /// A new tensor by torch's allocator, with whatever its memory holds.
@@ -119,10 +119,12 @@ impl Tensor {
     pub(super) fn empty(sizes: &[i64], strides: &[i64], dtype: DType, place: Place) -> Result<Self, Failure> {
         debug_assert_eq!(sizes.len(), strides.len());
         let code = shims().dtypes[match dtype {
-            // No tensor of this package is quantised.
-            DType::F32 | DType::Quant(_) => 0,
+            DType::F32 => 0,
             DType::F16 => 1,
             DType::Bf16 => 2,
+            DType::Quant(Quant::F8E4M3) => 3,
+            DType::Quant(Quant::F8E5M2) => 4,
+            DType::Quant(Quant::I8) => 5,
         }];
         let mut handle = core::ptr::null_mut();
         // SAFETY: both lists have as many values as it is told, and it writes one handle, which the caller owns.
@@ -169,6 +171,14 @@ impl Tensor {
         }
         Ok(copy)
     }
+}
+
+/// The address of a tensor, or 0 for none.
+///
+/// # Errors
+/// As [`Tensor::address`].
+pub(super) fn address(name: &str, tensor: Option<&Tensor>) -> Result<usize, Failure> {
+    tensor.map_or(Ok(0), |tensor| tensor.address(name))
 }
 
 /// The usual ones that the kernels do not know, by the numbers of c10::ScalarType, which do not change.

@@ -101,9 +101,12 @@ pub(super) struct Api {
     pub(super) device_ordinal_get: unsafe extern "C" fn(*mut DeviceOrdinalGetArgs) -> *mut Error,
 }
 
+pub(super) const TYPE_S8: c_int = 2;
 pub(super) const TYPE_F16: c_int = 10;
 pub(super) const TYPE_F32: c_int = 11;
 pub(super) const TYPE_BF16: c_int = 16;
+pub(super) const TYPE_F8E5M2: c_int = 19;
+pub(super) const TYPE_F8E4M3FN: c_int = 20;
 pub(super) const TYPE_S64: c_int = 5;
 
 #[repr(C)]

@@ -4,7 +4,7 @@ use core::ffi::c_int;
 use core::fmt::Display;
 use core::slice::from_raw_parts;
 
-use dyt::DType;
+use dyt::{DType, Quant};
 
 use super::abi;
 
@@ -91,6 +91,9 @@ impl<'a> Arrays<'a> {
             abi::TYPE_F32 => Some(DType::F32),
             abi::TYPE_F16 => Some(DType::F16),
             abi::TYPE_BF16 => Some(DType::Bf16),
+            abi::TYPE_F8E4M3FN => Some(DType::Quant(Quant::F8E4M3)),
+            abi::TYPE_F8E5M2 => Some(DType::Quant(Quant::F8E5M2)),
+            abi::TYPE_S8 => Some(DType::Quant(Quant::I8)),
             _ => None,
         };
         // SAFETY: a buffer has as many dimensions as its rank says.

@@ -3,7 +3,7 @@
 //! vmap makes groups where parameters, or their gradients, differ along the axis that it maps: the leading dimensions of
 //! x. A parameter either has them too, or is the same for all.
 
-use dyt::{DType, Device, Op, Pass, Problem, Std};
+use dyt::{DType, Device, Op, Pass, Problem, Quant, Std};
 
 use super::frame::{Array, Attributes, Call, Failure, product};
 use crate::call::{BackwardAt, ForwardAt, Memory};
@@ -80,12 +80,19 @@ struct Options {
     bias: bool,
     /// Whether the forward saves the statistics, and the backward takes them.
     statistics: bool,
+    /// Whether the forward adds a residual, and the backward the gradient of the sum.
+    residual: bool,
+    /// What the forward quantises y to.
+    quant: Option<Quant>,
+    /// Whether its scale is given.
+    scale: bool,
 }
 
 impl Options {
     fn of(attributes: &Attributes<'_>) -> Result<Self, Failure> {
         let name = attributes.string("op")?;
         let op = Op::ALL.into_iter().find(|op| op.name().as_bytes() == name);
+        let (quant, all) = (attributes.string("quant")?, Quant::ALL);
         Ok(Self {
             op: op.ok_or_else(|| Failure::internal("an op that is not known"))?,
             std: if attributes.flag("unbiased")? { Std::Unbiased } else { Std::Biased },
@@ -96,6 +103,9 @@ impl Options {
             weight: attributes.flag("weight")?,
             bias: attributes.flag("bias")?,
             statistics: attributes.flag("statistics")?,
+            residual: attributes.flag("residual")?,
+            quant: all.into_iter().find(|one| one.name().as_bytes() == quant),
+            scale: attributes.flag("scale")?,
         })
     }
 
@@ -121,21 +131,24 @@ impl Plan {
             let rank = dims.len();
             return Err(Failure::internal(format_args!("axis {axis} after {leading} groups in rank {rank}")));
         }
-        let dtype = x.dtype.ok_or_else(|| Failure::invalid("x is neither float32, float16 nor bfloat16"))?;
+        let dtype = x.dtype.filter(|dtype| DType::ALL.contains(dtype));
+        let dtype = dtype.ok_or_else(|| Failure::invalid("x is neither float32, float16 nor bfloat16"))?;
         let (mut rows, mut inner) = (product(&dims[leading..axis]), product(&dims[axis + 1..]));
         if inner == 0 {
             // No element at all: to the kernels a problem without rows.
             (rows, inner) = (0, 1);
         }
-        let problem = Problem::new(options.op, rows, product(&dims[axis..=axis]))
+        let mut problem = Problem::new(options.op, rows, product(&dims[axis..=axis]))
             .dtype(dtype)
             .param_dtype(parameter.and_then(|parameter| parameter.dtype).unwrap_or(dtype))
             .inner(inner)
             .std(options.std)
             .eps(options.eps)
-            .gamma_offset(options.offset)
-            .build()?;
-        Ok(Self { problem, groups: product(&dims[..leading]) })
+            .gamma_offset(options.offset);
+        if let Some(quant) = options.quant {
+            problem = problem.quant(quant);
+        }
+        Ok(Self { problem: problem.build()?, groups: product(&dims[..leading]) })
     }
 
     /// An array that has `len` elements for each group.
@@ -144,9 +157,16 @@ impl Plan {
         Ok(Part { address: array.address, step: len * dtype.size() })
     }
 
-    /// x, y, dy or dx.
+    /// x, dy or dx.
     fn tensor(&self, name: &str, array: &Array<'_>) -> Result<Part, Failure> {
         self.each(name, array, self.problem.elements(), self.problem.dtype())
+    }
+
+    /// residual, sum or dsum, if it is there.
+    fn beside(&self, name: &str, array: Option<Array<'_>>) -> Result<Part, Failure> {
+        // Arrays without elements may have no address, which would be absence.
+        let array = array.filter(|_| self.problem.elements() > 0);
+        array.map_or(Ok(Part::default()), |array| self.tensor(name, &array))
     }
 
     /// A result in f32 or a saved statistic, if it is there.
@@ -207,7 +227,7 @@ impl Part {
     }
 }
 
-/// (x, alpha?, shift?, weight?, bias?) → (y, mean?, rstd?).
+/// (x, alpha?, shift?, weight?, bias?, residual?, scale?) → (y, sum?, mean?, rstd?, scales?).
 ///
 /// # Safety
 /// XLA made the call, and its buffers are in the memory of the target.
@@ -219,27 +239,35 @@ pub(super) unsafe fn forward(mut call: Call<'_>, target: &Target<'_>) -> Result<
     let shift = arguments.next_if(options.op.has_shift())?;
     let weight = arguments.next_if(options.weight)?;
     let bias = arguments.next_if(options.bias)?;
+    let residual = arguments.next_if(options.residual)?;
+    let scale = arguments.next_if(options.scale)?;
 
     let plan = Plan::of(&options, &x, weight.or(bias))?;
     let statistics = plan.problem.statistics();
     let x = plan.tensor("x", &x)?;
     let (alpha, shift) = (plan.scalar("alpha", alpha)?, plan.scalar("shift", shift)?);
     let (gamma, beta) = (plan.vector("weight", weight)?, plan.vector("bias", bias)?);
-    let y = plan.tensor("y", &results.next()?)?;
+    let (residual, scale) = (plan.beside("residual", residual)?, plan.scalar("scale", scale)?);
+    let y = plan.each("y", &results.next()?, plan.problem.elements(), plan.problem.y_dtype())?;
+    let sum = plan.beside("sum", results.next_if(options.residual)?)?;
     let mean = plan.float("mean", results.next_if(options.has_mean())?, statistics)?;
     let rstd = plan.float("rstd", results.next_if(options.has_rstd())?, statistics)?;
-    for group in 0..plan.groups {
+    let scales = results.next_if(options.quant.is_some() && !options.scale)?;
+    let scales = plan.float("scales", scales, statistics)?;
+    let groups = if plan.problem.elements() == 0 { 0 } else { plan.groups };
+    for group in 0..groups {
         let at = |part: Part| part.at(group);
-        let (x, alpha, shift) = (at(x), at(alpha), at(shift));
+        let (x, alpha, shift, residual) = (at(x), at(alpha), at(shift), at(residual));
         let (gamma, beta, y, mean, rstd) = (at(gamma), at(beta), at(y), at(mean), at(rstd));
-        let at = ForwardAt { x, alpha, shift, gamma, beta, y, mean, rstd };
+        let (sum, scale, scales) = (at(sum), at(scale), at(scales));
+        let at = ForwardAt { x, residual, alpha, shift, gamma, beta, y, sum, mean, rstd, scale, scales };
         // SAFETY: each array was compared with what the problem says; the rest is the caller's promise.
         unsafe { target.forward(&plan.problem, &at)? };
     }
     Ok(())
 }
 
-/// (dy, x, alpha?, shift?, weight?, mean?, rstd?) → (dx, dalpha?, dshift?, dweight?, dbias?, workspace).
+/// (dy, x, alpha?, shift?, weight?, mean?, rstd?, dsum?) → (dx, dalpha?, dshift?, dweight?, dbias?, workspace).
 ///
 /// # Safety
 /// As [`forward`].
@@ -258,6 +286,7 @@ pub(super) unsafe fn backward(mut call: Call<'_>, target: &Target<'_>) -> Result
     let gamma = plan.vector("weight", weight)?;
     let mean = plan.float("mean", arguments.next_if(options.has_mean())?, statistics)?;
     let rstd = plan.float("rstd", arguments.next_if(options.has_rstd())?, statistics)?;
+    let dsum = plan.beside("dsum", arguments.next_if(options.residual)?)?;
 
     let dx = plan.tensor("dx", &results.next()?)?;
     let dalpha = plan.float("dalpha", results.next_if(options.op.is_pointwise())?, 1)?;
@@ -269,8 +298,9 @@ pub(super) unsafe fn backward(mut call: Call<'_>, target: &Target<'_>) -> Result
         let at = |part: Part| part.at(group);
         let (dy, x, alpha, shift, gamma) = (at(dy), at(x), at(alpha), at(shift), at(gamma));
         let (mean, rstd, dx, dalpha, dshift) = (at(mean), at(rstd), at(dx), at(dalpha), at(dshift));
-        let (dgamma, dbeta) = (at(dgamma), at(dbeta));
-        let at = BackwardAt { dy, x, alpha, shift, gamma, mean, rstd, dx, dalpha, dshift, dgamma, dbeta };
+        let (dgamma, dbeta, dsum) = (at(dgamma), at(dbeta), at(dsum));
+        let at =
+            BackwardAt { dy, x, dsum, alpha, shift, gamma, mean, rstd, dx, dalpha, dshift, dgamma, dbeta };
         // SAFETY: as in `forward`; groups take the workspace in turn.
         unsafe { target.backward(&plan.problem, &at, workspace.address, workspace.len())? };
     }

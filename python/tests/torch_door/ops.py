@@ -48,17 +48,21 @@ def names(op, arguments):
     return [name for name in own.get(op, "x weight bias").split() if getattr(arguments, name) is not None]
 
 
-def ours(op, x, alpha, shift, weight, bias, **options):
+def ours(op, x, alpha, shift, weight, bias, residual=None, **options):
+    """y, or (y, sum) with a residual."""
+    add, xs = ("", (x,)) if residual is None else ("add_", (x, residual))
     shape = x.shape[-1:] if weight is None else weight.shape
     match op:
         case "dyt":
-            return D.dyt(x, alpha, weight, bias, **options)
+            return getattr(D, add + "dyt")(*xs, alpha, weight, bias, **options)
         case "derf":
-            return D.derf(x, alpha, shift, weight, bias, **options)
+            return getattr(D, add + "derf")(*xs, alpha, shift, weight, bias, **options)
         case "layer_norm" | "unbiased":
-            return D.layer_norm(x, shape, weight, bias, EPS, unbiased=op == "unbiased")
+            unbiased = op == "unbiased"
+            return getattr(D, add + "layer_norm")(*xs, shape, weight, bias, EPS, unbiased=unbiased, **options)
         case _:
-            return D.rms_norm(x, shape, weight, EPS, offset=1.0 if op == "offset" else 0.0)
+            offset = 1.0 if op == "offset" else 0.0
+            return getattr(D, add + "rms_norm")(*xs, shape, weight, EPS, offset=offset, **options)
 
 
 def composed(op, x, alpha, shift, weight, bias):

@@ -373,7 +373,7 @@ def test_compile_policy(device, policy):
     assert y.shape == (3, 4) and y.device.type == device
     (seen,) = graphs
     formula = policy == "formula" and device == "cuda"
-    assert ("tanh" in seen, any(f"{NAMESPACE}.pointwise" in name for name in seen)) == (formula, not formula)
+    assert ("tanh" in seen, any(f"{NAMESPACE}.forward" in name for name in seen)) == (formula, not formula)
 
 
 def test_a_policy_that_is_not_there():

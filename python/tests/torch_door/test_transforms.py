@@ -82,40 +82,45 @@ def test_export(draw, strict):
     assert torch.equal(program.module()(more), model(more))
     graphs = [module.graph for module in program.graph_module.modules() if isinstance(module, torch.fx.GraphModule)]
     targets = {str(node.target) for graph in graphs for node in graph.nodes}
-    assert f"{_ops.NAMESPACE}.pointwise.default" in targets
+    assert f"{_ops.NAMESPACE}.forward.default" in targets
 
 
-@pytest.mark.parametrize("layout", ["contiguous", "transposed", "sliced"])
+@pytest.mark.parametrize("layout", ["contiguous", "transposed", "sliced", "queries"])
 @pytest.mark.parametrize("form, offset", [(_ops.LAYER_NORM, 0.0), (_ops.UNBIASED, 0.0), (_ops.RMS_NORM, 1.0)])
 def test_opcheck_norms(draw, form, offset, layout):
     x, dy = arrange(draw, layout), draw(4, 6, 16)
-    weight, bias = draw(16), draw(16)
+    own, options = (None, None, draw(16), draw(16)), (1, form, 1e-5, 0, offset)
     check = lambda op, *arguments: torch.library.opcheck(op, arguments)
-    check(_ops.norm, x, weight, bias, 1, 1e-5, form, offset)
-    check(_ops.norm_saving, x, weight, bias, 1, 1e-5, form, offset)
-    _, mean, rstd = _ops.norm_saving(x, weight, None, 1, 1e-5, form, offset)
-    for mask in range(8):
-        rest = (dy, x, weight, mean, rstd, 1, 1e-5, form, offset, mask)
-        check_gradients(_ops.norm_backward, *rest, whole=mask == 7)
+    check(_ops.forward, x, *own, *options)
+    check(_ops.saving, x, *own, None, *options)
+    check(_ops.saving, x, *own, draw(4, 6, 16), *options)
+    _, _, mean, rstd = _ops.saving(x, *own, None, *options)
+    mean = None if form == _ops.RMS_NORM else mean
+    for mask in (0, 1, 8, 24, 25):
+        check_gradients(dy, x, *own[:3], mean, rstd, None, mask, *options, whole=mask == 25)
+    check_gradients(dy, x, *own[:3], mean, rstd, draw(4, 6, 16), 25, *options, whole=False)
 
 
-@pytest.mark.parametrize("layout", ["contiguous", "transposed", "sliced"])
+@pytest.mark.parametrize("layout", ["contiguous", "transposed", "sliced", "queries"])
 def test_opcheck_pointwise(draw, layout):
     x, dy = arrange(draw, layout), draw(4, 6, 16)
     alpha, shift, weight, bias = draw(1), draw(1), draw(16), draw(16)
+    dyt, derf = (1, _ops.DYT), (1, _ops.DERF, 0.0, 0, 0.5)
     check = lambda op, *arguments: torch.library.opcheck(op, arguments)
-    check(_ops.pointwise, x, alpha, None, weight, bias, 1)
-    check(_ops.pointwise, x, alpha, shift, None, None, 1)
-    check(_ops.pointwise, x, alpha, None, draw(6), None, 0)
-    for mask in (0, 1, 5, 15):
-        check_gradients(_ops.dyt_backward, dy, x, alpha, weight, 1, mask, whole=mask == 15)
-        check_gradients(_ops.derf_backward, dy, x, alpha, shift, weight, 1, mask | 16, whole=mask == 15)
+    check(_ops.forward, x, alpha, None, weight, bias, *dyt)
+    check(_ops.forward, x, alpha, shift, None, None, *derf)
+    check(_ops.forward, x, alpha, None, draw(6), None, 0, *dyt[1:])
+    check(_ops.forward, x, alpha, shift, draw(4, 16), draw(4, 16), 1, _ops.DERF, 0.0, 1)
+    check(_ops.saving, x, alpha, shift, weight, bias, draw(4, 6, 16), *derf)
+    for mask in (0, 1, 10, 27):
+        check_gradients(dy, x, alpha, None, weight, None, None, None, mask, *dyt, whole=mask == 27)
+        check_gradients(dy, x, alpha, shift, weight, None, None, draw(4, 6, 16), mask | 4, *derf, whole=mask == 27)
 
 
-def check_gradients(op, *arguments, whole):
+def check_gradients(*arguments, whole):
     """A mask changes which results there are, and their shapes: only for one of them the slow trace is made, too."""
     every = ("test_schema", "test_autograd_registration", "test_faketensor", "test_aot_dispatch_dynamic")
-    torch.library.opcheck(op, arguments, test_utils=every if whole else every[:3])
+    torch.library.opcheck(_ops.backward, arguments, test_utils=every if whole else every[:3])
 
 
 def arrange(draw, layout):
@@ -124,6 +129,8 @@ def arrange(draw, layout):
             return draw(4, 6, 16)
         case "transposed":
             return draw(6, 4, 16).transpose(0, 1)
+        case "queries":  # heads in front of tokens
+            return draw(6, 3, 4, 16)[:, 0].transpose(0, 1)
         case _:
             return draw(4, 6, 20)[..., 2:18]
 

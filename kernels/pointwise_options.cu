@@ -53,6 +53,9 @@ DYT_DEVICE void pointwise_forward(const PointwiseForwardOptions& a, T type) {
     u32 left = static_cast<u32>(least(a.steps, quotient(a.rows - first + blockDim.y - 1, blockDim.y)));
     Walk<PointwiseForwardOptions> walk(a, first, position);
     float gamma[N], beta[N];
+    // The first row has another group.
+    fill(gamma, 0.0f);
+    fill(beta, 0.0f);
     u64 group = ~0ull;
 #pragma unroll 1
     while (left > 0) {

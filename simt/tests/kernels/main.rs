@@ -16,7 +16,7 @@ fn list() -> Vec<Case> {
 }
 
 /// Shapes that the list lacks and CUDA has a way of its own for: rows that no registers hold, by 16 bytes and by
-/// elements, several of them for a block; rows that several warps share; many rows for each sum.
+/// elements, several of them for a block; rows that several warps share; many rows for each sum; a residual of each type.
 fn more_cases() -> dyt::Result<Vec<Case>> {
     let mut list = Vec::new();
     let values = [Values::Normal, Values::LargeOffset, Values::EqualRows, Values::NonFinite];
@@ -33,6 +33,7 @@ fn more_cases() -> dyt::Result<Vec<Case>> {
                 list.push(case(problem(70, 1_024)?, 4));
             }
             list.push(Case::new(problem(1_100, 520)?, Values::Normal).seed(8));
+            list.push(Case::new(problem(70, 520)?, Values::Normal).residual(true).seed(8));
         }
         let f32s = |rows, cols| Problem::new(op, rows, cols).std(std).build();
         list.push(Case::new(f32s(300, 8_224)?, Values::Normal).seed(6));

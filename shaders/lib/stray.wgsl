@@ -6,13 +6,19 @@ fn power_of_two(k: i32) -> f32 {
     return bitcast<f32>(u32(k + 127) << 23u);
 }
 
+// |v| 2^-32. By its bits: of products a compiler may add the factors and multiply once, and such a sum overflows.
+fn shrunk(v: f32) -> f32 {
+    let bits = bitcast<u32>(v) & 0x7fffffffu;
+    return bitcast<f32>(select(max(bits, 0x10000000u) - 0x10000000u, bits, bits >= 0x7f800000u));
+}
+
 // What decides the scale of a row, of the first `width` values of a block: the sum of |x| in two units, and how many
 // differ from the first value of the row.
 fn sizes_of(v: Values, width: u32, first: f32) -> vec4<f32> {
     var sizes = vec4<f32>();
     for (var k = 0u; k < width; k++) {
         let differs = f32(bitcast<u32>(v[k]) != bitcast<u32>(first));
-        sizes += vec4<f32>(abs(v[k]) * 0x1p-32f, abs(v[k]) * 0x1p64f, differs, 0.0);
+        sizes += vec4<f32>(shrunk(v[k]), abs(v[k]) * 0x1p64f, differs, 0.0);
     }
     return sizes;
 }

@@ -1,4 +1,4 @@
-//! Rows that are computed again because their squares underflow: those of equal values have no variance at any scale.
+//! Rows that are computed again because their squares underflow, or overflow.
 
 use dyt::wgpu::WgpuKernels;
 use dyt::wgpu::wgpu::Features;
@@ -42,6 +42,51 @@ fn check(target: &Device, std: Std, value: f32, eps: f32, inner: usize) -> Outco
             let exact = expected * (f64::from(of_dy[at(row, c)]) - mean);
             let dx = f64::from(found[at(row, c)]);
             assert!((dx - exact).abs() < 1e-5 * expected, "{place}: dx is {dx:e}, not {exact:e}");
+        }
+    }
+    Ok(())
+}
+
+/// Of two values in turns, `value` and `other` times as much.
+fn check_largest(target: &Device, (cols, inner): (usize, usize), value: f32, other: f32) -> Outcome {
+    for op in [Op::LayerNorm, Op::RmsNorm] {
+        let problem = Problem::new(op, ROWS, cols).inner(inner).build()?;
+        let factor = |at: usize| if (at / inner) % 2 == 0 { 1.0 } else { other };
+        let x: Vec<f32> = (0..problem.span()).map(|at| value * factor(at)).collect();
+        let (x, mut y) = (target.upload(&x)?, target.upload(&vec![0.0_f32; problem.span()])?);
+        target.forward(&problem, Forward::new(&x, &mut y))?;
+        let mut found = vec![0.0_f32; problem.span()];
+        target.read(&y, &mut found)?;
+        // In units of `value`, beside which eps is nothing.
+        let mean = if op.has_mean() { (1.0 + other) / 2.0 } else { 0.0 };
+        let rms = (((1.0 - mean).powi(2) + (other - mean).powi(2)) / 2.0).sqrt();
+        for (at, y) in found.iter().enumerate() {
+            let expected = (factor(at) - mean) / rms;
+            let place = format!("{} {problem:?} {value:e}", target.name());
+            assert!((y - expected).abs() < 4e-6, "{place}: y[{at}] is {y}, not {expected}");
+        }
+    }
+    Ok(())
+}
+
+/// Rows of a few lanes and of a workgroup, rows that are read again, and channels-first data.
+#[test]
+fn rows_of_the_largest_values_come_out_right() -> Outcome {
+    for adapter in adapters() {
+        let (device, queue) = open(&adapter, Features::empty(), adapter.limits())?;
+        let target = Device::from_wgpu(&WgpuKernels::new(&device, &queue)?);
+        for shape in [(70, 1), (4096, 1), (8200, 1), (6, 5)] {
+            for value in [
+                1e19,
+                2.0_f32.powi(125),
+                2.0_f32.powi(126),
+                1.5 * 2.0_f32.powi(126),
+                2.0_f32.powi(127),
+                f32::MAX,
+            ] {
+                check_largest(&target, shape, value, -1.0)?;
+                check_largest(&target, shape, value, 0.5)?;
+            }
         }
     }
     Ok(())

@@ -1,16 +1,19 @@
 #!/usr/bin/env bash
 # Builds the wheel that runs on other machines, from glibc 2.17 on, and checks it: `python/wheel.sh [FOLDER [OPTION …]]`, with
-# the folder `dist` by default, and more options for maturin. Needs Rust, python3 with venv and a network: the linker is zig's, which PyPI has.
+# the folder `dist` by default, and more options for maturin. Needs Rust, gcc, python3 with venv and a network: the linker is zig's, which PyPI has.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 readonly OUT=${1:-dist} OPTIONS=("${@:2}") TOOLS=target/wheel-tools GLIBC=2_17
 
+# An exception of C++ goes through frames of this library, and so its unwinder has to be that of C++. zig would link its own.
+UNWINDER=$(gcc -print-file-name=libgcc_s.so.1)
+
 [[ -x $TOOLS/bin/python ]] || python3 -m venv "$TOOLS"
 "$TOOLS/bin/pip" install --quiet 'maturin>=1.9,<2' ziglang auditwheel
 # maturin looks for zig among the packages of the first Python on the PATH.
 PATH=$PWD/$TOOLS/bin:$PATH maturin build --locked --zig --compatibility "manylinux_$GLIBC" --manifest-path python/Cargo.toml --out "$OUT" \
-    "${OPTIONS[@]}"
+    "${OPTIONS[@]}" -- -C "link-arg=$UNWINDER"
 
 shopt -s nullglob
 wheels=("$OUT"/dyt-*-cp310-abi3-*manylinux_"$GLIBC"_*.whl)

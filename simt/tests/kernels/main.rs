@@ -4,7 +4,7 @@ mod strays;
 
 use std::error::Error;
 
-use dyt::cuda::plan::{Entry, Limits, NormForm, PointwiseForm};
+use dyt::cuda::plan::{Entry, Limits};
 use dyt::{DType, Op, Problem, Storage};
 use dyt_conformance::{
     Case, Prepared, Statistics, Target, VARIANTS, Values, assert_all_pass, cases, quick_cases, run_all,

@@ -8,7 +8,7 @@ use crate::Problem;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Backend {
-    /// This processor, by one of its [`Level`]s.
+    /// This processor, by one of its [`Level`](crate::Level)s.
     Cpu,
     /// NVIDIA GPUs.
     Cuda,
@@ -31,7 +31,7 @@ impl Backend {
     }
 
     /// The option of a call that the kernels of this backend do not take yet, by name, if it has one. `joins` says whether
-    /// the call has a residual or dsum. A device refuses such a call with [`crate::Error::NotSupported`].
+    /// the call has a residual or dsum. A device refuses such a call with [`Error::NotSupported`](crate::Error::NotSupported).
     #[must_use]
     pub fn lacks(self, problem: &Problem, joins: bool) -> Option<&'static str> {
         match self {

@@ -51,7 +51,7 @@ fn check(target: &Device, std: Std, value: f32, eps: f32, inner: usize) -> Outco
 fn check_largest(target: &Device, (cols, inner): (usize, usize), value: f32, other: f32) -> Outcome {
     for op in [Op::LayerNorm, Op::RmsNorm] {
         let problem = Problem::new(op, ROWS, cols).inner(inner).build()?;
-        let factor = |at: usize| if (at / inner) % 2 == 0 { 1.0 } else { other };
+        let factor = |at: usize| if (at / inner).is_multiple_of(2) { 1.0 } else { other };
         let x: Vec<f32> = (0..problem.span()).map(|at| value * factor(at)).collect();
         let (x, mut y) = (target.upload(&x)?, target.upload(&vec![0.0_f32; problem.span()])?);
         target.forward(&problem, Forward::new(&x, &mut y))?;

@@ -198,7 +198,25 @@ static void same_rows(const Case *c, const Mem *one, const Mem *other) {
         CHECK(memcmp((const char *)one->host + n * stride, (const char *)other->host + n * stride, row) == 0);
 }
 
-/* y is the op of x + residual as it is stored, to the bit, in place and out of place; dsum joins dx. */
+/* Whether a residual changes no bit of y: on CUDA the sums of a row that is not aligned to 16 bytes have another order. */
+static int keeps_bits(const dyt_device *device, const Case *c) {
+    char name[128];
+    OK(dyt_device_name(device, name, sizeof name));
+    size_t size = size_of(c->p.dtype);
+    int aligned = c->cols * size % 16 == 0 && c->stride * size % 16 == 0;
+    return strncmp(name, "cuda", 4) != 0 || pointwise(c) || aligned;
+}
+
+/* Every value of `one` is near that of `other`, beside gamma and beta of about 1. */
+static void near_rows(const Case *c, const Mem *one, const Mem *other) {
+    for (size_t n = 0; n < c->rows; n++)
+        for (size_t k = 0; k < c->cols; k++)
+            for (size_t s = 0; s < c->inner; s++)
+                close_to("y of a sum", c, get(one->host, c->p.dtype, at(c, n, k, s)), get(other->host, c->p.dtype, at(c, n, k, s)),
+                         1, c->p.dtype);
+}
+
+/* y is the op of x + residual as it is stored, to the bit where it can be, in place and out of place; dsum joins dx. */
 static void residual(const dyt_device *device, const Case *c) {
     Mem sum = mem(device, c->x.bytes), y = mem(device, c->x.bytes), plain = mem(device, c->x.bytes);
     Mem other = mem(device, c->x.bytes);
@@ -224,7 +242,11 @@ static void residual(const dyt_device *device, const Case *c) {
     b.residual = b.sum = NULL;
     OK(dyt_forward(device, &c->p, &b, NULL, 0, NULL));
     pull(device, &plain);
-    same_rows(c, &y, &plain);
+    if (keeps_bits(device, c)) {
+        same_rows(c, &y, &plain);
+    } else {
+        near_rows(c, &y, &plain);
+    }
     fill(device, &other, &c->x);
     fill(device, &plain, &c->dy);
     a.x = a.y = other.there;

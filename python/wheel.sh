@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Builds the wheel that runs on other machines, from glibc 2.17 on, and checks it: `python/wheel.sh [FOLDER [OPTION …]]`, with
-# the folder `dist` by default, and more options for maturin. Needs Rust, gcc, python3 with venv and a network: the linker is zig's, which PyPI has.
+# the folder `dist` by default, and more options for maturin. Needs Rust, gcc, python3 with venv and a network: the linker is
+# zig's, which PyPI has.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 

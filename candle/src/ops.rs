@@ -201,7 +201,7 @@ impl<'a> Call<'a> {
         if x.is_contiguous() {
             return self.along(x, axis, groups);
         }
-        // dx would lie as x does, which candle's gradients do not; the kernels of CUDA take packed rows.
+        // dx would lie as x does, which candle's gradients do not; on CUDA views are not tried yet.
         let reads = x.device().is_cpu() && !self.tensors().chain([x]).any(Tensor::track_op);
         if reads
             && axis == x.rank() - 1

@@ -20,7 +20,7 @@ pub(super) enum Reach {
 impl Reach {
     /// In multiples of x's elements, on a device of that kind. `_layout.py` has the same numbers.
     fn times(self, place: Place) -> i64 {
-        // Kernels of other devices refuse heads so far.
+        // On other devices it is not tried yet.
         match self {
             _ if cfg!(feature = "simt") || place.kind != shims().cpu => 0,
             Self::SideBySide => 0,

@@ -16,6 +16,7 @@ import cpu_grid  # noqa: E402
 import figure  # noqa: E402
 import files  # noqa: E402
 import machine  # noqa: E402
+import own  # noqa: E402
 import report  # noqa: E402
 import rust  # noqa: E402
 import session  # noqa: E402
@@ -120,6 +121,21 @@ class Report(unittest.TestCase):
         for page in ("README.md", "docs/performance.md"):
             text = (report.ROOT / page).read_text(encoding="utf-8")
             self.assertIn("\nx\n<!-- /peers -->\n", report.between(text, "peers", ["x"]))
+
+    def test_the_tables_of_our_own_speed(self):
+        place = {"device": "cpu:avx2", "threads": 1, "dtype": "f32", "steady": True}
+        ops = {"dyt": [300, 1, 1], "derf": [400, 1, 1], "layer_norm": [200, 1, 1], "rms_norm": [100, 1, 1]}
+        near = {**place, "pass": "forward", "rows": 3, "cols": 100, "bytes": 2400, "baselines": {"nt_copy": [90, 1, 1]}}
+        far = {**near, "pass": "backward", "bytes": 1 << 30, "steady": False, "baselines": {"nt_triad": [90, 1, 1]}}
+        found = {
+            "date": "2026-01-02T03:04:05Z", "machine": {"processor": "a processor"},
+            "devices": [{"device": "cpu:avx2", "in_full": True}], "cells": [{**near, "ops": ops}, {**far, "ops": ops}],
+        }  # fmt: skip
+        lines = own.section(found, "r.json")
+        self.assertIn("| 3 × 100 | f32 | 1.0 | 0.75 | 1.5 | 3.0 | 1.50 |", lines)
+        self.assertIn("| 3 × 100 | f32 | 0.30 (?) | 0.23 | 0.45 | 0.90 | 1.50 |", lines)
+        self.assertIn("### Backward, `avx2`", lines)
+        self.assertIn("\nx\n<!-- /results -->\n", report.between(own.PAGE.read_text(encoding="utf-8"), "results", ["x"]))
 
     def test_a_section_names_its_record_versions_and_reasons(self):
         text = "\n".join(report.section(record(cell(dyt=1, jax=2, onnxruntime=None)), pathlib.Path("r.json")))

@@ -87,7 +87,8 @@ def section(record, name):
                 for cached in (True, False):
                     some = [c for c in chosen if c["threads"] == count and (c["bytes"] <= CACHED) == cached]
                     if some:
-                        unit = "elements/ns and thread" if cached else f"fraction of the {BASELINE[pass_]}"
+                        each = "" if count == 1 else " of a thread"
+                        unit = f"elements/ns{each}" if cached else f"fraction of the {BASELINE[pass_]}"
                         where = "In the caches" if cached else "In memory"
                         lines += [f"{where}, {threads(count)}, {unit}:", "", *table(some, cached), ""]
     rest = [cell for cell in cells if cell["device"] not in full]

@@ -41,30 +41,32 @@ def figures(cell, cached):
     return fields
 
 
-def row(fields):
-    """A row of a table in Markdown."""
-    return f"| {' | '.join(fields)} |"
-
-
 def table(cells, cached, lead=()):
     """The lines of a table; `lead` names what stands before the shape."""
     header = [*lead, "shape", "dtype", *(TITLES[op] for op in OPS), "DyT ÷ LayerNorm"]
-    yield row(header)
+    yield report.markdown_row(header)
     yield "|" + "---|" * len(header)
     for cell in cells:
-        place = {"level": f"`{level(cell)}`", "pass": cell["pass"]}
+        place = {"level": f"`{level(cell['device'])}`", "pass": cell["pass"]}
         shape = f"{cell['rows']} × {cell['cols']}"
-        yield row([*(place[name] for name in lead), shape, cell["dtype"], *figures(cell, cached)])
+        yield report.markdown_row([*(place[name] for name in lead), shape, cell["dtype"], *figures(cell, cached)])
 
 
-def level(cell):
+def level(device):
     """The part of a device's name behind the colon."""
-    return cell["device"].partition(":")[2]
+    return device.partition(":")[2]
 
 
-def threads(count):
-    """In words."""
-    return "one thread" if count == 1 else "two threads" if count == 2 else f"{count} threads"
+def tables(cells, name):
+    """The tables of one device and pass, by threads, in the caches and in memory; `name` is the baseline's."""
+    lines = []
+    for count in sorted({cell["threads"] for cell in cells}):
+        each = "" if count == 1 else " of a thread"
+        for cached, title in ((True, f"In the caches, %s, elements/ns{each}:"), (False, f"In memory, %s, fraction of the {name}:")):
+            some = [cell for cell in cells if cell["threads"] == count and (cell["bytes"] <= CACHED) == cached]
+            if some:
+                lines += [title % report.threads(count), "", *table(some, cached), ""]
+    return lines
 
 
 def section(record, name):
@@ -82,18 +84,11 @@ def section(record, name):
     for device in full:
         for pass_ in PASSES:
             chosen = [cell for cell in cells if cell["device"] == device and cell["pass"] == pass_]
-            lines += [f"### {pass_.capitalize()}, `{device.partition(':')[2]}`", ""]
-            for count in sorted({cell["threads"] for cell in chosen}):
-                for cached in (True, False):
-                    some = [c for c in chosen if c["threads"] == count and (c["bytes"] <= CACHED) == cached]
-                    if some:
-                        each = "" if count == 1 else " of a thread"
-                        unit = f"elements/ns{each}" if cached else f"fraction of the {BASELINE[pass_]}"
-                        where = "In the caches" if cached else "In memory"
-                        lines += [f"{where}, {threads(count)}, {unit}:", "", *table(some, cached), ""]
+            lines += [f"### {pass_.capitalize()}, `{level(device)}`", ""]
+            lines += tables(chosen, BASELINE[pass_])
     rest = [cell for cell in cells if cell["device"] not in full]
     if rest:
-        names = " and ".join(f"`{name}`" for name in dict.fromkeys(map(level, rest)))
+        names = " and ".join(f"`{name}`" for name in dict.fromkeys(level(cell["device"]) for cell in rest))
         lines += [f"### {names}, on the same processor", "", "One thread, elements/ns:", ""]
         lines += [*table([cell for cell in rest if cell["threads"] == 1], True, ("level", "pass")), ""]
     return lines[:-1]

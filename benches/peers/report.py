@@ -101,14 +101,20 @@ def _grid(record):
     return shapes, rows
 
 
-def _row(fields):
+def markdown_row(fields):
+    """A row of a table in Markdown."""
     return f"| {' | '.join(fields)} |"
+
+
+def threads(count):
+    """In words."""
+    return "one thread" if count == 1 else f"{count} threads"
 
 
 def cells_table(record):
     """Markdown: our speed by that of the fastest peer, a row for each op, pass and type, a column for each shape."""
     shapes, rows = _grid(record)
-    lines = [_row(["op", "pass", "dtype", *(f"{r} × {c}" for r, c in shapes)]), "|" + "---|" * (3 + len(shapes))]
+    lines = [markdown_row(["op", "pass", "dtype", *(f"{r} × {c}" for r, c in shapes)]), "|" + "---|" * (3 + len(shapes))]
     for (op, pass_, dtype), row in rows.items():
         fields = [TITLES[op], pass_, dtype]
         for shape in shapes:
@@ -119,7 +125,7 @@ def cells_table(record):
             if shape in row and not quiet(row[shape]):
                 text += " (?)"
             fields.append(text)
-        lines.append(_row(fields))
+        lines.append(markdown_row(fields))
     return lines
 
 
@@ -127,14 +133,14 @@ def peers_table(record):
     """Markdown: our speed by that of each peer, the median over the shapes and the smallest."""
     _, rows = _grid(record)
     names = list(dict.fromkeys(name for cell in record["cells"] for name in cell["contenders"] if name != "dyt"))
-    lines = [_row(["op", "pass", "dtype", *names]), "|" + "---|" * (3 + len(names))]
+    lines = [markdown_row(["op", "pass", "dtype", *names]), "|" + "---|" * (3 + len(names))]
     for (op, pass_, dtype), row in rows.items():
         fields = [TITLES[op], pass_, dtype]
         for name in names:
             pairs = [(median(c["contenders"].get(name)), median(c["contenders"].get("dyt"))) for c in row.values()]
             found = [peer / ours for peer, ours in pairs if peer is not None and ours is not None]
             fields.append(f"{statistics.median(found):.1f} ({min(found):.1f})" if found else "–")
-        lines.append(_row(fields))
+        lines.append(markdown_row(fields))
     return lines
 
 
@@ -160,9 +166,8 @@ def section(record, path):
     """Markdown of one record."""
     steady = sum(map(quiet, record["cells"]))
     versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
-    threads = "one thread" if record["threads"] == 1 else f"{record['threads']} threads"
     lines = [
-        f"### {KINDS[record['kind']]}, {threads}", "",
+        f"### {KINDS[record['kind']]}, {threads(record['threads'])}", "",
         f"[{path.name}](../benches/record/{path.name}): {record['processor']}, `{record['device']}`, {versions}. "
         f"{steady} of {len(record['cells'])} cells on a quiet machine; {len(record['left_out'])} left out for want of time.",
         "", "Time of the fastest peer by ours, and that peer; below 1, in bold, the peer is faster; – has no peer:", "",
